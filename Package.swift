@@ -1,0 +1,74 @@
+// swift-tools-version: 6.2
+// vnvram: an encrypted NVRAM store with key management. Arrows between modules point down only; DESIGN §2's picture
+// is in README.md. `unsafe` appears in Primitives (memory), and in the modules that wrap a C library or a system call.
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .strictMemorySafety(),
+  .treatAllWarnings(as: .error),
+  .enableExperimentalFeature("Lifetimes"),
+]
+
+func module(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
+  .testTarget(name: name, dependencies: dependencies, resources: resources, swiftSettings: strict)
+}
+
+let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+
+let package = Package(
+  name: "vnvram",
+  products: [
+    .library(name: "VNVRAM", targets: ["VNVRAM"]),
+    .executable(name: "vnvram", targets: ["vnvram"]),
+    .executable(name: "vnvram-swtpm", targets: ["vnvram-swtpm"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
+  ],
+  targets: [
+    .systemLibrary(name: "CLibcrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+    .systemLibrary(name: "CLibkeyutils", pkgConfig: "libkeyutils", providers: [.apt(["libkeyutils-dev"])]),
+    .systemLibrary(name: "CLibtpms", pkgConfig: "libtpms", providers: [.apt(["libtpms-dev"])]),
+    .target(name: "CSystem"),
+    module("Primitives", ["CSystem"]),
+    module("Crypto", ["CLibcrypto", "Primitives"]),
+    module("Keyring", ["CLibkeyutils", "CSystem", "Primitives"]),
+    module("BlockIO", ["CSystem", "Primitives"]),
+    module("Audit", ["CSystem", "Primitives"]),
+    module("SecureVolume", ["Crypto", "BlockIO", "Primitives"]),
+    module("BlobStore", ["SecureVolume", "Primitives"]),
+    module("VNVRAM", ["BlobStore", "SecureVolume", "Keyring", "Audit", "BlockIO", "Crypto", "Primitives"]),
+    module("VTPM", ["CLibtpms", "CSystem", "Primitives"]),
+    .executableTarget(
+      name: "vnvram",
+      dependencies: [
+        "VNVRAM", "BlobStore", "SecureVolume", "Keyring", "Audit", "BlockIO", "Crypto", "Primitives", argumentParser,
+      ],
+      swiftSettings: strict),
+    .executableTarget(
+      name: "vnvram-swtpm",
+      dependencies: ["VTPM", "VNVRAM", "BlobStore", "Keyring", "Audit", "Primitives", argumentParser],
+      swiftSettings: strict),
+
+    .target(
+      name: "StorageSimulation", dependencies: ["BlockIO", "Primitives"], path: "Tests/StorageSimulation",
+      swiftSettings: strict),
+    tests("PrimitivesTests", ["Primitives"]),
+    tests("CryptoTests", ["Crypto", "Primitives"]),
+    tests("KeyringTests", ["Keyring", "Primitives"]),
+    tests("BlockIOTests", ["BlockIO", "StorageSimulation", "Primitives"]),
+    tests("SecureVolumeTests", ["SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives"]),
+    tests("BlobStoreTests", ["BlobStore", "SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives"]),
+    tests(
+      "VNVRAMTests",
+      [
+        "VNVRAM", "BlobStore", "SecureVolume", "Keyring", "Audit", "Crypto", "BlockIO", "StorageSimulation",
+        "Primitives",
+      ]),
+    tests("VTPMTests", ["VTPM", "Primitives"]),
+  ])

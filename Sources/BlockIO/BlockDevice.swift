@@ -1,0 +1,22 @@
+import Primitives
+
+/// Opaque bytes at places, and the one promise that matters: what was written before `sync` returned is durable.
+public protocol BlockDevice: AnyObject {
+  /// For messages: the path.
+  var name: String { get }
+  /// The size now, in bytes.
+  var size: ByteCount { get }
+  /// The unit, in bytes, that a power cut leaves old, new or garbage as a whole; at least 512.
+  var physicalBlock: Int { get }
+  var isWritable: Bool { get }
+
+  /// Fills all of `destination`. Reading past the end throws `.truncated`.
+  func read(at offset: ByteOffset, into destination: consuming MutableSpan<UInt8>) throws(BlockError)
+
+  /// Writes all of `source`; not durable until `sync` returns. Writing past the end throws `.noSpace`.
+  func write(_ source: Span<UInt8>, at offset: ByteOffset) throws(BlockError)
+
+  /// Makes everything written durable. After an error nothing is known of what was written since the last success,
+  /// whatever a later `sync` says (Linux marks pages clean that it could not write).
+  func sync() throws(BlockError)
+}

@@ -1,0 +1,4 @@
+#include <stdlib.h>
+#include <libtpms/tpm_library.h>
+#include <libtpms/tpm_error.h>
+#include <libtpms/tpm_nvfilename.h>

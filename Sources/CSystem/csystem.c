@@ -1,0 +1,39 @@
+#define _GNU_SOURCE
+#include "csystem.h"
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef SYS_memfd_secret
+#define SYS_memfd_secret 447
+#endif
+
+int csystem_memfd_secret(void) { return (int)syscall(SYS_memfd_secret, (unsigned)O_CLOEXEC); }
+
+int csystem_block_device_size(int fd, uint64_t *bytes) { return ioctl(fd, BLKGETSIZE64, bytes); }
+
+int csystem_block_device_physical_block(int fd, uint32_t *bytes) {
+  unsigned int size = 0;
+  int result = ioctl(fd, BLKPBSZGET, &size);
+  *bytes = size;
+  return result;
+}
+
+static int lock(int fd, short type) {
+  struct flock whole = {.l_type = type, .l_whence = SEEK_SET};
+  return fcntl(fd, F_OFD_SETLK, &whole);
+}
+
+int csystem_lock_exclusive(int fd) { return lock(fd, F_WRLCK); }
+
+int csystem_lock_shared(int fd) { return lock(fd, F_RDLCK); }
+
+int csystem_forbid_dumps(void) {
+  struct rlimit none = {0, 0};
+  if (setrlimit(RLIMIT_CORE, &none) != 0) return -1;
+  return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}

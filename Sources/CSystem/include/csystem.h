@@ -1,0 +1,19 @@
+// Calls that Swift can't make by itself because they are variadic or have no wrapper in the C library.
+// Nothing else belongs here: each function is one call.
+#ifndef CSYSTEM_H
+#define CSYSTEM_H
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+// memfd_secret(2): a descriptor whose pages the kernel itself does not map. -1 and errno where there is none.
+int csystem_memfd_secret(void);
+// ioctl(BLKGETSIZE64), ioctl(BLKPBSZGET): a block device's size and its physical block, in bytes. 0 or -1 and errno.
+int csystem_block_device_size(int fd, uint64_t *bytes);
+int csystem_block_device_physical_block(int fd, uint32_t *bytes);
+// fcntl(F_OFD_SETLK) over the whole file, without waiting. 0 or -1 and errno (EAGAIN: another process has it).
+int csystem_lock_exclusive(int fd);
+int csystem_lock_shared(int fd);
+// prctl(PR_SET_DUMPABLE, 0) and RLIMIT_CORE 0: no core dump, no ptrace by the same user.
+int csystem_forbid_dumps(void);
+#endif

@@ -1,0 +1,80 @@
+// Copying and comparing spans, and little-endian integers in them. All indexes are checked.
+import Glibc
+
+extension MutableSpan<UInt8> {
+  /// Copies all of `source` to `offset`.
+  @_lifetime(self: copy self)
+  public mutating func copy(from source: Span<UInt8>, at offset: Int = 0) {
+    precondition(offset >= 0 && offset <= count && source.count <= count - offset)
+    unsafe source.withUnsafeBufferPointer { from in
+      unsafe self.withUnsafeMutableBufferPointer { to in
+        guard let f = from.baseAddress, let t = to.baseAddress else { return }
+        unsafe memcpy(t + offset, f, from.count)
+      }
+    }
+  }
+
+  @_lifetime(self: copy self)
+  public mutating func fill(_ byte: UInt8) {
+    unsafe self.withUnsafeMutableBufferPointer { to in
+      if let t = to.baseAddress { unsafe memset(t, Int32(byte), to.count) }
+    }
+  }
+
+  /// Writes `value`, little-endian, at `offset`.
+  @_lifetime(self: copy self)
+  public mutating func store<T: FixedWidthInteger & UnsignedInteger>(_ value: T, at offset: Int) {
+    var rest = value
+    for i in 0..<(T.bitWidth / 8) {
+      self[offset + i] = UInt8(truncatingIfNeeded: rest)
+      if T.bitWidth > 8 { rest >>= 8 }
+    }
+  }
+}
+
+extension Span<UInt8> {
+  /// Reads a little-endian integer at `offset`.
+  public func load<T: FixedWidthInteger & UnsignedInteger>(_: T.Type, at offset: Int) -> T {
+    var value: T = 0
+    for i in 0..<(T.bitWidth / 8) { value |= T(self[offset + i]) << (8 * T(i)) }
+    return value
+  }
+
+  /// Whether both hold the same bytes. Not in constant time: for public data only.
+  public func equals(_ other: Span<UInt8>) -> Bool {
+    guard count == other.count else { return false }
+    return unsafe self.withUnsafeBufferPointer { a in
+      unsafe other.withUnsafeBufferPointer { b in
+        guard let x = a.baseAddress, let y = b.baseAddress else { return true }
+        return unsafe memcmp(x, y, a.count) == 0
+      }
+    }
+  }
+
+  public var isZero: Bool {
+    for i in indices where self[i] != 0 { return false }
+    return true
+  }
+
+  /// A copy on the heap. For public data, and for an entry's content at the interface.
+  public var array: [UInt8] {
+    unsafe [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
+      unsafe self.withUnsafeBufferPointer { source in
+        if let from = source.baseAddress, let to = buffer.baseAddress { unsafe memcpy(to, from, source.count) }
+      }
+      initialized = count
+    }
+  }
+}
+
+extension Sequence<UInt8> {
+  /// Lower-case hexadecimal digits. For public data only.
+  public var hex: String {
+    var text = ""
+    for byte in self {
+      let digits = String(byte, radix: 16)
+      text += byte < 16 ? "0" + digits : digits
+    }
+    return text
+  }
+}

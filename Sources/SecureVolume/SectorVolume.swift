@@ -1,0 +1,21 @@
+import Primitives
+
+/// What the blob store sees: numbered sectors with one write operation. It says nothing of keys.
+///
+/// A volume is single-threaded: its owner sees to it that calls don't overlap.
+public protocol SectorVolume: AnyObject {
+  /// The store's name in messages: the image's path.
+  var name: String { get }
+  /// Bytes in a sector: 512 or 4096.
+  var sectorSize: Int { get }
+  /// How many sectors there are.
+  var sectorCount: UInt64 { get }
+  /// False where the image was opened for reading only; then `commit` throws.
+  var isWritable: Bool { get }
+
+  /// Reads one whole sector, verified and decrypted, into `plaintext` (`sectorSize` bytes).
+  func read(_ sector: SectorIndex, into plaintext: consuming MutableSpan<UInt8>) throws(VolumeError)
+
+  /// Writes all of `changes` or nothing; durable on return. After an error the volume takes no more writes.
+  func commit(_ changes: borrowing SectorChanges) throws(VolumeError)
+}

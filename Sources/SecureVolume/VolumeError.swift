@@ -1,0 +1,72 @@
+import BlockIO
+import Crypto
+import Primitives
+
+/// What can go wrong below the blob store. Equality is on the code; the rest is for people.
+public struct VolumeError: StatusError, Equatable {
+  public enum Code: Sendable, Equatable {
+    /// The device failed; its own error's status says how (in use, no space, input/output, …).
+    case device(Status)
+    /// libcrypto failed or lacks an algorithm.
+    case cryptography
+    /// No vnvram image, or one whose making was cut short.
+    case notAnImage
+    /// A version, suite or feature that this program does not know.
+    case unsupportedVersion
+    /// A plaintext image where an encrypted one was expected, or the other way round.
+    case notEncrypted
+    /// No slot opens with the key that was given.
+    case wrongKey
+    /// Damaged or tampered with: something that the key says should be there isn't.
+    case notAuthentic
+    /// The image, the ring or a limit is too small for what was asked.
+    case noSpace
+    /// Opened for reading only.
+    case readOnly
+    /// An earlier write or sync failed; the store takes no more writes until it is opened anew.
+    case failedEarlier
+    /// There is a store here already.
+    case exists
+    /// No such slot.
+    case noSuchSlot
+    /// The last slot can't be removed; a name is taken or too long.
+    case refused
+  }
+
+  public let code: Code
+  /// The image's path.
+  public let store: String
+  /// What failed and where, and the remedy, as one sentence without the store's name.
+  public let detail: String
+
+  public init(_ code: Code, store: String, _ detail: String) {
+    self.code = code
+    self.store = store
+    self.detail = detail
+  }
+
+  init(_ error: BlockError, store: String) {
+    self.init(.device(error.status), store: store, error.detail)
+  }
+
+  init(_ error: CryptoError, store: String) {
+    self.init(.cryptography, store: store, error.description)
+  }
+
+  public static func == (a: Self, b: Self) -> Bool { a.code == b.code }
+
+  public var status: Status {
+    switch code {
+    case .device(let status): status
+    case .cryptography, .failedEarlier: code == .cryptography ? .failed : .inputOutput
+    case .notAnImage, .unsupportedVersion: .notAnImage
+    case .notEncrypted, .readOnly, .exists, .refused: .refused
+    case .wrongKey: .wrongKey
+    case .notAuthentic: .notAuthentic
+    case .noSpace: .noSpace
+    case .noSuchSlot: .notFound
+    }
+  }
+
+  public var description: String { "\(store): \(detail)" }
+}
