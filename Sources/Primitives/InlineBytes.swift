@@ -7,6 +7,12 @@ public struct InlineBytes16: Hashable, Sendable {
 
   public init() {}
 
+  /// Two little-endian words.
+  public init(low: UInt64, high: UInt64) {
+    self.low = low
+    self.high = high
+  }
+
   /// The 16 bytes at `offset`.
   public init(_ source: Span<UInt8>, at offset: Int = 0) {
     low = source.load(UInt64.self, at: offset)
@@ -24,6 +30,9 @@ public struct InlineBytes16: Hashable, Sendable {
       }
     }
   }
+
+  /// The little-endian word 0 or 1.
+  public func word(_ index: Int) -> UInt64 { index == 0 ? low : high }
 
   public func store(in span: inout MutableSpan<UInt8>, at offset: Int) {
     span.store(low, at: offset)
@@ -49,6 +58,9 @@ public struct InlineBytes32: Hashable, Sendable {
     get { index < 16 ? low[index] : high[index - 16] }
     set { if index < 16 { low[index] = newValue } else { high[index - 16] = newValue } }
   }
+
+  /// The little-endian word 0 to 3.
+  public func word(_ index: Int) -> UInt64 { index < 2 ? low.word(index) : high.word(index - 2) }
 
   public func store(in span: inout MutableSpan<UInt8>, at offset: Int) {
     low.store(in: &span, at: offset)

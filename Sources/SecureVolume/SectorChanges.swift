@@ -35,6 +35,9 @@ public struct SectorChanges: ~Copyable, Sendable {
     return place
   }
 
+  /// All places, in the order of their sectors: the order in which a record has them (FORMAT §7).
+  var placesInSectorOrder: [Int] { sectors.indices.sorted { sectors[$0] < sectors[$1] } }
+
   /// The plaintext at a place.
   @_lifetime(borrow self)
   public func plaintext(_ place: Int) -> Span<UInt8> {

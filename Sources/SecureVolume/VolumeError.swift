@@ -17,8 +17,8 @@ public struct VolumeError: StatusError, Equatable {
     case notEncrypted
     /// No slot opens with the key that was given.
     case wrongKey
-    /// Damaged or tampered with: something that the key says should be there isn't.
-    case notAuthentic
+    /// Damaged or tampered with: something that the key says should be there isn't. With what shows it.
+    case notAuthentic(Evidence)
     /// The image, the ring or a limit is too small for what was asked.
     case noSpace
     /// Opened for reading only.
@@ -31,6 +31,16 @@ public struct VolumeError: StatusError, Equatable {
     case noSuchSlot
     /// The last slot can't be removed; a name is taken or too long.
     case refused
+  }
+
+  /// What showed that an image is not authentic: the reasons of FORMAT §10, by which `--json` names them.
+  public enum Evidence: String, Sendable {
+    case geometry
+    case header
+    case headerPair = "header-pair"
+    case journal
+    case tree
+    case sector
   }
 
   public let code: Code

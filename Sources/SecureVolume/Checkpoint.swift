@@ -1,0 +1,227 @@
+import Crypto
+import Primitives
+
+/// A checkpoint under way (FORMAT §7): what commits put into the ring goes in place, so that ring space comes free. It
+/// proceeds in steps, between which commits go on; it covers the commits before its record of images.
+struct Checkpoint: ~Copyable {
+  enum Phase: Equatable {
+    /// Sectors go in place; the number done.
+    case sectors(Int)
+    case leafBlocks
+    case firstHeader
+    case secondHeader
+  }
+
+  var phase = Phase.sectors(0)
+  /// The sectors to be copied, in order, and where in the ring they are.
+  let sectors: [(sector: SectorIndex, position: UInt64)]
+  /// The leaf blocks to be written, and their content as of the record of images, one after the other.
+  let blocks: [Int]
+  let images: ByteBuffer
+  /// What both headers will say.
+  let header: Header
+}
+
+extension SecureVolume {
+  /// Sectors copied in a step: so few that a commit in between waits for less than a sync.
+  private static var sectorsPerStep: Int { 64 }
+
+  /// Brings everything in place and gives the header new content, which `update` makes; both copies are durable on
+  /// return and the ring is empty.
+  func settle(_ update: (inout Header) -> Void) throws(VolumeError) {
+    if checkpoint != nil { try finishCheckpoint() }
+    if journal.isEmpty {
+      var next = header
+      update(&next)
+      next.sequence += 1
+      try writeHeaders(next)
+    } else {
+      try startCheckpoint(update)
+      try finishCheckpoint()
+    }
+  }
+
+  func finishCheckpoint() throws(VolumeError) {
+    while checkpoint != nil { try stepCheckpoint() }
+  }
+
+  /// Journals the blocks that will be overwritten in part, durably, and fixes what the headers will say.
+  func startCheckpoint(_ update: (inout Header) -> Void = { _ in }) throws(VolumeError) {
+    let sectors = journal.versions.map { (sector: $0.key, position: $0.value.position) }
+      .sorted { $0.sector < $1.sector }
+    let blocks = leaves.dirtyBlocks
+    let partial = geometry.sectorSize < geometry.blockSize ? partialBlocks(sectors.map(\.sector)) : []
+    let count = blocks.count + partial.count
+    let size = geometry.imagesSize(blocks: UInt64(count))
+    if record.count < Int(size) { record = ByteBuffer(count: Int(size)) }
+
+    let images = leafImages(blocks)
+    let mac: InlineBytes32
+    let root: InlineBytes32
+    do { root = try leaves.seal(generation: generation, digest: digest, with: &keys.structure) } catch {
+      throw VolumeError(error, store: name)
+    }
+    let header = JournalRecord(
+      kind: .images, count: count, generation: generation, epoch: self.header.epoch, cursor: journal.head, root: root)
+    var out = record.mutableSpan(0..<Format.recordHeaderSize)
+    header.encode(to: &out, geometry: geometry)
+    var offsets = blocks.map { geometry.leafOffset + UInt64($0 * geometry.blockSize) }
+    for i in blocks.indices {
+      let place = header.payloadOffset + i * geometry.blockSize
+      var block = record.mutableSpan(place..<place + geometry.blockSize)
+      block.copy(from: images.span(i * geometry.blockSize..<(i + 1) * geometry.blockSize))
+    }
+    for (i, block) in partial.enumerated() {
+      try composeBlock(block, at: header.payloadOffset + (blocks.count + i) * geometry.blockSize)
+      offsets.append(geometry.dataOffset + block * UInt64(geometry.blockSize))
+    }
+    do { mac = try seal(header, offsets: offsets, size: Int(size)) } catch { throw VolumeError(error, store: name) }
+    try medium.append(record, size: Int(size), to: journal)
+    try medium.sync()
+    journal.append(size: size, mac: mac)
+    adoptCheckpoint(sectors: sectors, blocks: blocks, images: images, root: root, update)
+  }
+
+  /// Goes on from a record of images that is durable and the last in the journal.
+  func adoptCheckpoint(
+    sectors: [(sector: SectorIndex, position: UInt64)], blocks: [Int], images: consuming ByteBuffer,
+    root: InlineBytes32, _ update: (inout Header) -> Void
+  ) {
+    var next = header
+    next.sequence += 1
+    next.cursor = journal.head
+    next.generation = generation
+    next.root = root
+    update(&next)
+    checkpoint = Checkpoint(sectors: sectors, blocks: blocks, images: images, header: next)
+  }
+
+  /// A copy of leaf blocks as they are now, since commits go on changing the table.
+  func leafImages(_ blocks: [Int]) -> ByteBuffer {
+    var images = ByteBuffer(count: blocks.count * geometry.blockSize)
+    var out = images.mutableSpan
+    for (i, block) in blocks.enumerated() { out.copy(from: leaves.block(block), at: i * geometry.blockSize) }
+    return images
+  }
+
+  private func seal(_ header: JournalRecord, offsets: [UInt64], size: Int) throws(CryptoError) -> InlineBytes32 {
+    for (i, offset) in offsets.enumerated() {
+      let place = header.payloadOffset + i * geometry.blockSize
+      let mac = try JournalRecord.imageMAC(
+        record.span(place..<place + geometry.blockSize), offset: offset, digest: digest, with: &keys.structure)
+      let start = JournalRecord.entryOffset(i)
+      var entry = record.mutableSpan(start..<start + Format.recordEntrySize)
+      entry.store(offset, at: 0)
+      mac.store(in: &entry, at: 8)
+    }
+    return try finish(header, size: size)
+  }
+
+  /// The data blocks of which some sectors will be overwritten and others not, in order.
+  private func partialBlocks(_ sectors: [SectorIndex]) -> [UInt64] {
+    let perBlock = UInt64(geometry.blockSize / geometry.sectorSize)
+    var partial: [UInt64] = []
+    var i = 0
+    while i < sectors.count {
+      let block = sectors[i].value / perBlock
+      let first = i
+      while i < sectors.count, sectors[i].value / perBlock == block { i += 1 }
+      let existing = min(perBlock, geometry.sectorCount - block * perBlock)
+      if UInt64(i - first) < existing { partial.append(block) }
+    }
+    return partial
+  }
+
+  /// Puts a data block as it will be into the record at `offset`: what lies in place, and newer versions over it.
+  private func composeBlock(_ block: UInt64, at offset: Int) throws(VolumeError) {
+    try medium.read(
+      at: geometry.dataOffset + block * UInt64(geometry.blockSize), into: &record,
+      offset..<offset + geometry.blockSize)
+    let perBlock = geometry.blockSize / geometry.sectorSize
+    for i in 0..<perBlock {
+      let sector = SectorIndex(block * UInt64(perBlock) + UInt64(i))
+      guard let version = journal.versions[sector] else { continue }
+      let place = offset + i * geometry.sectorSize
+      try medium.read(journal, at: version.position, into: &record, place..<place + geometry.sectorSize)
+    }
+  }
+
+  /// One step. When the last is done the ring space is free.
+  func stepCheckpoint() throws(VolumeError) {
+    guard let phase = checkpoint?.phase else { return }
+    switch phase {
+    case .sectors(let done):
+      let count = checkpoint?.sectors.count ?? 0
+      let end = min(done + Self.sectorsPerStep, count)
+      for i in done..<end { try copyInPlace(i) }
+      checkpoint?.phase = end < count ? .sectors(end) : .leafBlocks
+    case .leafBlocks:
+      try writeLeafBlocks()
+      try medium.sync()
+      checkpoint?.phase = .firstHeader
+    case .firstHeader:
+      guard let next = checkpoint?.header else { return }
+      try writeHeader(next, copy: next.isClean ? 0 : 1)
+      checkpoint?.phase = .secondHeader
+    case .secondHeader:
+      guard let next = checkpoint?.header else { return }
+      try writeHeader(next, copy: next.isClean ? 1 : 0)
+      header = next
+      journal.release(upTo: next.cursor)
+      checkpoint = nil
+    }
+  }
+
+  private func copyInPlace(_ index: Int) throws(VolumeError) {
+    guard let (sector, position) = checkpoint?.sectors[index] else { return }
+    try medium.read(journal, at: position, into: &ciphertext, 0..<sectorSize)
+    try medium.write(ciphertext.span(0..<sectorSize), at: geometry.place(of: sector).value)
+  }
+
+  private func writeLeafBlocks() throws(VolumeError) {
+    let count = checkpoint?.blocks.count ?? 0
+    for i in 0..<count {
+      guard let block = checkpoint?.blocks[i] else { return }
+      if record.count < geometry.blockSize { record = ByteBuffer(count: geometry.blockSize) }
+      copyImage(i)
+      try medium.write(
+        record.span(0..<geometry.blockSize), at: geometry.leafOffset + UInt64(block * geometry.blockSize))
+    }
+  }
+
+  /// Moves an image into `record`, from where it can be lent while the checkpoint isn't.
+  private func copyImage(_ index: Int) {
+    var out = record.mutableSpan(0..<geometry.blockSize)
+    let place = index * geometry.blockSize
+    if let images = checkpoint?.images.span(place..<place + geometry.blockSize) { out.copy(from: images) }
+  }
+
+  // MARK: Headers
+
+  /// Writes both copies in the order that lets a reader tell every power cut from tampering (FORMAT §2).
+  func writeHeaders(_ next: Header) throws(VolumeError) {
+    try writeHeader(next, copy: next.isClean ? 0 : 1)
+    try writeHeader(next, copy: next.isClean ? 1 : 0)
+    header = next
+  }
+
+  private func writeHeader(_ next: Header, copy: Int) throws(VolumeError) {
+    let bytes: ByteBuffer
+    do { bytes = try next.sealed(copy: copy, with: &keys.structure) } catch { throw VolumeError(error, store: name) }
+    try medium.write(bytes.span, at: Format.copyOffsets[copy])
+    try medium.sync()
+  }
+}
+
+extension Header {
+  /// The bytes of one copy with its MAC.
+  func sealed(copy: Int, with structure: inout StructureMAC) throws(CryptoError) -> ByteBuffer {
+    var bytes = encode(copy: copy)
+    try structure.startInput(.header)
+    try structure.update(bytes.span(0..<Format.headerMACOffset))
+    let mac = try structure.finish()
+    var out = bytes.mutableSpan
+    mac.store(in: &out, at: Format.headerMACOffset)
+    return bytes
+  }
+}

@@ -1,0 +1,74 @@
+import Crypto
+import Primitives
+
+/// What both copies of a header say (FORMAT §2). Only `HeaderCopy.verified` makes one from an image's bytes, after its
+/// MAC verified; only `HeaderPair` writes one.
+struct Header: Equatable, Sendable {
+  let uuid: StoreUUID
+  let geometry: Geometry
+  var isClean: Bool
+  var sequence: UInt64
+  var generation: Generation
+  var epoch: InlineBytes16
+  /// Where in the ring the next record starts, and what it must carry.
+  var cursor: JournalCursor
+  var root: InlineBytes32
+  /// By slot index; `nil` where empty.
+  var slots: [KeySlot?]
+
+  /// The bytes of one copy but for the MAC, which is zero.
+  func encode(copy: Int) -> ByteBuffer {
+    var buffer = ByteBuffer(count: Format.headerSize)
+    var out = buffer.mutableSpan
+    Self.encodeIdentity(uuid, to: &out)
+    out.store(UInt32(geometry.sectorSize), at: 40)
+    out.store(UInt32(geometry.blockSize), at: 44)
+    out.store(geometry.sectorCount, at: 48)
+    out.store(geometry.ringOffset, at: 56)
+    out.store(geometry.ringSize, at: 64)
+    out.store(geometry.leafOffset, at: 72)
+    out.store(geometry.leafTableSize, at: 80)
+    out.store(geometry.dataOffset, at: 88)
+    out.store(geometry.imageSize.value, at: 96)
+    out.store(UInt32(copy), at: 128)
+    out.store(isClean ? Format.cleanFlag : 0, at: 132)
+    out.store(sequence, at: 136)
+    out.store(generation.value, at: 144)
+    epoch.store(in: &out, at: 152)
+    out.store(cursor.position, at: 168)
+    out.store(cursor.sequence, at: 176)
+    out.store(Format.keyEpoch, at: 184)
+    cursor.chain.store(in: &out, at: 192)
+    root.store(in: &out, at: 224)
+    for (index, slot) in slots.enumerated() {
+      slot?.encode(to: &out, at: Format.slotsOffset + index * Format.slotSize)
+    }
+    return buffer
+  }
+
+  /// The first 40 bytes: format and store.
+  static func encodeIdentity(_ uuid: StoreUUID, to out: inout MutableSpan<UInt8>) {
+    out.copy(from: Format.headerMagic.span)
+    out.store(Format.version, at: 8)
+    out.store(Format.suite, at: 12)
+    out.store(UInt32(Format.headerSize), at: 16)
+    out.store(UInt32(Format.slotCount), at: 20)
+    uuid.bytes.store(in: &out, at: 24)
+  }
+
+  /// SHA-256 over the part that never changes: what ties every MAC to this store and this layout.
+  static func geometryDigest(uuid: StoreUUID, geometry: Geometry) throws(CryptoError) -> InlineBytes32 {
+    let header = Header(
+      uuid: uuid, geometry: geometry, isClean: true, sequence: 0, generation: Generation(0), epoch: InlineBytes16(),
+      cursor: JournalCursor(position: 0, sequence: 0, chain: InlineBytes32()), root: InlineBytes32(), slots: [])
+    let bytes = header.encode(copy: 0)
+    return try Digest.sha256(bytes.span(0..<Format.geometryPart))
+  }
+}
+
+/// The place of a record yet to come: where it starts, its number, and the MAC of the one before.
+struct JournalCursor: Equatable, Sendable {
+  var position: UInt64
+  var sequence: UInt64
+  var chain: InlineBytes32
+}

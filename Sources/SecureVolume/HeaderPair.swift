@@ -1,0 +1,115 @@
+import Crypto
+import Primitives
+
+/// Both header copies as they were read, and the rule which of them counts (FORMAT §2).
+struct HeaderPair: ~Copyable {
+  let a: HeaderCopy
+  let b: HeaderCopy
+  let name: String
+
+  /// Reads both. Throws `.notAnImage` or `.unsupportedVersion` where that can be said without a key.
+  init(reading medium: borrowing Medium) throws(VolumeError) {
+    name = medium.name
+    a = try Self.read(0, medium)
+    b = try Self.read(1, medium)
+    let flaws = (a.identityFlaw, b.identityFlaw)
+    if flaws.0 == .noMagic, flaws.1 == .noMagic {
+      throw VolumeError(
+        .notAnImage, store: name, "is not a vnvram image, or its formatting was cut short; nothing was changed")
+    }
+    if flaws.0 != nil, flaws.1 != nil {
+      for case .unsupportedVersion(let what)? in [flaws.0, flaws.1] {
+        throw VolumeError(
+          .unsupportedVersion, store: name, "is of \(what), which this program does not know; use a newer vnvram")
+      }
+    }
+    if medium.device.size.value < Format.ringOffset {
+      throw VolumeError(
+        .notAuthentic(.geometry), store: name, "is cut short: \(medium.device.size); restore it from a backup")
+    }
+  }
+
+  /// A copy that the file doesn't reach reads as zeros: it has no magic.
+  private static func read(_ index: Int, _ medium: borrowing Medium) throws(VolumeError) -> HeaderCopy {
+    var bytes = ByteBuffer(count: Format.headerSize)
+    let offset = Format.copyOffsets[index]
+    let size = medium.device.size.value
+    if size > offset {
+      try medium.read(at: offset, into: &bytes, 0..<Int(min(UInt64(Format.headerSize), size - offset)))
+    }
+    return HeaderCopy(index: index, bytes: bytes)
+  }
+
+  /// A copy whose first 40 bytes are right, for what can be said before a key is there.
+  func withPlausible<R>(_ body: (borrowing HeaderCopy) -> R) -> R {
+    a.identityFlaw == nil ? body(a) : body(b)
+  }
+
+  /// What the pair says, once the store key is there.
+  struct Choice {
+    let header: Header
+    /// The copy that is behind or does not count.
+    let outdated: Int?
+  }
+
+  /// Applies the four cases of FORMAT §2.
+  func choose(with structure: inout StructureMAC) throws(VolumeError) -> Choice {
+    let verified: (Result<Header, FlawError>, Result<Header, FlawError>)
+    do { verified = (try a.verified(with: &structure), try b.verified(with: &structure)) } catch {
+      throw VolumeError(error, store: name)
+    }
+    switch verified {
+    case (.success(let first), .success(let second)):
+      return try choose(first, second)
+    case (.success(let header), .failure(let flaw)):
+      try refuse(flaw.flaw)
+      return Choice(header: header, outdated: 1)
+    case (.failure(let flaw), .success(let header)):
+      try refuse(flaw.flaw)
+      guard !header.isClean else {
+        throw pairError("copy A is damaged, which no power cut explains beside a copy B that was closed cleanly")
+      }
+      return Choice(header: header, outdated: 0)
+    case (.failure(let first), .failure(let second)):
+      try refuse(first.flaw)
+      try refuse(second.flaw)
+      throw VolumeError(
+        .notAuthentic(.header), store: name,
+        "the key opens a slot, but neither copy of the header verifies; restore the image from a backup")
+    }
+  }
+
+  private func choose(_ first: Header, _ second: Header) throws(VolumeError) -> Choice {
+    guard first.uuid == second.uuid, first.geometry == second.geometry else {
+      throw pairError("the copies belong to different stores")
+    }
+    if first.sequence == second.sequence {
+      guard first == second else { throw pairError("the copies have the same number and differ") }
+      return Choice(header: first, outdated: nil)
+    }
+    if first.sequence == second.sequence &+ 1, first.isClean, !second.isClean {
+      return Choice(header: first, outdated: 1)
+    }
+    if second.sequence == first.sequence &+ 1, !second.isClean {
+      return Choice(header: second, outdated: 0)
+    }
+    throw pairError(
+      "copy A has number \(first.sequence) and copy B \(second.sequence), which no power cut explains: one of them is from another time"
+    )
+  }
+
+  /// Flaws that only a holder of the key can have made are worse than damage.
+  private func refuse(_ flaw: HeaderCopy.Flaw) throws(VolumeError) {
+    switch flaw {
+    case .geometry:
+      throw VolumeError(.notAuthentic(.geometry), store: name, "its sizes and offsets contradict each other")
+    case .unsupportedVersion("features"):
+      throw VolumeError(.unsupportedVersion, store: name, "uses features that this program does not know")
+    case .noMagic, .unsupportedVersion, .notAuthentic: return
+    }
+  }
+
+  private func pairError(_ what: String) -> VolumeError {
+    VolumeError(.notAuthentic(.headerPair), store: name, "\(what); restore the image from a backup")
+  }
+}

@@ -1,0 +1,101 @@
+import Crypto
+import Primitives
+
+/// The fixed part of a journal record (FORMAT §7).
+struct JournalRecord: Sendable {
+  enum Kind: UInt32, Sendable {
+    case commit = 1
+    case images = 2
+  }
+
+  let kind: Kind
+  let count: Int
+  let generation: Generation
+  let epoch: InlineBytes16
+  let cursor: JournalCursor
+  let root: InlineBytes32
+
+  /// Offset of the MAC, and of the payload behind it.
+  var macOffset: Int { Format.recordHeaderSize + count * Format.recordEntrySize }
+  var payloadOffset: Int { macOffset + Format.macSize }
+
+  /// What one entry's payload takes, in bytes.
+  func unit(_ geometry: Geometry) -> Int { kind == .commit ? geometry.sectorSize : geometry.blockSize }
+
+  /// With its padding, in bytes.
+  func size(_ geometry: Geometry) -> UInt64 {
+    geometry.recordSize(entries: UInt64(count), payload: UInt64(count * unit(geometry)))
+  }
+
+  static func entryOffset(_ index: Int) -> Int { Format.recordHeaderSize + index * Format.recordEntrySize }
+
+  /// Writes the fixed part; the entries are the caller's.
+  func encode(to out: inout MutableSpan<UInt8>, geometry: Geometry) {
+    out.copy(from: Format.recordMagic.span)
+    out.store(kind.rawValue, at: 8)
+    out.store(UInt32(count), at: 12)
+    out.store(cursor.sequence, at: 16)
+    out.store(generation.value, at: 24)
+    epoch.store(in: &out, at: 32)
+    cursor.chain.store(in: &out, at: 48)
+    out.store(cursor.position, at: 80)
+    out.store(UInt64(count * unit(geometry)), at: 88)
+    root.store(in: &out, at: 96)
+    for i in 128..<Format.recordHeaderSize { out[i] = 0 }
+  }
+
+  /// The fixed part, where all of its numbers are within the limits and reserved bytes zero. Whether it is the record
+  /// that is expected here, and authentic, is the caller's to find out.
+  init?(parsing bytes: Span<UInt8>, geometry: Geometry) {
+    guard bytes.extracting(0..<8).equals(Format.recordMagic.span),
+      let kind = Kind(rawValue: bytes.load(UInt32.self, at: 8))
+    else { return nil }
+    let count = UInt64(bytes.load(UInt32.self, at: 12))
+    let most = kind == .commit ? geometry.sectorCount : geometry.imageBlocks
+    guard count >= 1, count <= most, bytes.extracting(128..<Format.recordHeaderSize).isZero else { return nil }
+    self.kind = kind
+    self.count = Int(count)
+    generation = Generation(bytes.load(UInt64.self, at: 24))
+    epoch = InlineBytes16(bytes, at: 32)
+    cursor = JournalCursor(
+      position: bytes.load(UInt64.self, at: 80), sequence: bytes.load(UInt64.self, at: 16),
+      chain: InlineBytes32(bytes, at: 48))
+    root = InlineBytes32(bytes, at: 96)
+    guard bytes.load(UInt64.self, at: 88) == UInt64(self.count * unit(geometry)), size(geometry) <= geometry.ringSize,
+      kind == .images || root == InlineBytes32()
+    else { return nil }
+  }
+
+  init(
+    kind: Kind, count: Int, generation: Generation, epoch: InlineBytes16, cursor: JournalCursor,
+    root: InlineBytes32 = InlineBytes32()
+  ) {
+    self.kind = kind
+    self.count = count
+    self.generation = generation
+    self.epoch = epoch
+    self.cursor = cursor
+    self.root = root
+  }
+
+  /// The MAC over the fixed part and the entries in `bytes`.
+  func mac(
+    _ bytes: Span<UInt8>, digest: InlineBytes32, with mac: inout StructureMAC
+  ) throws(CryptoError) -> InlineBytes32 {
+    try mac.startInput(.record)
+    try mac.update(digest)
+    try mac.update(bytes.extracting(0..<macOffset))
+    return try mac.finish()
+  }
+
+  /// The MAC of a block in a record of images.
+  static func imageMAC(
+    _ block: Span<UInt8>, offset: UInt64, digest: InlineBytes32, with mac: inout StructureMAC
+  ) throws(CryptoError) -> InlineBytes32 {
+    try mac.startInput(.image)
+    try mac.update(digest)
+    try mac.update(offset)
+    try mac.update(block)
+    return try mac.finish()
+  }
+}

@@ -1,0 +1,62 @@
+import BlockIO
+import Crypto
+import Primitives
+
+/// A block device as the volume uses it: errors carry the store's name, and after a failed write or sync it takes no
+/// more writes (FORMAT §7; DESIGN P4), since nothing is known then of what lies on the disk.
+struct Medium {
+  let device: any BlockDevice
+  private(set) var failure: VolumeError?
+
+  init(_ device: any BlockDevice) { self.device = device }
+
+  var name: String { device.name }
+
+  func read(at offset: UInt64, into buffer: inout ByteBuffer, _ range: Range<Int>) throws(VolumeError) {
+    do { try device.read(at: ByteOffset(offset), into: buffer.mutableSpan(range)) } catch {
+      throw VolumeError(error, store: name)
+    }
+  }
+
+  func read(_ journal: Journal, at position: UInt64, into buffer: inout ByteBuffer, _ range: Range<Int>)
+    throws(VolumeError)
+  {
+    do { try journal.read(device, at: position, into: &buffer, range) } catch {
+      throw VolumeError(error, store: name)
+    }
+  }
+
+  mutating func write(_ source: Span<UInt8>, at offset: UInt64) throws(VolumeError) {
+    try mayWrite()
+    do { try device.write(source, at: ByteOffset(offset)) } catch { throw fail(error) }
+  }
+
+  mutating func append(_ record: borrowing ByteBuffer, size: Int, to journal: Journal) throws(VolumeError) {
+    try mayWrite()
+    do { try journal.write(device, record, size: size) } catch { throw fail(error) }
+  }
+
+  mutating func sync() throws(VolumeError) {
+    try mayWrite()
+    do { try device.sync() } catch { throw fail(error) }
+  }
+
+  /// Throws where the image was opened for reading, or something failed before.
+  func mayWrite() throws(VolumeError) {
+    guard device.isWritable else {
+      throw VolumeError(.readOnly, store: name, "opened for reading only")
+    }
+    if let failure {
+      throw VolumeError(
+        .failedEarlier, store: name,
+        "takes no more writes since one failed (\(failure.detail)); close and open it again, which recovers all that was acknowledged"
+      )
+    }
+  }
+
+  private mutating func fail(_ error: BlockError) -> VolumeError {
+    let error = VolumeError(error, store: name)
+    failure = error
+    return error
+  }
+}

@@ -1,0 +1,282 @@
+import BlockIO
+import Crypto
+import Primitives
+
+/// From a verified header to an open volume: what the journal holds is replayed in memory, the tree is verified, and,
+/// for writing, what was recovered is made durable before it is served (FORMAT §7).
+enum Recovery {
+  static func open(
+    medium: consuming Medium, keys: consuming VolumeKeys, choice: HeaderPair.Choice
+  ) throws(VolumeError) -> SecureVolume {
+    let header = choice.header
+    let digest: InlineBytes32
+    do { digest = try Header.geometryDigest(uuid: header.uuid, geometry: header.geometry) } catch {
+      throw VolumeError(error, store: medium.name)
+    }
+    var replay = Replay(medium: medium, keys: keys, header: header, digest: digest)
+    try replay.run()
+    let opening = OpeningReport(
+      wasClosedCleanly: header.isClean, outdatedHeaderCopy: choice.outdated, recordsReplayed: replay.count,
+      generation: replay.generation)
+    let lastImages = replay.lastImages
+    let volume = replay.finish(opening: opening)
+    if volume.isWritable { try makeDurable(volume, choice, lastImages) }
+    return volume
+  }
+
+  /// Header copies again as found (their newest content may be in a cache alone), then a checkpoint, then a new epoch.
+  private static func makeDurable(
+    _ volume: SecureVolume, _ choice: HeaderPair.Choice, _ lastImages: Replay.LastImages?
+  ) throws(VolumeError) {
+    let epoch: InlineBytes16
+    do { epoch = try Random.bytes16() } catch { throw VolumeError(error, store: volume.name) }
+    if choice.outdated != nil || !choice.header.isClean { try volume.writeHeaders(choice.header) }
+    let begin: (inout Header) -> Void = {
+      $0.isClean = false
+      $0.epoch = epoch
+    }
+    if let lastImages {
+      // A crash while recovering must not fill the ring with one record of images after the other.
+      let sectors = volume.journal.versions.map { (sector: $0.key, position: $0.value.position) }
+        .sorted { $0.sector < $1.sector }
+      let blocks = volume.leaves.dirtyBlocks
+      let root: InlineBytes32
+      let images = volume.leafImages(blocks)
+      do {
+        root = try volume.leaves.seal(
+          generation: volume.generation, digest: volume.digest, with: &volume.keys.structure)
+      } catch { throw VolumeError(error, store: volume.name) }
+      precondition(root == lastImages.root)
+      volume.adoptCheckpoint(sectors: sectors, blocks: blocks, images: images, root: root, begin)
+      try volume.finishCheckpoint()
+    } else {
+      try volume.settle(begin)
+    }
+  }
+}
+
+/// Replays the journal in memory. Nothing is written.
+struct Replay: ~Copyable {
+  struct LastImages {
+    let root: InlineBytes32
+    let generation: Generation
+    /// The leaf blocks that it holds.
+    let leafBlocks: [Int]
+  }
+
+  private let medium: Medium
+  private var keys: VolumeKeys
+  private let header: Header
+  private let geometry: Geometry
+  private let digest: InlineBytes32
+  private var journal: Journal
+  private var leaves: LeafTable
+  private(set) var generation: Generation
+  private(set) var count = 0
+  /// Set while the last record that counts is one of images.
+  private(set) var lastImages: LastImages?
+  /// The newest root, and what it is over: the table with all images in it, without the commits after them.
+  private var root: InlineBytes32
+  private var rootGeneration: Generation
+  private var imaged: Set<Int> = []
+  private var afterImages: [(SectorIndex, Leaf)] = []
+  private var buffer = ByteBuffer(count: 65536)
+  private var unit: ByteBuffer
+
+  init(medium: consuming Medium, keys: consuming VolumeKeys, header: Header, digest: InlineBytes32) {
+    self.medium = medium
+    self.keys = keys
+    self.header = header
+    self.digest = digest
+    geometry = header.geometry
+    journal = Journal(geometry: header.geometry, at: header.cursor)
+    leaves = LeafTable(geometry: header.geometry)
+    generation = header.generation
+    root = header.root
+    rootGeneration = header.generation
+    unit = ByteBuffer(count: header.geometry.blockSize)
+  }
+
+  /// Steps 1 to 4 of "What a reader does".
+  mutating func run() throws(VolumeError) {
+    try loadLeaves()
+    if !header.isClean {
+      while let record = try nextRecord() { try apply(record) }
+      try searchBehindEnd()
+    }
+    let computed: InlineBytes32
+    do { computed = try leaves.seal(generation: rootGeneration, digest: digest, with: &keys.structure) } catch {
+      throw VolumeError(error, store: medium.name)
+    }
+    guard ConstantTime.equals(computed, root) else {
+      throw VolumeError(
+        .notAuthentic(.tree), store: medium.name,
+        "the leaf table at \(ByteOffset(geometry.leafOffset)) is damaged or from another time; restore the image from a backup")
+    }
+    for block in imaged { leaves.markDirty(block) }
+    for (sector, leaf) in afterImages { leaves[sector] = leaf }
+  }
+
+  consuming func finish(opening: OpeningReport) -> SecureVolume {
+    SecureVolume(
+      medium: medium, keys: keys, header: header, digest: digest, leaves: leaves, journal: journal,
+      generation: generation, opening: opening)
+  }
+
+  private mutating func loadLeaves() throws(VolumeError) {
+    for block in 0..<geometry.leafBlocks {
+      try medium.read(
+        at: geometry.leafOffset + UInt64(block * geometry.blockSize), into: &unit, 0..<geometry.blockSize)
+      var out = leaves.mutableBlock(block)
+      out.copy(from: unit.span)
+    }
+  }
+
+  // MARK: Records
+
+  /// The record at the head, if it counts; its fixed part, entries and MAC are then in `buffer`.
+  private mutating func nextRecord() throws(VolumeError) -> JournalRecord? {
+    guard journal.used + UInt64(geometry.blockSize) <= geometry.ringSize,
+      let record = try readRecord(at: journal.head.position),
+      record.cursor == journal.head, record.epoch == header.epoch,
+      record.generation == (record.kind == .commit ? generation.next : generation),
+      journal.used + record.size(geometry) <= geometry.ringSize,
+      try isAuthentic(record), entriesAreInOrder(record), try payloadVerifies(record)
+    else { return nil }
+    return record
+  }
+
+  /// Reads fixed part, entries and MAC of what may be a record. The count is within limits before memory is taken.
+  private mutating func readRecord(at position: UInt64) throws(VolumeError) -> JournalRecord? {
+    try medium.read(journal, at: position, into: &buffer, 0..<Format.recordHeaderSize)
+    guard let record = JournalRecord(parsing: buffer.span, geometry: geometry) else { return nil }
+    if buffer.count < record.payloadOffset { buffer = ByteBuffer(count: record.payloadOffset) }
+    try medium.read(journal, at: position, into: &buffer, 0..<record.payloadOffset)
+    // Again, since the bytes were read again.
+    return JournalRecord(parsing: buffer.span, geometry: geometry)?.sameSize(as: record)
+  }
+
+  private mutating func isAuthentic(_ record: JournalRecord) throws(VolumeError) -> Bool {
+    do {
+      let mac = try record.mac(buffer.span, digest: digest, with: &keys.structure)
+      return ConstantTime.equals(mac, InlineBytes32(buffer.span, at: record.macOffset))
+    } catch { throw VolumeError(error, store: medium.name) }
+  }
+
+  /// Sectors within the volume, offsets at blocks of leaf table or data; each once.
+  private func entriesAreInOrder(_ record: JournalRecord) -> Bool {
+    var last: UInt64?
+    for i in 0..<record.count {
+      let start = JournalRecord.entryOffset(i)
+      let value = buffer.span.load(UInt64.self, at: start)
+      if let last, value <= last { return false }
+      last = value
+      switch record.kind {
+      case .commit:
+        guard value < geometry.sectorCount, buffer.span.load(UInt32.self, at: start + 32) == Format.keyEpoch,
+          buffer.span.load(UInt32.self, at: start + 36) == 0
+        else { return false }
+      case .images:
+        let inLeaves = value >= geometry.leafOffset && value < geometry.dataOffset
+        let inData = value >= geometry.dataOffset && value < geometry.imageSize.value
+        guard value % UInt64(geometry.blockSize) == 0, inLeaves || inData && geometry.sectorSize < geometry.blockSize
+        else { return false }
+      }
+    }
+    return true
+  }
+
+  private mutating func payloadVerifies(_ record: JournalRecord) throws(VolumeError) -> Bool {
+    for i in 0..<record.count {
+      try readPayload(i, of: record)
+      let start = JournalRecord.entryOffset(i)
+      let value = buffer.span.load(UInt64.self, at: start)
+      do {
+        switch record.kind {
+        case .commit:
+          let leaf = Leaf(buffer.span, at: start + 8)
+          guard
+            try keys.sectors.verify(unit.span(0..<geometry.sectorSize), sector: SectorIndex(value), leaf: leaf)
+          else { return false }
+        case .images:
+          let mac = try JournalRecord.imageMAC(unit.span, offset: value, digest: digest, with: &keys.structure)
+          guard ConstantTime.equals(mac, InlineBytes32(buffer.span, at: start + 8)) else { return false }
+        }
+      } catch { throw VolumeError(error, store: medium.name) }
+    }
+    return true
+  }
+
+  private mutating func readPayload(_ index: Int, of record: JournalRecord) throws(VolumeError) {
+    let size = record.unit(geometry)
+    let position = record.cursor.position + UInt64(record.payloadOffset + index * size)
+    try medium.read(journal, at: position % geometry.ringSize, into: &unit, 0..<size)
+  }
+
+  private mutating func apply(_ record: JournalRecord) throws(VolumeError) {
+    switch record.kind {
+    case .commit:
+      for i in 0..<record.count {
+        let start = JournalRecord.entryOffset(i)
+        let sector = SectorIndex(buffer.span.load(UInt64.self, at: start))
+        afterImages.append((sector, Leaf(buffer.span, at: start + 8)))
+        note(sector, record, offset: record.payloadOffset + i * geometry.sectorSize)
+      }
+      lastImages = nil
+    case .images:
+      afterImages.removeAll()
+      for i in 0..<record.count { try applyImage(i, of: record) }
+      root = record.root
+      rootGeneration = record.generation
+      lastImages = LastImages(root: root, generation: rootGeneration, leafBlocks: [])
+    }
+    journal.append(size: record.size(geometry), mac: InlineBytes32(buffer.span, at: record.macOffset))
+    generation = record.generation
+    count += 1
+  }
+
+  private mutating func note(_ sector: SectorIndex, _ record: JournalRecord, offset: Int) {
+    journal.note(sector, record: record.cursor, offset: UInt64(offset))
+  }
+
+  /// A leaf block replaces what the image has, which may be torn; a data block is a newer version of all its sectors.
+  private mutating func applyImage(_ index: Int, of record: JournalRecord) throws(VolumeError) {
+    let offset = buffer.span.load(UInt64.self, at: JournalRecord.entryOffset(index))
+    if offset < geometry.dataOffset {
+      let block = Int((offset - geometry.leafOffset) / UInt64(geometry.blockSize))
+      try readPayload(index, of: record)
+      var out = leaves.mutableBlock(block)
+      out.copy(from: unit.span)
+      imaged.insert(block)
+      return
+    }
+    let perBlock = UInt64(geometry.blockSize / geometry.sectorSize)
+    let first = (offset - geometry.dataOffset) / UInt64(geometry.blockSize) * perBlock
+    for i in 0..<perBlock where first + i < geometry.sectorCount {
+      let place = record.payloadOffset + index * geometry.blockSize + Int(i) * geometry.sectorSize
+      note(SectorIndex(first + i), record, offset: place)
+    }
+  }
+
+  /// Commits are serial on the medium, so a later record of this epoch behind the end proves that the end is damage.
+  private mutating func searchBehindEnd() throws(VolumeError) {
+    var behind = UInt64(geometry.blockSize)
+    while journal.used + behind < geometry.ringSize {
+      let position = (journal.head.position + behind) % geometry.ringSize
+      behind += UInt64(geometry.blockSize)
+      guard let record = try readRecord(at: position), record.cursor.position == position,
+        record.epoch == header.epoch, record.cursor.sequence > journal.head.sequence, try isAuthentic(record)
+      else { continue }
+      throw VolumeError(
+        .notAuthentic(.journal), store: medium.name,
+        "journal record \(journal.head.sequence) at \(ByteOffset(geometry.ringOffset + journal.head.position)) is damaged, though record \(record.cursor.sequence) behind it is whole; restore the image from a backup"
+      )
+    }
+  }
+}
+
+extension JournalRecord {
+  fileprivate func sameSize(as other: JournalRecord) -> JournalRecord? {
+    kind == other.kind && count == other.count ? self : nil
+  }
+}

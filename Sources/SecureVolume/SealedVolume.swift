@@ -1,0 +1,111 @@
+import BlockIO
+import Crypto
+import Primitives
+
+/// What a slot tells before any key is there. Not authenticated: someone may have changed it.
+public struct SlotDescription: Equatable, Sendable {
+  public let index: Int
+  public let kind: SlotKind
+  public let name: String
+  /// Seconds since 1970, UTC.
+  public let created: UInt64
+}
+
+/// An image that has been found but not unlocked: it holds the device and nothing that needs a key. What it says is
+/// for people and for finding the key; nothing of it is believed.
+public final class SealedVolume {
+  private let medium: Medium
+  private let pair: HeaderPair
+
+  /// Reads both header copies. Throws `.notAnImage`, `.unsupportedVersion`, or the device's error.
+  public init(_ device: any BlockDevice) throws(VolumeError) {
+    let medium = Medium(device)
+    pair = try HeaderPair(reading: medium)
+    self.medium = medium
+  }
+
+  /// Whether the device begins as an encrypted image does (FORMAT §9). Says nothing of its being one.
+  public static func looksEncrypted(_ device: any BlockDevice) throws(VolumeError) -> Bool {
+    var magic = ByteBuffer(count: 8)
+    guard device.size.value >= 8 else { return false }
+    try Medium(device).read(at: 0, into: &magic, 0..<8)
+    return magic.span.equals(Format.headerMagic.span)
+  }
+
+  public var name: String { medium.name }
+  public var uuid: StoreUUID { pair.withPlausible { $0.uuid } }
+  /// `nil` where the header's sizes contradict each other.
+  public var geometry: Geometry? { pair.withPlausible { $0.geometry } }
+  public var wasClosedCleanly: Bool { pair.withPlausible { $0.isClean } }
+  /// As of the last checkpoint.
+  public var generation: Generation { pair.withPlausible { $0.generation } }
+  public static var formatVersion: Int { Int(Format.version) }
+
+  /// The slots of both copies; those that only one of them has, too.
+  public var slots: [SlotDescription] {
+    var found: [SlotDescription] = []
+    for index in 0..<Format.slotCount {
+      for slot in [usable(pair.a, index), usable(pair.b, index)] {
+        guard let slot else { continue }
+        let description = SlotDescription(index: index, kind: slot.kind, name: slot.name, created: slot.created)
+        if !found.contains(where: { $0.kind == slot.kind && $0.name == slot.name }) { found.append(description) }
+      }
+    }
+    return found
+  }
+
+  private func usable(_ copy: borrowing HeaderCopy, _ index: Int) -> KeySlot? {
+    copy.identityFlaw == nil ? copy.slot(index) : nil
+  }
+
+  /// The names of the kernel keys that open this image.
+  public var keyNames: [String] { slots.filter { $0.kind == .keyring }.map(\.name) }
+
+  /// Opens with `key`. For writing, where the device is: then what a power cut left is recovered and made durable
+  /// first, and a new epoch begins. For reading, nothing is written.
+  ///
+  /// - Parameter slotName: try only the slot of this name; a passphrase costs its time for each slot that it is tried on.
+  /// - Throws: `.wrongKey` where no slot opens; `.notAuthentic` with what shows it; `.device`.
+  public func unlock(
+    with key: borrowing KeyEncryptionKey, slotName: String? = nil
+  ) throws(VolumeError) -> SecureVolume {
+    let (storeKey, uuid) = try unwrap(with: key, slotName: slotName)
+    var keys: VolumeKeys
+    do { keys = try VolumeKeys(storeKey: storeKey, uuid: uuid) } catch { throw VolumeError(error, store: name) }
+    let choice = try pair.choose(with: &keys.structure)
+    guard medium.device.size >= choice.header.geometry.imageSize else {
+      throw VolumeError(
+        .notAuthentic(.geometry), store: name,
+        "is cut short: \(medium.device.size) of \(choice.header.geometry.imageSize); restore it from a backup")
+    }
+    let volume = try Recovery.open(medium: medium, keys: keys, choice: choice)
+    return volume
+  }
+
+  private func unwrap(
+    with key: borrowing KeyEncryptionKey, slotName: String?
+  ) throws(VolumeError) -> (SecretBytes, StoreUUID) {
+    for index in 0..<Format.slotCount {
+      do {
+        if matches(pair.a, index, slotName), let storeKey = try pair.a.unwrap(slot: index, with: key) {
+          return (storeKey, pair.a.uuid)
+        }
+        // Copy B's slot is the same unless one copy was spoilt; trying a passphrase twice would double its cost.
+        if matches(pair.b, index, slotName), usable(pair.a, index) != usable(pair.b, index),
+          let storeKey = try pair.b.unwrap(slot: index, with: key)
+        {
+          return (storeKey, pair.b.uuid)
+        }
+      } catch { throw VolumeError(error, store: name) }
+    }
+    let slot = slotName.map { " \"\($0)\"" } ?? ""
+    throw VolumeError(
+      .wrongKey, store: name,
+      "the \(key.kind.label)\(slot) that was given opens no slot of it; `vnvram slot list` says which keys do")
+  }
+
+  private func matches(_ copy: borrowing HeaderCopy, _ index: Int, _ slotName: String?) -> Bool {
+    guard let slot = usable(copy, index) else { return false }
+    return slotName == nil || slot.name == slotName
+  }
+}

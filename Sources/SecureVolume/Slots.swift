@@ -1,0 +1,61 @@
+import Crypto
+import Primitives
+
+// Changing key slots. Slots never pass through the journal: a change is a checkpoint and both headers, so that when a
+// call returns a removed wrap is gone from every logical address of the image (DESIGN §3). Who had both an old header
+// and its key keeps the store key until that is rotated.
+extension SecureVolume {
+  public static var maximumSlots: Int { Format.slotCount }
+
+  public var slots: [SlotDescription] {
+    header.slots.enumerated().compactMap { index, slot in
+      slot.map { SlotDescription(index: index, kind: $0.kind, name: $0.name, created: $0.created) }
+    }
+  }
+
+  /// Adds a slot that opens with `key`. Durable on return.
+  ///
+  /// - Parameter cost: what trying the passphrase costs; only and always for a passphrase.
+  /// - Throws: `.refused` where the name is taken or invalid; `.noSpace` where all slots are used.
+  public func addSlot(
+    _ key: borrowing KeyEncryptionKey, name slotName: String, cost: ScryptCost? = nil, created: UInt64
+  ) throws(VolumeError) {
+    try medium.mayWrite()
+    guard KeySlot.isValid(name: slotName) else {
+      throw VolumeError(
+        .refused, store: name,
+        "a slot's name has 1 to \(KeySlot.maximumNameLength) bytes and no control characters")
+    }
+    guard !header.slots.contains(where: { $0?.name == slotName }) else {
+      throw VolumeError(
+        .refused, store: name, "has a slot \"\(slotName)\" already; remove it first or give the new one another name")
+    }
+    guard let index = header.slots.firstIndex(of: nil) else {
+      throw VolumeError(.noSpace, store: name, "all \(Format.slotCount) slots are in use; remove one first")
+    }
+    let slot: KeySlot
+    do {
+      var identity = ByteBuffer(count: Format.identitySize)
+      var out = identity.mutableSpan
+      Header.encodeIdentity(uuid, to: &out)
+      slot = try KeySlot.wrap(
+        keys.storeKey, under: key, name: slotName, cost: cost, created: created, identity: identity.span, index: index)
+    } catch { throw VolumeError(error, store: name) }
+    try settle { $0.slots[index] = slot }
+  }
+
+  /// Removes a slot: its wrap is overwritten in both headers before this returns.
+  ///
+  /// - Throws: `.noSuchSlot`; `.refused` where it is the last, which would lose the store.
+  public func removeSlot(named slotName: String) throws(VolumeError) {
+    try medium.mayWrite()
+    guard let index = header.slots.firstIndex(where: { $0?.name == slotName }) else {
+      throw VolumeError(.noSuchSlot, store: name, "has no slot \"\(slotName)\"; `vnvram slot list` names them")
+    }
+    guard header.slots.count(where: { $0 != nil }) > 1 else {
+      throw VolumeError(
+        .refused, store: name, "\"\(slotName)\" is the only slot; without it nobody could ever open the store again")
+    }
+    try settle { $0.slots[index] = nil }
+  }
+}

@@ -1,0 +1,130 @@
+import BlockIO
+import Crypto
+import Primitives
+
+/// Makes a new store (FORMAT §7, Format). Until it returns, the device holds "not an image", never an empty store.
+public enum VolumeFormatter {
+  /// Formats `device`, which is overwritten: the caller has asked whether it may be.
+  ///
+  /// - Parameters:
+  ///   - key: the first slot's key, and `name` the slot's.
+  ///   - content: fills the plaintext of each sector, in order; it is called once for each.
+  ///   - progress: called with sectors done, now and then.
+  /// - Throws: `.noSpace` naming the size that is needed, before anything is written.
+  /// - Returns: the store's UUID. All is durable.
+  @discardableResult
+  public static func format(
+    _ device: any BlockDevice, geometry: Geometry, key: borrowing KeyEncryptionKey, name: String,
+    cost: ScryptCost? = nil, created: UInt64,
+    content: (SectorIndex, consuming MutableSpan<UInt8>) throws(VolumeError) -> Void,
+    progress: (UInt64) -> Void = { _ in }
+  ) throws(VolumeError) -> StoreUUID {
+    guard device.size >= geometry.imageSize else {
+      throw VolumeError(
+        .noSpace, store: device.name,
+        "has \(device.size), and this store needs \(geometry.imageSize.value) bytes; give it a larger file or device")
+    }
+    let fresh = try makeKeys(device, geometry, key, name: name, cost: cost, created: created)
+    return try write(fresh, device, geometry, content, progress)
+  }
+
+  /// What a new store begins with.
+  private struct Fresh: ~Copyable {
+    var keys: VolumeKeys
+    var header: Header
+    let digest: InlineBytes32
+  }
+
+  private static func makeKeys(
+    _ device: any BlockDevice, _ geometry: Geometry, _ key: borrowing KeyEncryptionKey, name: String,
+    cost: ScryptCost?, created: UInt64
+  ) throws(VolumeError) -> Fresh {
+    do {
+      let uuid = StoreUUID(random: try Random.bytes16())
+      let storeKey = try Random.secret(count: 32)
+      var identity = ByteBuffer(count: Format.identitySize)
+      var out = identity.mutableSpan
+      Header.encodeIdentity(uuid, to: &out)
+      let slot = try KeySlot.wrap(
+        storeKey, under: key, name: name, cost: cost, created: created, identity: identity.span, index: 0)
+      var slots = [KeySlot?](repeating: nil, count: Format.slotCount)
+      slots[0] = slot
+      let header = Header(
+        uuid: uuid, geometry: geometry, isClean: true, sequence: 1, generation: Generation(0),
+        epoch: try Random.bytes16(), cursor: JournalCursor(position: 0, sequence: 1, chain: InlineBytes32()),
+        root: InlineBytes32(), slots: slots)
+      let digest = try Header.geometryDigest(uuid: uuid, geometry: geometry)
+      return Fresh(keys: try VolumeKeys(storeKey: storeKey, uuid: uuid), header: header, digest: digest)
+    } catch { throw VolumeError(error, store: device.name) }
+  }
+
+  private static func write(
+    _ fresh: consuming Fresh, _ device: any BlockDevice, _ geometry: Geometry,
+    _ content: (SectorIndex, consuming MutableSpan<UInt8>) throws(VolumeError) -> Void, _ progress: (UInt64) -> Void
+  ) throws(VolumeError) -> StoreUUID {
+    var medium = Medium(device)
+    let zeros = ByteBuffer(count: 65536)
+    // Both headers first: from here on there is no old store, and no new one yet.
+    for offset in Format.copyOffsets { try medium.write(zeros.span(0..<Format.headerSize), at: offset) }
+    try medium.sync()
+    var offset = Format.ringOffset
+    while offset < geometry.leafOffset {
+      let size = Int(min(65536, geometry.leafOffset - offset))
+      try medium.write(zeros.span(0..<size), at: offset)
+      offset += UInt64(size)
+    }
+    var leaves = LeafTable(geometry: geometry)
+    try writeSectors(&fresh.keys, &medium, geometry, &leaves, content, progress)
+    for block in 0..<geometry.leafBlocks {
+      try medium.write(leaves.block(block), at: geometry.leafOffset + UInt64(block * geometry.blockSize))
+    }
+    let copies: (ByteBuffer, ByteBuffer)
+    do {
+      fresh.header.root = try leaves.seal(
+        generation: fresh.header.generation, digest: fresh.digest, with: &fresh.keys.structure)
+      copies = (
+        try fresh.header.sealed(copy: 0, with: &fresh.keys.structure),
+        try fresh.header.sealed(copy: 1, with: &fresh.keys.structure)
+      )
+    } catch { throw VolumeError(error, store: medium.name) }
+    try medium.sync()
+    try medium.write(copies.0.span, at: Format.copyOffsets[0])
+    try medium.sync()
+    try medium.write(copies.1.span, at: Format.copyOffsets[1])
+    try medium.sync()
+    return fresh.header.uuid
+  }
+
+  private static func writeSectors(
+    _ keys: inout VolumeKeys, _ medium: inout Medium, _ geometry: Geometry, _ leaves: inout LeafTable,
+    _ content: (SectorIndex, consuming MutableSpan<UInt8>) throws(VolumeError) -> Void, _ progress: (UInt64) -> Void
+  ) throws(VolumeError) {
+    let perChunk = UInt64(65536 / geometry.sectorSize)
+    var plaintext = ByteBuffer(count: geometry.sectorSize)
+    var chunk = ByteBuffer(count: 65536)
+    var first: UInt64 = 0
+    while first < geometry.sectorCount {
+      let count = min(perChunk, geometry.sectorCount - first)
+      for i in 0..<count {
+        let sector = SectorIndex(first + i)
+        plaintext.wipe(0..<plaintext.count)
+        try content(sector, plaintext.mutableSpan)
+        do {
+          leaves[sector] = try keys.sectors.seal(
+            plaintext.span, sector: sector, into: &chunk, at: Int(i) * geometry.sectorSize)
+        } catch { throw VolumeError(error, store: medium.name) }
+      }
+      var size = Int(count) * geometry.sectorSize
+      // The last data block is written whole; what is behind the last sector has no meaning.
+      if first + count == geometry.sectorCount {
+        let rest = Int(geometry.dataSize - first * UInt64(geometry.sectorSize)) - size
+        chunk.wipe(size..<size + rest)
+        size += rest
+      }
+      try medium.write(
+        chunk.span(0..<size), at: geometry.dataOffset + first * UInt64(geometry.sectorSize))
+      first += count
+      progress(first)
+    }
+  }
+}

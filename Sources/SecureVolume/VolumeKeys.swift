@@ -1,0 +1,106 @@
+import Crypto
+import Primitives
+
+/// Everything that can be done with the store key: the keys derived from it (FORMAT §4), ready for use. Gone, and
+/// wiped, with this value.
+struct VolumeKeys: ~Copyable, Sendable {
+  let storeKey: SecretBytes
+  var sectors: SectorSealer
+  var structure: StructureMAC
+
+  init(storeKey: consuming SecretBytes, uuid: StoreUUID) throws(CryptoError) {
+    let salt = uuid.bytes.array
+    let structureKey = try KeyDerivation.hkdf(
+      key: storeKey, salt: salt.span, info: Format.info(.structure).span, count: 32)
+    sectors = try SectorSealer(
+      cipherKey: KeyDerivation.hkdf(key: storeKey, salt: salt.span, info: Format.info(.sectorCipher).span, count: 64),
+      tagKey: KeyDerivation.hkdf(key: storeKey, salt: salt.span, info: Format.info(.sectorTag).span, count: 32))
+    structure = try StructureMAC(key: structureKey)
+    self.storeKey = storeKey
+  }
+}
+
+/// Seals and opens sectors (FORMAT §5).
+struct SectorSealer: ~Copyable, Sendable {
+  private var cipher: SectorCipher
+  private var tags: SectorTag
+  private var nonces: NonceSource
+  /// The 32 bytes before the ciphertext in a tag's input; one buffer, so that no sector costs an allocation.
+  private var prefix = ByteBuffer(count: 32)
+
+  init(cipherKey: consuming SecretBytes, tagKey: consuming SecretBytes) throws(CryptoError) {
+    cipher = try SectorCipher(key: cipherKey)
+    tags = try SectorTag(key: tagKey)
+    nonces = try NonceSource()
+  }
+
+  /// Encrypts `plaintext` as a new version of `sector` into `ciphertext` and returns its leaf.
+  mutating func seal(
+    _ plaintext: Span<UInt8>, sector: SectorIndex, into ciphertext: inout ByteBuffer, at offset: Int
+  ) throws(CryptoError) -> Leaf {
+    let nonce = try nonces.next()
+    let place = offset..<offset + plaintext.count
+    try cipher.encrypt(
+      plaintext, tweak: Self.tweak(sector, nonce), into: ciphertext.mutableSpan(place))
+    let tag = try tag(ciphertext.span(place), sector: sector, nonce: nonce, keyEpoch: Format.keyEpoch)
+    return Leaf(tag: tag, nonce: nonce, keyEpoch: Format.keyEpoch)
+  }
+
+  /// Whether `ciphertext` is the version of `sector` that `leaf` stands for.
+  mutating func verify(
+    _ ciphertext: Span<UInt8>, sector: SectorIndex, leaf: Leaf
+  ) throws(CryptoError) -> Bool {
+    let tag = try tag(ciphertext, sector: sector, nonce: leaf.nonce, keyEpoch: leaf.keyEpoch)
+    return leaf.keyEpoch == Format.keyEpoch && ConstantTime.equals(tag, leaf.tag)
+  }
+
+  /// Decrypts a verified sector.
+  mutating func open(
+    _ ciphertext: Span<UInt8>, sector: SectorIndex, leaf: Leaf, into plaintext: consuming MutableSpan<UInt8>
+  ) throws(CryptoError) {
+    try cipher.decrypt(ciphertext, tweak: Self.tweak(sector, leaf.nonce), into: plaintext)
+  }
+
+  private static func tweak(_ sector: SectorIndex, _ nonce: UInt64) -> InlineBytes16 {
+    InlineBytes16(low: sector.value, high: nonce)
+  }
+
+  private mutating func tag(
+    _ ciphertext: Span<UInt8>, sector: SectorIndex, nonce: UInt64, keyEpoch: UInt32
+  ) throws(CryptoError) -> InlineBytes16 {
+    var out = prefix.mutableSpan
+    out.store(Format.InputType.sector.rawValue, at: 0)
+    out.store(UInt32(ciphertext.count), at: 4)
+    out.store(sector.value, at: 8)
+    out.store(nonce, at: 16)
+    out.store(keyEpoch, at: 24)
+    return try tags.tag(prefix.span, ciphertext)
+  }
+}
+
+extension StructureMAC {
+  /// Begins an authenticated input: its type, so that no input is ever taken for one of another kind.
+  mutating func startInput(_ type: Format.InputType) throws(CryptoError) {
+    try start()
+    let word = InlineWord(UInt64(type.rawValue))
+    try update(word.span)
+  }
+
+  mutating func update(_ value: UInt64) throws(CryptoError) {
+    let word = InlineWord(value)
+    try update(word.span)
+  }
+
+  mutating func update(_ bytes: InlineBytes32) throws(CryptoError) {
+    for i in 0..<4 { try update(bytes.word(i)) }
+  }
+}
+
+/// A little-endian 64-bit integer as bytes, on the stack.
+private struct InlineWord {
+  private var bytes: InlineArray<8, UInt8>
+  init(_ value: UInt64) {
+    bytes = InlineArray { UInt8(truncatingIfNeeded: value >> UInt64(8 * $0)) }
+  }
+  var span: Span<UInt8> { @_lifetime(borrow self) get { bytes.span } }
+}
