@@ -1,0 +1,43 @@
+// The MAC over the format's structure: headers, tree nodes, roots, journal records. One key schedule per key, nothing
+// allocated per message (EVP_MAC_init without a key starts HMAC over, documented in EVP_MAC-HMAC and measured).
+import CLibcrypto
+import Primitives
+
+/// HMAC-SHA-256 (RFC 2104, FIPS 198-1), untruncated, over a message given in pieces:
+/// `start`, `update` any number of times, `finish`. A message may be abandoned by starting another.
+public struct StructureMAC: ~Copyable, Sendable {
+  public static let keyCount = 32
+
+  private let context: MACContext
+  private var started = false
+
+  public init(key: borrowing SecretBytes) throws(CryptoError) {
+    precondition(key.count == Self.keyCount)
+    try self.init(anyLength: key)
+  }
+
+  /// Keys of any length but zero, for published vectors.
+  init(anyLength key: borrowing SecretBytes) throws(CryptoError) {
+    let context = try unsafe MACContext(Algorithms.hmac, "HMAC")
+    try context.setKey(key.span, ParameterName.digest, ParameterName.sha256)
+    self.context = context
+  }
+
+  public mutating func start() throws(CryptoError) {
+    try context.restart()
+    started = true
+  }
+
+  public mutating func update(_ bytes: Span<UInt8>) throws(CryptoError) {
+    precondition(started)
+    try context.update(bytes)
+  }
+
+  public mutating func finish() throws(CryptoError) -> InlineBytes32 {
+    precondition(started)
+    started = false
+    var mac = InlineArray<32, UInt8>(repeating: 0)
+    try context.finish(into: mac.mutableSpan)
+    return InlineBytes32(mac.span)
+  }
+}
