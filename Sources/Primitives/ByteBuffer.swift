@@ -48,6 +48,38 @@ import Glibc
     return unsafe _overrideLifetime(span, mutating: &self)
   }
 
+  /// Reads a little-endian integer at `offset`.
+  public func load<T: FixedWidthInteger & UnsignedInteger>(_: T.Type, at offset: Int) -> T {
+    span.load(T.self, at: offset)
+  }
+
+  /// Writes `value`, little-endian, at `offset`.
+  public mutating func store<T: FixedWidthInteger & UnsignedInteger>(_ value: T, at offset: Int) {
+    var out = mutableSpan
+    out.store(value, at: offset)
+  }
+
+  public mutating func store(_ value: InlineBytes16, at offset: Int) {
+    store(value.word(0), at: offset)
+    store(value.word(1), at: offset + 8)
+  }
+
+  public mutating func store(_ value: InlineBytes32, at offset: Int) {
+    for i in 0..<4 { store(value.word(i), at: offset + 8 * i) }
+  }
+
+  /// Copies all of `source` to `offset`.
+  public mutating func copy(from source: Span<UInt8>, at offset: Int = 0) {
+    var out = mutableSpan
+    out.copy(from: source, at: offset)
+  }
+
+  public mutating func copy(from source: borrowing ByteBuffer, at offset: Int = 0) {
+    copy(from: source.span, at: offset)
+  }
+
+  public mutating func copy(from source: [UInt8], at offset: Int = 0) { copy(from: source.span, at: offset) }
+
   /// Sets bytes to zero, for sure: no compiler drops it as a write that nobody reads.
   public mutating func wipe(_ range: Range<Int>) {
     precondition(range.lowerBound >= 0 && range.upperBound <= count)

@@ -51,6 +51,8 @@ extension Span<UInt8> {
     }
   }
 
+  public func equals(_ other: [UInt8]) -> Bool { equals(other.span) }
+
   public var isZero: Bool {
     for i in indices where self[i] != 0 { return false }
     return true

@@ -20,6 +20,14 @@ struct Checkpoint: ~Copyable {
   let images: ByteBuffer
   /// What both headers will say.
   let header: Header
+
+  borrowing func writeLeafBlocks(_ geometry: Geometry, to medium: inout Medium) throws(VolumeError) {
+    for (i, block) in blocks.enumerated() {
+      try medium.write(
+        images, i * geometry.blockSize..<(i + 1) * geometry.blockSize,
+        at: geometry.leafOffset + UInt64(block * geometry.blockSize))
+    }
+  }
 }
 
 extension SecureVolume {
@@ -53,6 +61,10 @@ extension SecureVolume {
     let partial = geometry.sectorSize < geometry.blockSize ? partialBlocks(sectors.map(\.sector)) : []
     let count = blocks.count + partial.count
     let size = geometry.imagesSize(blocks: UInt64(count))
+    // Every commit leaves this room; only a journal that another program made can lack it.
+    guard journal.used + size <= geometry.ringSize else {
+      throw VolumeError(.notAuthentic(.journal), store: name, "its journal leaves no room for a checkpoint")
+    }
     if record.count < Int(size) { record = ByteBuffer(count: Int(size)) }
 
     let images = leafImages(blocks)
@@ -63,14 +75,9 @@ extension SecureVolume {
     }
     let header = JournalRecord(
       kind: .images, count: count, generation: generation, epoch: self.header.epoch, cursor: journal.head, root: root)
-    var out = record.mutableSpan(0..<Format.recordHeaderSize)
-    header.encode(to: &out, geometry: geometry)
+    header.encode(to: &record, geometry: geometry)
     var offsets = blocks.map { geometry.leafOffset + UInt64($0 * geometry.blockSize) }
-    for i in blocks.indices {
-      let place = header.payloadOffset + i * geometry.blockSize
-      var block = record.mutableSpan(place..<place + geometry.blockSize)
-      block.copy(from: images.span(i * geometry.blockSize..<(i + 1) * geometry.blockSize))
-    }
+    record.copy(from: images, at: header.payloadOffset)
     for (i, block) in partial.enumerated() {
       try composeBlock(block, at: header.payloadOffset + (blocks.count + i) * geometry.blockSize)
       offsets.append(geometry.dataOffset + block * UInt64(geometry.blockSize))
@@ -99,20 +106,19 @@ extension SecureVolume {
   /// A copy of leaf blocks as they are now, since commits go on changing the table.
   func leafImages(_ blocks: [Int]) -> ByteBuffer {
     var images = ByteBuffer(count: blocks.count * geometry.blockSize)
-    var out = images.mutableSpan
-    for (i, block) in blocks.enumerated() { out.copy(from: leaves.block(block), at: i * geometry.blockSize) }
+    for (i, block) in blocks.enumerated() { images.copy(from: leaves.block(block), at: i * geometry.blockSize) }
     return images
   }
 
   private func seal(_ header: JournalRecord, offsets: [UInt64], size: Int) throws(CryptoError) -> InlineBytes32 {
     for (i, offset) in offsets.enumerated() {
-      let place = header.payloadOffset + i * geometry.blockSize
+      let start = header.payloadOffset + i * geometry.blockSize
+      let block = start..<start + geometry.blockSize
       let mac = try JournalRecord.imageMAC(
-        record.span(place..<place + geometry.blockSize), offset: offset, digest: digest, with: &keys.structure)
-      let start = JournalRecord.entryOffset(i)
-      var entry = record.mutableSpan(start..<start + Format.recordEntrySize)
-      entry.store(offset, at: 0)
-      mac.store(in: &entry, at: 8)
+        record, block, offset: offset, digest: digest, with: &keys.structure)
+      let entry = JournalRecord.entryOffset(i)
+      record.store(offset, at: entry)
+      record.store(mac, at: entry + 8)
     }
     return try finish(header, size: size)
   }
@@ -156,7 +162,7 @@ extension SecureVolume {
       for i in done..<end { try copyInPlace(i) }
       checkpoint?.phase = end < count ? .sectors(end) : .leafBlocks
     case .leafBlocks:
-      try writeLeafBlocks()
+      try checkpoint?.writeLeafBlocks(geometry, to: &medium)
       try medium.sync()
       checkpoint?.phase = .firstHeader
     case .firstHeader:
@@ -175,25 +181,7 @@ extension SecureVolume {
   private func copyInPlace(_ index: Int) throws(VolumeError) {
     guard let (sector, position) = checkpoint?.sectors[index] else { return }
     try medium.read(journal, at: position, into: &ciphertext, 0..<sectorSize)
-    try medium.write(ciphertext.span(0..<sectorSize), at: geometry.place(of: sector).value)
-  }
-
-  private func writeLeafBlocks() throws(VolumeError) {
-    let count = checkpoint?.blocks.count ?? 0
-    for i in 0..<count {
-      guard let block = checkpoint?.blocks[i] else { return }
-      if record.count < geometry.blockSize { record = ByteBuffer(count: geometry.blockSize) }
-      copyImage(i)
-      try medium.write(
-        record.span(0..<geometry.blockSize), at: geometry.leafOffset + UInt64(block * geometry.blockSize))
-    }
-  }
-
-  /// Moves an image into `record`, from where it can be lent while the checkpoint isn't.
-  private func copyImage(_ index: Int) {
-    var out = record.mutableSpan(0..<geometry.blockSize)
-    let place = index * geometry.blockSize
-    if let images = checkpoint?.images.span(place..<place + geometry.blockSize) { out.copy(from: images) }
+    try medium.write(ciphertext, 0..<sectorSize, at: geometry.place(of: sector).value)
   }
 
   // MARK: Headers
@@ -208,7 +196,7 @@ extension SecureVolume {
   private func writeHeader(_ next: Header, copy: Int) throws(VolumeError) {
     let bytes: ByteBuffer
     do { bytes = try next.sealed(copy: copy, with: &keys.structure) } catch { throw VolumeError(error, store: name) }
-    try medium.write(bytes.span, at: Format.copyOffsets[copy])
+    try medium.write(bytes, 0..<bytes.count, at: Format.copyOffsets[copy])
     try medium.sync()
   }
 }
@@ -218,10 +206,9 @@ extension Header {
   func sealed(copy: Int, with structure: inout StructureMAC) throws(CryptoError) -> ByteBuffer {
     var bytes = encode(copy: copy)
     try structure.startInput(.header)
-    try structure.update(bytes.span(0..<Format.headerMACOffset))
+    try structure.update(bytes, 0..<Format.headerMACOffset)
     let mac = try structure.finish()
-    var out = bytes.mutableSpan
-    mac.store(in: &out, at: Format.headerMACOffset)
+    bytes.store(mac, at: Format.headerMACOffset)
     return bytes
   }
 }

@@ -18,8 +18,7 @@ struct Header: Equatable, Sendable {
 
   /// The bytes of one copy but for the MAC, which is zero.
   func encode(copy: Int) -> ByteBuffer {
-    var buffer = ByteBuffer(count: Format.headerSize)
-    var out = buffer.mutableSpan
+    var out = ByteBuffer(count: Format.headerSize)
     Self.encodeIdentity(uuid, to: &out)
     out.store(UInt32(geometry.sectorSize), at: 40)
     out.store(UInt32(geometry.blockSize), at: 44)
@@ -34,26 +33,26 @@ struct Header: Equatable, Sendable {
     out.store(isClean ? Format.cleanFlag : 0, at: 132)
     out.store(sequence, at: 136)
     out.store(generation.value, at: 144)
-    epoch.store(in: &out, at: 152)
+    out.store(epoch, at: 152)
     out.store(cursor.position, at: 168)
     out.store(cursor.sequence, at: 176)
     out.store(Format.keyEpoch, at: 184)
-    cursor.chain.store(in: &out, at: 192)
-    root.store(in: &out, at: 224)
+    out.store(cursor.chain, at: 192)
+    out.store(root, at: 224)
     for (index, slot) in slots.enumerated() {
       slot?.encode(to: &out, at: Format.slotsOffset + index * Format.slotSize)
     }
-    return buffer
+    return out
   }
 
   /// The first 40 bytes: format and store.
-  static func encodeIdentity(_ uuid: StoreUUID, to out: inout MutableSpan<UInt8>) {
-    out.copy(from: Format.headerMagic.span)
+  static func encodeIdentity(_ uuid: StoreUUID, to out: inout ByteBuffer) {
+    out.copy(from: Format.headerMagic)
     out.store(Format.version, at: 8)
     out.store(Format.suite, at: 12)
     out.store(UInt32(Format.headerSize), at: 16)
     out.store(UInt32(Format.slotCount), at: 20)
-    uuid.bytes.store(in: &out, at: 24)
+    out.store(uuid.bytes, at: 24)
   }
 
   /// SHA-256 over the part that never changes: what ties every MAC to this store and this layout.

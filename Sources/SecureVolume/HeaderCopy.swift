@@ -23,7 +23,7 @@ struct HeaderCopy: ~Copyable, Sendable {
     self.bytes = bytes
   }
 
-  var hasMagic: Bool { bytes.span(0..<8).equals(Format.headerMagic.span) }
+  var hasMagic: Bool { bytes.span(0..<8).equals(Format.headerMagic) }
 
   /// What is wrong with the first 40 bytes, if anything.
   var identityFlaw: Flaw? {
@@ -77,7 +77,7 @@ struct HeaderCopy: ~Copyable, Sendable {
   func verified(with structure: inout StructureMAC) throws(CryptoError) -> Result<Header, FlawError> {
     if let flaw = identityFlaw { return .failure(FlawError(flaw: flaw)) }
     try structure.startInput(.header)
-    try structure.update(bytes.span(0..<Format.headerMACOffset))
+    try structure.update(bytes, 0..<Format.headerMACOffset)
     let mac = try structure.finish()
     guard ConstantTime.equals(mac, InlineBytes32(bytes.span, at: Format.headerMACOffset)) else {
       return .failure(FlawError(flaw: .notAuthentic))

@@ -9,9 +9,12 @@ struct HeaderPair: ~Copyable {
 
   /// Reads both. Throws `.notAnImage` or `.unsupportedVersion` where that can be said without a key.
   init(reading medium: borrowing Medium) throws(VolumeError) {
-    name = medium.name
-    a = try Self.read(0, medium)
-    b = try Self.read(1, medium)
+    try self.init(a: Self.read(0, medium), b: Self.read(1, medium), name: medium.name, size: medium.device.size)
+  }
+
+  private init(
+    a: consuming HeaderCopy, b: consuming HeaderCopy, name: String, size: ByteCount
+  ) throws(VolumeError) {
     let flaws = (a.identityFlaw, b.identityFlaw)
     if flaws.0 == .noMagic, flaws.1 == .noMagic {
       throw VolumeError(
@@ -23,10 +26,12 @@ struct HeaderPair: ~Copyable {
           .unsupportedVersion, store: name, "is of \(what), which this program does not know; use a newer vnvram")
       }
     }
-    if medium.device.size.value < Format.ringOffset {
-      throw VolumeError(
-        .notAuthentic(.geometry), store: name, "is cut short: \(medium.device.size); restore it from a backup")
+    if size.value < Format.ringOffset {
+      throw VolumeError(.notAuthentic(.geometry), store: name, "is cut short: \(size); restore it from a backup")
     }
+    self.a = a
+    self.b = b
+    self.name = name
   }
 
   /// A copy that the file doesn't reach reads as zeros: it has no magic.

@@ -30,24 +30,24 @@ struct JournalRecord: Sendable {
   static func entryOffset(_ index: Int) -> Int { Format.recordHeaderSize + index * Format.recordEntrySize }
 
   /// Writes the fixed part; the entries are the caller's.
-  func encode(to out: inout MutableSpan<UInt8>, geometry: Geometry) {
-    out.copy(from: Format.recordMagic.span)
+  func encode(to out: inout ByteBuffer, geometry: Geometry) {
+    out.copy(from: Format.recordMagic)
     out.store(kind.rawValue, at: 8)
     out.store(UInt32(count), at: 12)
     out.store(cursor.sequence, at: 16)
     out.store(generation.value, at: 24)
-    epoch.store(in: &out, at: 32)
-    cursor.chain.store(in: &out, at: 48)
+    out.store(epoch, at: 32)
+    out.store(cursor.chain, at: 48)
     out.store(cursor.position, at: 80)
     out.store(UInt64(count * unit(geometry)), at: 88)
-    root.store(in: &out, at: 96)
-    for i in 128..<Format.recordHeaderSize { out[i] = 0 }
+    out.store(root, at: 96)
+    out.wipe(128..<Format.recordHeaderSize)
   }
 
   /// The fixed part, where all of its numbers are within the limits and reserved bytes zero. Whether it is the record
   /// that is expected here, and authentic, is the caller's to find out.
   init?(parsing bytes: Span<UInt8>, geometry: Geometry) {
-    guard bytes.extracting(0..<8).equals(Format.recordMagic.span),
+    guard bytes.extracting(0..<8).equals(Format.recordMagic),
       let kind = Kind(rawValue: bytes.load(UInt32.self, at: 8))
     else { return nil }
     let count = UInt64(bytes.load(UInt32.self, at: 12))
@@ -80,22 +80,23 @@ struct JournalRecord: Sendable {
 
   /// The MAC over the fixed part and the entries in `bytes`.
   func mac(
-    _ bytes: Span<UInt8>, digest: InlineBytes32, with mac: inout StructureMAC
+    _ bytes: borrowing ByteBuffer, digest: InlineBytes32, with mac: inout StructureMAC
   ) throws(CryptoError) -> InlineBytes32 {
     try mac.startInput(.record)
     try mac.update(digest)
-    try mac.update(bytes.extracting(0..<macOffset))
+    try mac.update(bytes, 0..<macOffset)
     return try mac.finish()
   }
 
   /// The MAC of a block in a record of images.
   static func imageMAC(
-    _ block: Span<UInt8>, offset: UInt64, digest: InlineBytes32, with mac: inout StructureMAC
+    _ buffer: borrowing ByteBuffer, _ block: Range<Int>, offset: UInt64, digest: InlineBytes32,
+    with mac: inout StructureMAC
   ) throws(CryptoError) -> InlineBytes32 {
     try mac.startInput(.image)
     try mac.update(digest)
     try mac.update(offset)
-    try mac.update(block)
+    try mac.update(buffer, block)
     return try mac.finish()
   }
 }

@@ -80,8 +80,7 @@ public struct KeySlot: Equatable, Sendable {
   ) throws(CryptoError) -> SecretBytes? {
     let wrapping = try wrappingKey(from: key)
     var ciphertext = ByteBuffer(count: 32)
-    var out = ciphertext.mutableSpan
-    wrapped.store(in: &out, at: 0)
+    ciphertext.store(wrapped, at: 0)
     let associated = associatedData(identity: identity, index: index)
     return try KeyWrap.open(
       ciphertext: ciphertext.span, tag: tag, key: wrapping, nonce: nonce.span, associatedData: associated.span)
@@ -99,32 +98,30 @@ public struct KeySlot: Equatable, Sendable {
   /// `header[0..40] ‖ u32(index) ‖ slot[0..56] ‖ slot[116..256]`.
   private func associatedData(identity: Span<UInt8>, index: Int) -> ByteBuffer {
     var slot = ByteBuffer(count: Format.slotSize)
-    var bytes = slot.mutableSpan
-    encode(to: &bytes, at: 0)
+    encode(to: &slot, at: 0)
     var data = ByteBuffer(count: Format.identitySize + 4 + 56 + 140)
-    var out = data.mutableSpan
-    out.copy(from: identity)
-    out.store(UInt32(index), at: 40)
-    out.copy(from: slot.span(0..<56), at: 44)
-    out.copy(from: slot.span(116..<256), at: 100)
+    data.copy(from: identity)
+    data.store(UInt32(index), at: 40)
+    data.copy(from: slot.span(0..<56), at: 44)
+    data.copy(from: slot.span(116..<256), at: 100)
     return data
   }
 
-  func encode(to out: inout MutableSpan<UInt8>, at offset: Int) {
+  func encode(to out: inout ByteBuffer, at offset: Int) {
     out.store(kind.rawValue, at: offset)
     if let cost {
       out.store(cost.log2N, at: offset + 8)
       out.store(cost.r, at: offset + 12)
       out.store(cost.p, at: offset + 16)
     }
-    salt.store(in: &out, at: offset + 24)
-    out.copy(from: nonce.span, at: offset + 56)
-    wrapped.store(in: &out, at: offset + 68)
-    tag.store(in: &out, at: offset + 100)
+    out.store(salt, at: offset + 24)
+    out.copy(from: nonce, at: offset + 56)
+    out.store(wrapped, at: offset + 68)
+    out.store(tag, at: offset + 100)
     out.store(created, at: offset + 120)
     let text = Array(name.utf8)
     out.store(UInt32(text.count), at: offset + 128)
-    out.copy(from: text.span, at: offset + 132)
+    out.copy(from: text, at: offset + 132)
   }
 
   /// `nil` unless the bytes are exactly what `encode` would write: an empty slot, unknown kinds, costs beyond the
@@ -143,8 +140,7 @@ public struct KeySlot: Equatable, Sendable {
       nonce: bytes.extracting(56..<68).array, wrapped: InlineBytes32(bytes, at: 68), tag: InlineBytes16(bytes, at: 100),
       created: bytes.load(UInt64.self, at: 120), name: name)
     var again = ByteBuffer(count: Format.slotSize)
-    var out = again.mutableSpan
-    encode(to: &out, at: 0)
+    encode(to: &again, at: 0)
     guard again.span.equals(bytes) else { return nil }
   }
 

@@ -13,14 +13,14 @@ struct Leaf: Equatable, Sendable {
     self.keyEpoch = keyEpoch
   }
 
-  init(_ bytes: Span<UInt8>, at offset: Int) {
-    tag = InlineBytes16(bytes, at: offset)
+  init(_ bytes: borrowing ByteBuffer, at offset: Int) {
+    tag = InlineBytes16(bytes.span, at: offset)
     nonce = bytes.load(UInt64.self, at: offset + 16)
     keyEpoch = bytes.load(UInt32.self, at: offset + 24)
   }
 
-  func encode(to out: inout MutableSpan<UInt8>, at offset: Int) {
-    tag.store(in: &out, at: offset)
+  func encode(to out: inout ByteBuffer, at offset: Int) {
+    out.store(tag, at: offset)
     out.store(nonce, at: offset + 16)
     out.store(keyEpoch, at: offset + 24)
     out.store(UInt32(0), at: offset + 28)
@@ -46,10 +46,9 @@ struct LeafTable: ~Copyable, Sendable {
   }
 
   subscript(sector: SectorIndex) -> Leaf {
-    get { Leaf(bytes.span, at: Int(sector.value) * Format.leafSize) }
+    get { Leaf(bytes, at: Int(sector.value) * Format.leafSize) }
     set {
-      var out = bytes.mutableSpan
-      newValue.encode(to: &out, at: Int(sector.value) * Format.leafSize)
+      newValue.encode(to: &bytes, at: Int(sector.value) * Format.leafSize)
       dirty[Int(sector.value) / geometry.leavesPerBlock] = true
     }
   }
@@ -60,10 +59,10 @@ struct LeafTable: ~Copyable, Sendable {
   @_lifetime(borrow self)
   func block(_ index: Int) -> Span<UInt8> { bytes.span(range(index)) }
 
-  @_lifetime(&self)
-  mutating func mutableBlock(_ index: Int) -> MutableSpan<UInt8> {
+  /// Takes a block's bytes as they were found in the image.
+  mutating func replace(_ index: Int, with block: borrowing ByteBuffer) {
+    bytes.copy(from: block, at: range(index).lowerBound)
     dirty[index] = true
-    return bytes.mutableSpan(range(index))
   }
 
   private func range(_ index: Int) -> Range<Int> { index * geometry.blockSize..<(index + 1) * geometry.blockSize }
@@ -76,7 +75,7 @@ struct LeafTable: ~Copyable, Sendable {
       try mac.startInput(.leafBlock)
       try mac.update(digest)
       try mac.update(UInt64(index))
-      try mac.update(bytes.span(range(index)))
+      try mac.update(bytes, range(index))
       blockMACs[index] = try mac.finish()
       dirty[index] = false
     }

@@ -26,9 +26,9 @@ struct Medium {
     }
   }
 
-  mutating func write(_ source: Span<UInt8>, at offset: UInt64) throws(VolumeError) {
+  mutating func write(_ source: borrowing ByteBuffer, _ range: Range<Int>, at offset: UInt64) throws(VolumeError) {
     try mayWrite()
-    do { try device.write(source, at: ByteOffset(offset)) } catch { throw fail(error) }
+    do { try device.write(source.span(range), at: ByteOffset(offset)) } catch { throw fail(error) }
   }
 
   mutating func append(_ record: borrowing ByteBuffer, size: Int, to journal: Journal) throws(VolumeError) {

@@ -18,15 +18,15 @@ enum Recovery {
     let opening = OpeningReport(
       wasClosedCleanly: header.isClean, outdatedHeaderCopy: choice.outdated, recordsReplayed: replay.count,
       generation: replay.generation)
-    let lastImages = replay.lastImages
+    let endsInImages = replay.endsInImages
     let volume = replay.finish(opening: opening)
-    if volume.isWritable { try makeDurable(volume, choice, lastImages) }
+    if volume.isWritable { try makeDurable(volume, choice, endsInImages: endsInImages) }
     return volume
   }
 
   /// Header copies again as found (their newest content may be in a cache alone), then a checkpoint, then a new epoch.
   private static func makeDurable(
-    _ volume: SecureVolume, _ choice: HeaderPair.Choice, _ lastImages: Replay.LastImages?
+    _ volume: SecureVolume, _ choice: HeaderPair.Choice, endsInImages: Bool
   ) throws(VolumeError) {
     let epoch: InlineBytes16
     do { epoch = try Random.bytes16() } catch { throw VolumeError(error, store: volume.name) }
@@ -35,7 +35,7 @@ enum Recovery {
       $0.isClean = false
       $0.epoch = epoch
     }
-    if let lastImages {
+    if endsInImages {
       // A crash while recovering must not fill the ring with one record of images after the other.
       let sectors = volume.journal.versions.map { (sector: $0.key, position: $0.value.position) }
         .sorted { $0.sector < $1.sector }
@@ -46,7 +46,6 @@ enum Recovery {
         root = try volume.leaves.seal(
           generation: volume.generation, digest: volume.digest, with: &volume.keys.structure)
       } catch { throw VolumeError(error, store: volume.name) }
-      precondition(root == lastImages.root)
       volume.adoptCheckpoint(sectors: sectors, blocks: blocks, images: images, root: root, begin)
       try volume.finishCheckpoint()
     } else {
@@ -57,13 +56,6 @@ enum Recovery {
 
 /// Replays the journal in memory. Nothing is written.
 struct Replay: ~Copyable {
-  struct LastImages {
-    let root: InlineBytes32
-    let generation: Generation
-    /// The leaf blocks that it holds.
-    let leafBlocks: [Int]
-  }
-
   private let medium: Medium
   private var keys: VolumeKeys
   private let header: Header
@@ -73,8 +65,8 @@ struct Replay: ~Copyable {
   private var leaves: LeafTable
   private(set) var generation: Generation
   private(set) var count = 0
-  /// Set while the last record that counts is one of images.
-  private(set) var lastImages: LastImages?
+  /// Whether the last record that counts is one of images.
+  private(set) var endsInImages = false
   /// The newest root, and what it is over: the table with all images in it, without the commits after them.
   private var root: InlineBytes32
   private var rootGeneration: Generation
@@ -111,7 +103,8 @@ struct Replay: ~Copyable {
     guard ConstantTime.equals(computed, root) else {
       throw VolumeError(
         .notAuthentic(.tree), store: medium.name,
-        "the leaf table at \(ByteOffset(geometry.leafOffset)) is damaged or from another time; restore the image from a backup")
+        "the leaf table at \(ByteOffset(geometry.leafOffset)) is damaged or from another time; restore the image from a backup"
+      )
     }
     for block in imaged { leaves.markDirty(block) }
     for (sector, leaf) in afterImages { leaves[sector] = leaf }
@@ -127,8 +120,7 @@ struct Replay: ~Copyable {
     for block in 0..<geometry.leafBlocks {
       try medium.read(
         at: geometry.leafOffset + UInt64(block * geometry.blockSize), into: &unit, 0..<geometry.blockSize)
-      var out = leaves.mutableBlock(block)
-      out.copy(from: unit.span)
+      leaves.replace(block, with: unit)
     }
   }
 
@@ -158,7 +150,7 @@ struct Replay: ~Copyable {
 
   private mutating func isAuthentic(_ record: JournalRecord) throws(VolumeError) -> Bool {
     do {
-      let mac = try record.mac(buffer.span, digest: digest, with: &keys.structure)
+      let mac = try record.mac(buffer, digest: digest, with: &keys.structure)
       return ConstantTime.equals(mac, InlineBytes32(buffer.span, at: record.macOffset))
     } catch { throw VolumeError(error, store: medium.name) }
   }
@@ -168,13 +160,13 @@ struct Replay: ~Copyable {
     var last: UInt64?
     for i in 0..<record.count {
       let start = JournalRecord.entryOffset(i)
-      let value = buffer.span.load(UInt64.self, at: start)
+      let value = buffer.load(UInt64.self, at: start)
       if let last, value <= last { return false }
       last = value
       switch record.kind {
       case .commit:
-        guard value < geometry.sectorCount, buffer.span.load(UInt32.self, at: start + 32) == Format.keyEpoch,
-          buffer.span.load(UInt32.self, at: start + 36) == 0
+        guard value < geometry.sectorCount, buffer.load(UInt32.self, at: start + 32) == Format.keyEpoch,
+          buffer.load(UInt32.self, at: start + 36) == 0
         else { return false }
       case .images:
         let inLeaves = value >= geometry.leafOffset && value < geometry.dataOffset
@@ -190,16 +182,17 @@ struct Replay: ~Copyable {
     for i in 0..<record.count {
       try readPayload(i, of: record)
       let start = JournalRecord.entryOffset(i)
-      let value = buffer.span.load(UInt64.self, at: start)
+      let value = buffer.load(UInt64.self, at: start)
       do {
         switch record.kind {
         case .commit:
-          let leaf = Leaf(buffer.span, at: start + 8)
+          let leaf = Leaf(buffer, at: start + 8)
           guard
-            try keys.sectors.verify(unit.span(0..<geometry.sectorSize), sector: SectorIndex(value), leaf: leaf)
+            try keys.sectors.verify(unit, 0..<geometry.sectorSize, sector: SectorIndex(value), leaf: leaf)
           else { return false }
         case .images:
-          let mac = try JournalRecord.imageMAC(unit.span, offset: value, digest: digest, with: &keys.structure)
+          let mac = try JournalRecord.imageMAC(
+            unit, 0..<geometry.blockSize, offset: value, digest: digest, with: &keys.structure)
           guard ConstantTime.equals(mac, InlineBytes32(buffer.span, at: start + 8)) else { return false }
         }
       } catch { throw VolumeError(error, store: medium.name) }
@@ -218,17 +211,17 @@ struct Replay: ~Copyable {
     case .commit:
       for i in 0..<record.count {
         let start = JournalRecord.entryOffset(i)
-        let sector = SectorIndex(buffer.span.load(UInt64.self, at: start))
-        afterImages.append((sector, Leaf(buffer.span, at: start + 8)))
+        let sector = SectorIndex(buffer.load(UInt64.self, at: start))
+        afterImages.append((sector, Leaf(buffer, at: start + 8)))
         note(sector, record, offset: record.payloadOffset + i * geometry.sectorSize)
       }
-      lastImages = nil
+      endsInImages = false
     case .images:
       afterImages.removeAll()
       for i in 0..<record.count { try applyImage(i, of: record) }
       root = record.root
       rootGeneration = record.generation
-      lastImages = LastImages(root: root, generation: rootGeneration, leafBlocks: [])
+      endsInImages = true
     }
     journal.append(size: record.size(geometry), mac: InlineBytes32(buffer.span, at: record.macOffset))
     generation = record.generation
@@ -241,12 +234,11 @@ struct Replay: ~Copyable {
 
   /// A leaf block replaces what the image has, which may be torn; a data block is a newer version of all its sectors.
   private mutating func applyImage(_ index: Int, of record: JournalRecord) throws(VolumeError) {
-    let offset = buffer.span.load(UInt64.self, at: JournalRecord.entryOffset(index))
+    let offset = buffer.load(UInt64.self, at: JournalRecord.entryOffset(index))
     if offset < geometry.dataOffset {
       let block = Int((offset - geometry.leafOffset) / UInt64(geometry.blockSize))
       try readPayload(index, of: record)
-      var out = leaves.mutableBlock(block)
-      out.copy(from: unit.span)
+      leaves.replace(block, with: unit)
       imaged.insert(block)
       return
     }

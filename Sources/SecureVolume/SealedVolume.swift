@@ -29,7 +29,7 @@ public final class SealedVolume {
     var magic = ByteBuffer(count: 8)
     guard device.size.value >= 8 else { return false }
     try Medium(device).read(at: 0, into: &magic, 0..<8)
-    return magic.span.equals(Format.headerMagic.span)
+    return magic.span.equals(Format.headerMagic)
   }
 
   public var name: String { medium.name }
@@ -69,9 +69,7 @@ public final class SealedVolume {
   public func unlock(
     with key: borrowing KeyEncryptionKey, slotName: String? = nil
   ) throws(VolumeError) -> SecureVolume {
-    let (storeKey, uuid) = try unwrap(with: key, slotName: slotName)
-    var keys: VolumeKeys
-    do { keys = try VolumeKeys(storeKey: storeKey, uuid: uuid) } catch { throw VolumeError(error, store: name) }
+    var keys = try unwrap(with: key, slotName: slotName)
     let choice = try pair.choose(with: &keys.structure)
     guard medium.device.size >= choice.header.geometry.imageSize else {
       throw VolumeError(
@@ -84,17 +82,17 @@ public final class SealedVolume {
 
   private func unwrap(
     with key: borrowing KeyEncryptionKey, slotName: String?
-  ) throws(VolumeError) -> (SecretBytes, StoreUUID) {
+  ) throws(VolumeError) -> VolumeKeys {
     for index in 0..<Format.slotCount {
       do {
         if matches(pair.a, index, slotName), let storeKey = try pair.a.unwrap(slot: index, with: key) {
-          return (storeKey, pair.a.uuid)
+          return try VolumeKeys(storeKey: storeKey, uuid: pair.a.uuid)
         }
         // Copy B's slot is the same unless one copy was spoilt; trying a passphrase twice would double its cost.
         if matches(pair.b, index, slotName), usable(pair.a, index) != usable(pair.b, index),
           let storeKey = try pair.b.unwrap(slot: index, with: key)
         {
-          return (storeKey, pair.b.uuid)
+          return try VolumeKeys(storeKey: storeKey, uuid: pair.b.uuid)
         }
       } catch { throw VolumeError(error, store: name) }
     }

@@ -104,8 +104,8 @@ public final class SecureVolume: SectorVolume {
     let leaf = leaves[sector]
     let place = offset..<offset + sectorSize
     do {
-      if try keys.sectors.verify(ciphertext.span(place), sector: sector, leaf: leaf) {
-        try keys.sectors.open(ciphertext.span(place), sector: sector, leaf: leaf, into: plaintext)
+      if try keys.sectors.verify(ciphertext, place, sector: sector, leaf: leaf) {
+        try keys.sectors.open(ciphertext, place, sector: sector, leaf: leaf, into: plaintext)
         return
       }
     } catch { throw VolumeError(error, store: name) }
@@ -138,26 +138,23 @@ public final class SecureVolume: SectorVolume {
   private func seal(
     _ changes: borrowing SectorChanges, as header: JournalRecord, size: Int
   ) throws(CryptoError) -> InlineBytes32 {
-    var out = record.mutableSpan(0..<Format.recordHeaderSize)
-    header.encode(to: &out, geometry: geometry)
+    header.encode(to: &record, geometry: geometry)
     let order = changes.placesInSectorOrder
     for (i, place) in order.enumerated() {
       let sector = changes.sectors[place]
       let leaf = try keys.sectors.seal(
         changes.plaintext(place), sector: sector, into: &record, at: header.payloadOffset + i * sectorSize)
       let start = JournalRecord.entryOffset(i)
-      var entry = record.mutableSpan(start..<start + Format.recordEntrySize)
-      entry.store(sector.value, at: 0)
-      leaf.encode(to: &entry, at: 8)
+      record.store(sector.value, at: start)
+      leaf.encode(to: &record, at: start + 8)
     }
     return try finish(header, size: size)
   }
 
   /// MAC and padding.
   func finish(_ header: JournalRecord, size: Int) throws(CryptoError) -> InlineBytes32 {
-    let mac = try header.mac(record.span, digest: digest, with: &keys.structure)
-    var out = record.mutableSpan(header.macOffset..<header.payloadOffset)
-    mac.store(in: &out, at: 0)
+    let mac = try header.mac(record, digest: digest, with: &keys.structure)
+    record.store(mac, at: header.macOffset)
     record.wipe(header.payloadOffset + header.count * header.unit(geometry)..<size)
     return mac
   }
@@ -166,8 +163,8 @@ public final class SecureVolume: SectorVolume {
   private func publish(_ header: JournalRecord, size: UInt64, mac: InlineBytes32) {
     for i in 0..<header.count {
       let start = JournalRecord.entryOffset(i)
-      let sector = SectorIndex(record.span.load(UInt64.self, at: start))
-      leaves[sector] = Leaf(record.span, at: start + 8)
+      let sector = SectorIndex(record.load(UInt64.self, at: start))
+      leaves[sector] = Leaf(record, at: start + 8)
       journal.note(sector, record: header.cursor, offset: UInt64(header.payloadOffset + i * sectorSize))
     }
     journal.append(size: size, mac: mac)

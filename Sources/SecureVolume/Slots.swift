@@ -36,8 +36,7 @@ extension SecureVolume {
     let slot: KeySlot
     do {
       var identity = ByteBuffer(count: Format.identitySize)
-      var out = identity.mutableSpan
-      Header.encodeIdentity(uuid, to: &out)
+      Header.encodeIdentity(uuid, to: &identity)
       slot = try KeySlot.wrap(
         keys.storeKey, under: key, name: slotName, cost: cost, created: created, identity: identity.span, index: index)
     } catch { throw VolumeError(error, store: name) }

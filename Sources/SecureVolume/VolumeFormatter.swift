@@ -43,8 +43,7 @@ public enum VolumeFormatter {
       let uuid = StoreUUID(random: try Random.bytes16())
       let storeKey = try Random.secret(count: 32)
       var identity = ByteBuffer(count: Format.identitySize)
-      var out = identity.mutableSpan
-      Header.encodeIdentity(uuid, to: &out)
+      Header.encodeIdentity(uuid, to: &identity)
       let slot = try KeySlot.wrap(
         storeKey, under: key, name: name, cost: cost, created: created, identity: identity.span, index: 0)
       var slots = [KeySlot?](repeating: nil, count: Format.slotCount)
@@ -64,34 +63,36 @@ public enum VolumeFormatter {
   ) throws(VolumeError) -> StoreUUID {
     var medium = Medium(device)
     let zeros = ByteBuffer(count: 65536)
-    // Both headers first: from here on there is no old store, and no new one yet.
-    for offset in Format.copyOffsets { try medium.write(zeros.span(0..<Format.headerSize), at: offset) }
-    try medium.sync()
+    // Headers first, B before A: an old store stays whole until A goes, and then there is none, and no new one yet.
+    for offset in Format.copyOffsets.reversed() {
+      try medium.write(zeros, 0..<Format.headerSize, at: offset)
+      try medium.sync()
+    }
     var offset = Format.ringOffset
     while offset < geometry.leafOffset {
       let size = Int(min(65536, geometry.leafOffset - offset))
-      try medium.write(zeros.span(0..<size), at: offset)
+      try medium.write(zeros, 0..<size, at: offset)
       offset += UInt64(size)
     }
     var leaves = LeafTable(geometry: geometry)
     try writeSectors(&fresh.keys, &medium, geometry, &leaves, content, progress)
     for block in 0..<geometry.leafBlocks {
-      try medium.write(leaves.block(block), at: geometry.leafOffset + UInt64(block * geometry.blockSize))
+      let start = block * geometry.blockSize
+      try medium.write(leaves.bytes, start..<start + geometry.blockSize, at: geometry.leafOffset + UInt64(start))
     }
-    let copies: (ByteBuffer, ByteBuffer)
     do {
       fresh.header.root = try leaves.seal(
         generation: fresh.header.generation, digest: fresh.digest, with: &fresh.keys.structure)
-      copies = (
-        try fresh.header.sealed(copy: 0, with: &fresh.keys.structure),
-        try fresh.header.sealed(copy: 1, with: &fresh.keys.structure)
-      )
     } catch { throw VolumeError(error, store: medium.name) }
     try medium.sync()
-    try medium.write(copies.0.span, at: Format.copyOffsets[0])
-    try medium.sync()
-    try medium.write(copies.1.span, at: Format.copyOffsets[1])
-    try medium.sync()
+    for copy in 0...1 {
+      let bytes: ByteBuffer
+      do { bytes = try fresh.header.sealed(copy: copy, with: &fresh.keys.structure) } catch {
+        throw VolumeError(error, store: medium.name)
+      }
+      try medium.write(bytes, 0..<bytes.count, at: Format.copyOffsets[copy])
+      try medium.sync()
+    }
     return fresh.header.uuid
   }
 
@@ -122,7 +123,7 @@ public enum VolumeFormatter {
         size += rest
       }
       try medium.write(
-        chunk.span(0..<size), at: geometry.dataOffset + first * UInt64(geometry.sectorSize))
+        chunk, 0..<size, at: geometry.dataOffset + first * UInt64(geometry.sectorSize))
       first += count
       progress(first)
     }

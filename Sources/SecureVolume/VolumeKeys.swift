@@ -12,10 +12,12 @@ struct VolumeKeys: ~Copyable, Sendable {
     let salt = uuid.bytes.array
     let structureKey = try KeyDerivation.hkdf(
       key: storeKey, salt: salt.span, info: Format.info(.structure).span, count: 32)
-    sectors = try SectorSealer(
+    let sectors = try SectorSealer(
       cipherKey: KeyDerivation.hkdf(key: storeKey, salt: salt.span, info: Format.info(.sectorCipher).span, count: 64),
       tagKey: KeyDerivation.hkdf(key: storeKey, salt: salt.span, info: Format.info(.sectorTag).span, count: 32))
-    structure = try StructureMAC(key: structureKey)
+    let structure = try StructureMAC(key: structureKey)
+    self.sectors = sectors
+    self.structure = structure
     self.storeKey = storeKey
   }
 }
@@ -29,9 +31,11 @@ struct SectorSealer: ~Copyable, Sendable {
   private var prefix = ByteBuffer(count: 32)
 
   init(cipherKey: consuming SecretBytes, tagKey: consuming SecretBytes) throws(CryptoError) {
-    cipher = try SectorCipher(key: cipherKey)
-    tags = try SectorTag(key: tagKey)
-    nonces = try NonceSource()
+    let cipher = try SectorCipher(key: cipherKey)
+    let tags = try SectorTag(key: tagKey)
+    self.cipher = cipher
+    self.tags = tags
+    nonces = NonceSource()
   }
 
   /// Encrypts `plaintext` as a new version of `sector` into `ciphertext` and returns its leaf.
@@ -42,23 +46,24 @@ struct SectorSealer: ~Copyable, Sendable {
     let place = offset..<offset + plaintext.count
     try cipher.encrypt(
       plaintext, tweak: Self.tweak(sector, nonce), into: ciphertext.mutableSpan(place))
-    let tag = try tag(ciphertext.span(place), sector: sector, nonce: nonce, keyEpoch: Format.keyEpoch)
+    let tag = try tag(ciphertext, place, sector: sector, nonce: nonce, keyEpoch: Format.keyEpoch)
     return Leaf(tag: tag, nonce: nonce, keyEpoch: Format.keyEpoch)
   }
 
-  /// Whether `ciphertext` is the version of `sector` that `leaf` stands for.
+  /// Whether `place` of `ciphertext` is the version of `sector` that `leaf` stands for.
   mutating func verify(
-    _ ciphertext: Span<UInt8>, sector: SectorIndex, leaf: Leaf
+    _ ciphertext: borrowing ByteBuffer, _ place: Range<Int>, sector: SectorIndex, leaf: Leaf
   ) throws(CryptoError) -> Bool {
-    let tag = try tag(ciphertext, sector: sector, nonce: leaf.nonce, keyEpoch: leaf.keyEpoch)
+    let tag = try tag(ciphertext, place, sector: sector, nonce: leaf.nonce, keyEpoch: leaf.keyEpoch)
     return leaf.keyEpoch == Format.keyEpoch && ConstantTime.equals(tag, leaf.tag)
   }
 
   /// Decrypts a verified sector.
   mutating func open(
-    _ ciphertext: Span<UInt8>, sector: SectorIndex, leaf: Leaf, into plaintext: consuming MutableSpan<UInt8>
+    _ ciphertext: borrowing ByteBuffer, _ place: Range<Int>, sector: SectorIndex, leaf: Leaf,
+    into plaintext: consuming MutableSpan<UInt8>
   ) throws(CryptoError) {
-    try cipher.decrypt(ciphertext, tweak: Self.tweak(sector, leaf.nonce), into: plaintext)
+    try cipher.decrypt(ciphertext.span(place), tweak: Self.tweak(sector, leaf.nonce), into: plaintext)
   }
 
   private static func tweak(_ sector: SectorIndex, _ nonce: UInt64) -> InlineBytes16 {
@@ -66,19 +71,31 @@ struct SectorSealer: ~Copyable, Sendable {
   }
 
   private mutating func tag(
-    _ ciphertext: Span<UInt8>, sector: SectorIndex, nonce: UInt64, keyEpoch: UInt32
+    _ ciphertext: borrowing ByteBuffer, _ place: Range<Int>, sector: SectorIndex, nonce: UInt64, keyEpoch: UInt32
   ) throws(CryptoError) -> InlineBytes16 {
-    var out = prefix.mutableSpan
-    out.store(Format.InputType.sector.rawValue, at: 0)
-    out.store(UInt32(ciphertext.count), at: 4)
-    out.store(sector.value, at: 8)
-    out.store(nonce, at: 16)
-    out.store(keyEpoch, at: 24)
-    return try tags.tag(prefix.span, ciphertext)
+    prefix.store(Format.InputType.sector.rawValue, at: 0)
+    prefix.store(UInt32(place.count), at: 4)
+    prefix.store(sector.value, at: 8)
+    prefix.store(nonce, at: 16)
+    prefix.store(keyEpoch, at: 24)
+    return try tags.tag(prefix, ciphertext, place)
+  }
+}
+
+// Buffers are lent whole, with a range, where a span of one stored property would overlap with a call on another.
+extension SectorTag {
+  fileprivate mutating func tag(
+    _ prefix: borrowing ByteBuffer, _ content: borrowing ByteBuffer, _ place: Range<Int>
+  ) throws(CryptoError) -> InlineBytes16 {
+    try tag(prefix.span, content.span(place))
   }
 }
 
 extension StructureMAC {
+  mutating func update(_ buffer: borrowing ByteBuffer, _ place: Range<Int>) throws(CryptoError) {
+    try update(buffer.span(place))
+  }
+
   /// Begins an authenticated input: its type, so that no input is ever taken for one of another kind.
   mutating func startInput(_ type: Format.InputType) throws(CryptoError) {
     try start()
