@@ -24,10 +24,9 @@ extension MutableSpan<UInt8> {
   /// Writes `value`, little-endian, at `offset`.
   @_lifetime(self: copy self)
   public mutating func store<T: FixedWidthInteger & UnsignedInteger>(_ value: T, at offset: Int) {
-    var rest = value
-    for i in 0..<(T.bitWidth / 8) {
-      self[offset + i] = UInt8(truncatingIfNeeded: rest)
-      if T.bitWidth > 8 { rest >>= 8 }
+    precondition(offset >= 0 && offset <= count - T.bitWidth / 8)
+    unsafe self.withUnsafeMutableBytes {
+      unsafe $0.storeBytes(of: value.littleEndian, toByteOffset: offset, as: T.self)
     }
   }
 }
@@ -35,9 +34,8 @@ extension MutableSpan<UInt8> {
 extension Span<UInt8> {
   /// Reads a little-endian integer at `offset`.
   public func load<T: FixedWidthInteger & UnsignedInteger>(_: T.Type, at offset: Int) -> T {
-    var value: T = 0
-    for i in 0..<(T.bitWidth / 8) { value |= T(self[offset + i]) << (8 * T(i)) }
-    return value
+    precondition(offset >= 0 && offset <= count - T.bitWidth / 8)
+    return unsafe self.withUnsafeBytes { unsafe T(littleEndian: $0.loadUnaligned(fromByteOffset: offset, as: T.self)) }
   }
 
   /// Whether both hold the same bytes. Not in constant time: for public data only.
