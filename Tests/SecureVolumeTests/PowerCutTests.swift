@@ -55,7 +55,7 @@ struct PowerCutTests {
     try Self.work(volume, geometry, oracle, failures: { failures })
     disk.afterOperation = nil
     #expect(failures == [])
-    print("power cuts: \(geometry.sectorSize)/\(geometry.blockSize): \(tried) states tried, \(disk.operationCount) operations")
+    print("power cuts: \(geometry.sectorSize)/\(geometry.blockSize): \(tried) states tried, \(disk.operations) operations")
   }
 
   /// 70 commits, checkpoints in steps between them, two slots added and one removed, a scrub, a clean close.
