@@ -267,7 +267,7 @@ class ImageBuilder:
 
     def commit(self, changes, edit=None, edit_mac=None, edit_leaf=None):
         """A commit of these plaintext sectors; returns where in the ring it starts."""
-        sealed = {sector: self.seal(sector, plaintext, edit_leaf) for sector, plaintext in changes.items()}
+        sealed = {sector: self.seal(sector, plaintext, edit_leaf) for sector, plaintext in sorted(changes.items())}
         self.generation += 1
         entries = [u64(sector) + leaf for sector, (leaf, _) in sealed.items()]
         payloads = [ciphertext for _, ciphertext in sealed.values()]

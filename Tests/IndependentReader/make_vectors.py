@@ -645,6 +645,15 @@ def record_sector_twice(seed):
     return builder
 
 
+@bad("journal", "entries in descending order, both payloads verify")
+def record_order(seed):
+    builder = closed(seed).open()
+    changes = sorted(change_one(builder).items(), reverse=True)
+    sealed = [(sector, *builder.seal(sector, plaintext)) for sector, plaintext in changes]
+    builder.append(f.COMMIT, [u64(s) + leaf for s, leaf, _ in sealed], [ciphertext for _, _, ciphertext in sealed], 2)
+    return builder
+
+
 def wrong_images(name, about, edit=None, extra=None):
     """A record of images of its own, or, given `extra`, of nothing but those blocks."""
 
@@ -667,6 +676,18 @@ wrong_images("images-outside", "the image of a block after the end", extra={_G.i
 wrong_images(
     "images-unaligned", "an offset that is no multiple of blockSize", extra={_G.data_offset - 4096 + 512: bytes(4096)}
 )
+
+
+@bad("journal", "blocks in descending order, both payloads verify")
+def images_order(seed):
+    builder = closed(seed).open()
+    g = builder.geometry
+    entries, blocks = [], []
+    for offset in (g.data_offset, g.leaf_offset):
+        blocks.append(bytes(builder.image[offset : offset + 4096]))
+        entries.append(u64(offset) + builder.keys.image_mac(builder.digest, offset, blocks[-1]))
+    builder.append(f.IMAGES, entries, blocks, 1, builder.root)
+    return builder
 
 
 @bad("journal", "one block twice in a record of images, both payloads verify")
@@ -896,7 +917,8 @@ def good_vector(name, make):
     fields |= {"generation": str(volume.generation), "clean": yes(volume.header.clean)}
     fields |= {"copies-differ": yes(volume.copies_differ), "records": str(len(volume.records))}
     content = [(e["name"], e["capacity"], e["size"], e["sha256"]) for e in found["entries"]]
-    values = {**r.key_values(volume), **r.tree_values(volume), **r.record_values(volume), **r.sector_values(volume, 0)}
+    last = volume.geometry.sector_count - 1
+    values = {**r.key_values(volume), **r.tree_values(volume), **r.record_values(volume), **r.sector_values(volume, last)}
     return vector_file.Vector(fields, image, content, values)
 
 

@@ -313,8 +313,8 @@ class Journal:
         if self.size(record) > room:
             return "longer than the rest of the ring"
         places = [get(entry, 0, 8) for entry in record.entries]
-        if len(set(places)) != len(places):
-            return "the same place twice"
+        if any(first >= second for first, second in zip(places, places[1:])):
+            return "entries that don't ascend"
         for place, entry in zip(places, record.entries):
             if record.kind == f.COMMIT:
                 if place >= self.geometry.sector_count:
@@ -390,8 +390,7 @@ class Volume:
             journal = Journal(image, self.header)
             self.generation = journal.replay()
             self.records = journal.records
-        self.images = {}
-        self.newer = {}
+        self.newer = {}  # the last version that the journal has of a sector, of those it has
         self.table = self._leaf_table()
 
     def _leaf_table(self):
@@ -404,10 +403,11 @@ class Volume:
                 self.newer.update(record.payloads)
                 continue
             root, generation, last = record.root, record.generation, at
-            self.images.update(record.payloads)
             for offset, block in record.payloads.items():
                 if offset < g.data_offset:
                     table[offset - g.leaf_offset : offset - g.leaf_offset + g.block_size] = block
+                else:
+                    self._take_data_block(offset, block)
         if self.keys.root(self.header.digest, generation, table, g.block_size) != root:
             raise Reject("tree", "the root is not the expected one")
         if not is_zero(table[g.sector_count * f.LEAF_SIZE :]):
@@ -418,6 +418,14 @@ class Volume:
                 table[at : at + f.LEAF_SIZE] = entry[8:40]
         return table
 
+    def _take_data_block(self, offset, block):
+        """The block is a newer version of every sector in it; the last block may have bytes after the last sector."""
+        g = self.geometry
+        first = (offset - g.data_offset) // g.sector_size
+        for sector in range(first, min(first + g.block_size // g.sector_size, g.sector_count)):
+            at = (sector - first) * g.sector_size
+            self.newer[sector] = block[at : at + g.sector_size]
+
     def leaf(self, sector):
         return bytes(self.table[sector * f.LEAF_SIZE : (sector + 1) * f.LEAF_SIZE])
 
@@ -427,9 +435,6 @@ class Volume:
         if sector in self.newer:
             return self.newer[sector]
         offset = g.data_offset + sector * g.sector_size
-        block = offset // g.block_size * g.block_size
-        if block in self.images:
-            return self.images[block][offset - block : offset - block + g.sector_size]
         return bytes(self.image[offset : offset + g.sector_size])
 
     def sector(self, sector):
