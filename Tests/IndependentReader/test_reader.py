@@ -13,20 +13,23 @@ import unittest
 import image_builder as b
 import make_vectors
 import vector_file
+import vector_parts
 import vnvram_format as f
 import vnvram_reader as r
+from vnvram_image import Credential, Volume
+from vnvram_stream import Stream
 
-KEY = make_vectors.KEY
+KEY = vector_parts.KEY
 
 
 def by_key():
-    return r.Credential(f.KEYRING, KEY)
+    return Credential(f.KEYRING, KEY)
 
 
 def open_image(image, credential=None):
     """The volume and its entries as (name, capacity, content), or a Reject."""
-    volume = r.Volume(image, credential or by_key())
-    return volume, [(e.name, e.capacity, e.content) for e in r.Stream(volume.plaintext()).entries]
+    volume = Volume(image, credential or by_key())
+    return volume, [(e.name, e.capacity, e.content) for e in Stream(volume.plaintext()).entries]
 
 
 def outcome(image, credential=None):
@@ -65,8 +68,8 @@ class Vectors(unittest.TestCase):
         self.assertGreaterEqual(len(good), 8)
         for vector in good:
             with self.subTest(vector.name):
-                volume = r.Volume(vector.image, credential_of(vector))
-                found = r.describe(volume, r.Stream(volume.plaintext()))
+                volume = Volume(vector.image, credential_of(vector))
+                found = r.describe(volume, Stream(volume.plaintext()))
                 entries = [(e["name"], e["capacity"], e["size"], e["sha256"]) for e in found["entries"]]
                 self.assertEqual(entries, vector.content)
                 self.assertEqual(found["uuid"], vector.fields["uuid"])
@@ -263,7 +266,7 @@ class Command(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = pathlib.Path(folder.name)
         self.image, self.key = self.folder / "image", self.folder / "key"
-        self.image.write_bytes(make_vectors.closed("command").image)
+        self.image.write_bytes(vector_parts.closed("command").image)
         self.key.write_text(KEY.hex() + "\n")
 
     def test_json(self):
