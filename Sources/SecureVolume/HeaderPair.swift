@@ -26,12 +26,24 @@ struct HeaderPair: ~Copyable {
           .unsupportedVersion, store: name, "is of \(what), which this program does not know; use a newer vnvram")
       }
     }
-    if size.value < Format.ringOffset {
-      throw VolumeError(.notAuthentic(.geometry), store: name, "is cut short: \(size); restore it from a backup")
+    if flaws.0 == nil, flaws.1 == nil, a.uuid != b.uuid {
+      throw VolumeError(
+        .notAuthentic(.headerPair), store: name, "the two copies of its header belong to different stores")
+    }
+    if !Self.reaches(a, size), !Self.reaches(b, size) {
+      throw VolumeError(
+        .notAuthentic(.geometry), store: name,
+        "its sizes contradict each other, or it is cut short: it has \(size); restore it from a backup")
     }
     self.a = a
     self.b = b
     self.name = name
+  }
+
+  /// Whether a copy's sizes are possible and the file is as long as they say.
+  private static func reaches(_ copy: borrowing HeaderCopy, _ size: ByteCount) -> Bool {
+    guard copy.identityFlaw == nil, let geometry = copy.geometry else { return false }
+    return geometry.imageSize <= size
   }
 
   /// A copy that the file doesn't reach reads as zeros: it has no magic.
@@ -134,8 +146,9 @@ struct HeaderPair: ~Copyable {
     switch flaw {
     case .geometry:
       throw VolumeError(.notAuthentic(.geometry), store: name, "its sizes and offsets contradict each other")
-    case .unsupportedVersion("features"):
-      throw VolumeError(.unsupportedVersion, store: name, "uses features that this program does not know")
+    case .malformed:
+      throw VolumeError(
+        .notAuthentic(.header), store: name, "its header is authentic and still not as the format has it")
     case .noMagic, .unsupportedVersion, .notAuthentic: return
     }
   }

@@ -76,6 +76,12 @@ public final class SealedVolume {
         .notAuthentic(.geometry), store: name,
         "is cut short: \(medium.device.size) of \(choice.header.geometry.imageSize); restore it from a backup")
     }
+    guard !medium.device.isWritable || medium.device.physicalBlock <= choice.header.geometry.blockSize else {
+      throw VolumeError(
+        .refused, store: name,
+        "lies on a device with blocks of \(medium.device.physicalBlock) bytes, but was formatted for \(choice.header.geometry.blockSize): a power cut could tear what it can't mend; copy its entries into a new image"
+      )
+    }
     let volume = try Recovery.open(medium: medium, keys: keys, choice: choice)
     return volume
   }
@@ -89,7 +95,7 @@ public final class SealedVolume {
           return try VolumeKeys(storeKey: storeKey, uuid: pair.a.uuid)
         }
         // Copy B's slot is the same unless one copy was spoilt; trying a passphrase twice would double its cost.
-        if matches(pair.b, index, slotName), usable(pair.a, index) != usable(pair.b, index),
+        if matches(pair.b, index, slotName), pair.a.uuid != pair.b.uuid || usable(pair.a, index) != usable(pair.b, index),
           let storeKey = try pair.b.unwrap(slot: index, with: key)
         {
           return try VolumeKeys(storeKey: storeKey, uuid: pair.b.uuid)
