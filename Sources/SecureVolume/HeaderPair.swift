@@ -40,6 +40,12 @@ struct HeaderPair: ~Copyable {
     self.name = name
   }
 
+  /// Whether both copies say that the same closing was completed. Unverified: only for deciding to look again.
+  var looksClosed: Bool {
+    a.identityFlaw == nil && b.identityFlaw == nil && a.isClean && b.isClean
+      && a.bytes.span(136..<144).equals(b.bytes.span(136..<144))
+  }
+
   /// Whether a copy's sizes are possible and the file is as long as they say.
   private static func reaches(_ copy: borrowing HeaderCopy, _ size: ByteCount) -> Bool {
     guard copy.identityFlaw == nil, let geometry = copy.geometry else { return false }

@@ -20,7 +20,17 @@ public final class SealedVolume {
   /// Reads both header copies. Throws `.notAnImage`, `.unsupportedVersion`, or the device's error.
   public init(_ device: any BlockDevice) throws(VolumeError) {
     let medium = Medium(device)
-    pair = try HeaderPair(reading: medium)
+    let first = try HeaderPair(reading: medium)
+    if device.isWritable, !first.looksClosed {
+      // An earlier process may have met a failed sync: what the cache shows need not be on the device.
+      do {
+        try device.sync()
+        try device.discardCache()
+      } catch { throw VolumeError(error, store: device.name) }
+      pair = try HeaderPair(reading: medium)
+    } else {
+      pair = first
+    }
     self.medium = medium
   }
 
