@@ -64,16 +64,20 @@ struct HeaderCopy: ~Copyable, Sendable {
   var isClean: Bool { bytes.span.load(UInt32.self, at: 132) & Format.cleanFlag != 0 }
   var generation: Generation { Generation(bytes.span.load(UInt64.self, at: 144)) }
 
-  /// The slot at `index`, where its bytes are as FORMAT §3 says; `nil` where it is empty or malformed.
-  func slot(_ index: Int) -> KeySlot? {
+  @_lifetime(borrow self)
+  func slotBytes(_ index: Int) -> Span<UInt8> {
     let start = Format.slotsOffset + index * Format.slotSize
-    return KeySlot(parsing: bytes.span(start..<start + Format.slotSize))
+    return bytes.span(start..<start + Format.slotSize)
   }
+
+  /// The slot at `index`, where its bytes are as FORMAT §3 says; `nil` where it is empty or malformed.
+  func slot(_ index: Int) -> KeySlot? { KeySlot(parsing: slotBytes(index)) }
 
   /// Tries to unwrap the store key from one slot.
   func unwrap(slot index: Int, with key: borrowing KeyEncryptionKey) throws(CryptoError) -> SecretBytes? {
-    guard identityFlaw == nil, let slot = slot(index), slot.kind == key.kind else { return nil }
-    return try slot.unwrap(with: key, identity: bytes.span(0..<Format.identitySize), index: index)
+    guard identityFlaw == nil else { return nil }
+    return try KeySlot.unwrap(
+      slotBytes(index), with: key, identity: bytes.span(0..<Format.identitySize), index: index)
   }
 
   /// The header, if this copy is what the holder of the store key wrote in this place.

@@ -40,6 +40,8 @@ struct HeaderPair: ~Copyable {
     self.name = name
   }
 
+  func hasEqualSlots(at index: Int) -> Bool { a.slotBytes(index).equals(b.slotBytes(index)) }
+
   /// Whether both copies say that the same closing was completed. Unverified: only for deciding to look again.
   var looksClosed: Bool {
     a.identityFlaw == nil && b.identityFlaw == nil && a.isClean && b.isClean

@@ -93,7 +93,8 @@ struct LeafTable: ~Copyable, Sendable {
     for place in stride(from: 0, to: end, by: Format.leafSize)
     where bytes.load(UInt32.self, at: place + 24) != Format.keyEpoch || bytes.load(UInt32.self, at: place + 28) != 0 {
       throw VolumeError(
-        .notAuthentic(.sector), store: store, "the leaf of sector \(place / Format.leafSize) is not as the format has it")
+        .notAuthentic(.sector), store: store,
+        "the leaf of sector \(place / Format.leafSize) is not as the format has it")
     }
     guard bytes.span(end..<bytes.count).isZero else {
       throw VolumeError(.notAuthentic(.tree), store: store, "the leaf table goes on behind the last sector")

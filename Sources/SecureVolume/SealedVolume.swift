@@ -105,7 +105,7 @@ public final class SealedVolume {
           return try VolumeKeys(storeKey: storeKey, uuid: pair.a.uuid)
         }
         // Copy B's slot is the same unless one copy was spoilt; trying a passphrase twice would double its cost.
-        if matches(pair.b, index, slotName), pair.a.uuid != pair.b.uuid || usable(pair.a, index) != usable(pair.b, index),
+        if matches(pair.b, index, slotName), !pair.hasEqualSlots(at: index),
           let storeKey = try pair.b.unwrap(slot: index, with: key)
         {
           return try VolumeKeys(storeKey: storeKey, uuid: pair.b.uuid)
@@ -119,7 +119,7 @@ public final class SealedVolume {
   }
 
   private func matches(_ copy: borrowing HeaderCopy, _ index: Int, _ slotName: String?) -> Bool {
-    guard let slot = usable(copy, index) else { return false }
-    return slotName == nil || slot.name == slotName
+    guard let slotName else { return copy.identityFlaw == nil }
+    return usable(copy, index)?.name == slotName
   }
 }

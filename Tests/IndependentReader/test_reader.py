@@ -109,9 +109,10 @@ class Layout(unittest.TestCase):
     def test_two_outer_headers_fit_and_the_shorter_counts(self):
         self.assertEqual(f.stream_layout([(1, 3770), (1, 61000)])[:2], (4, 65096))
 
-    def test_no_outer_header_fits(self):
-        with self.assertRaises(ValueError):
-            f.stream_layout([(1, 3771), (1, 61000)])
+    def test_the_aligned_entry_moves_on_where_no_outer_header_fits(self):
+        header, length, paddings = f.stream_layout([(1, 3771), (1, 61000)])
+        self.assertEqual((header, length), (5, 69192))
+        self.assertGreater(paddings[1], 4096)
 
     def test_geometry_holds_a_commit_of_everything_and_its_images(self):
         for sector_size in (512, 4096):

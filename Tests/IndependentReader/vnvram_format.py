@@ -324,31 +324,41 @@ def entry_length(name_length, capacity, padding):
     return whole, whole - capacity
 
 
-def entry_padding(start, name_length, capacity):
-    """The padding of an entry that begins at `start`: None, or the fewest bytes that align its content."""
+def entry_padding(start, name_length, capacity, skipped=0):
+    """The padding of an entry that begins at `start`: None, or the fewest bytes that align its content; with `skipped`,
+    the one after that many shorter ones that would."""
     if capacity < ALIGNMENT:
         return None
     at = start + entry_length(name_length, capacity, None)[1]
     if at % ALIGNMENT == 0:
-        return None
+        if skipped == 0:
+            return None
+        skipped -= 1
     # Fewer bytes than this can't reach the next multiple: enclosing headers grow by less than 8 bytes.
     padding = max(0, -at % ALIGNMENT - 10)
-    while (start + entry_length(name_length, capacity, padding)[1]) % ALIGNMENT != 0:
+    while True:
+        if (start + entry_length(name_length, capacity, padding)[1]) % ALIGNMENT == 0:
+            if skipped == 0:
+                return padding
+            skipped -= 1
         padding += 1
-    return padding
 
 
 def stream_layout(shapes):
     """Where everything lies in the stream of these (length of name, capacity) pairs: the length of the stream's header, of
     the whole stream, and each entry's padding. The length of the outer header shifts everything, and the padding decides on
-    the length of the outer header, so each is tried, the shortest first; ValueError where none fits."""
-    for header in range(2, 7):
-        at = header + element_length(len(STREAM_MAGIC))
-        paddings = []
-        for name_length, capacity in shapes:
-            padding = entry_padding(at, name_length, capacity)
-            paddings.append(padding)
-            at += entry_length(name_length, capacity, padding)[0]
-        if header_length(at - header) == header:
-            return header, at, paddings
+    the length of the outer header, so each is tried, the shortest first; where none fits, the first aligned entry moves on."""
+    for skipped in range(8):
+        for header in range(2, 8):
+            at = header + element_length(len(STREAM_MAGIC))
+            paddings = []
+            to_skip = skipped
+            for name_length, capacity in shapes:
+                padding = entry_padding(at, name_length, capacity, to_skip)
+                if capacity >= ALIGNMENT:
+                    to_skip = 0
+                paddings.append(padding)
+                at += entry_length(name_length, capacity, padding)[0]
+            if header_length(at - header) == header:
+                return header, at, paddings
     raise ValueError("no length of the outer header fits these entries")
