@@ -19,4 +19,12 @@ public protocol BlockDevice: AnyObject {
   /// Makes everything written durable. After an error nothing is known of what was written since the last success,
   /// whatever a later `sync` says (Linux marks pages clean that it could not write).
   func sync() throws(BlockError)
+
+  /// Gives the device back, and its lock with it. Reading and writing fail from then on; closing again does nothing.
+  /// A device that is let go without it closes by itself.
+  func close()
+}
+
+extension BlockDevice {
+  public func close() {}
 }

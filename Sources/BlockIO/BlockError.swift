@@ -1,3 +1,4 @@
+import Glibc
 import Primitives
 
 /// What a block device can answer. Equality is on the code; `detail` says what failed, with errno in words.
@@ -30,6 +31,13 @@ public struct BlockError: StatusError, Equatable {
     self.detail = detail
   }
 
+  /// What `errno` said about `action` ("reading 4096 bytes at byte 0"), and the remedy where there is one.
+  public init(errno: Int32, device: String, _ action: String) {
+    let code = Code(errno: errno)
+    let reason = unsafe String(cString: strerror(errno))
+    self.init(code, device: device, "\(action) failed: \(reason)\(code.remedy)")
+  }
+
   public static func == (a: Self, b: Self) -> Bool { a.code == b.code }
 
   public var status: Status {
@@ -45,4 +53,30 @@ public struct BlockError: StatusError, Equatable {
   }
 
   public var description: String { "\(device): \(detail)" }
+}
+
+extension BlockError.Code {
+  public init(errno: Int32) {
+    switch errno {
+    case ENOENT, ENOTDIR: self = .notFound
+    case EISDIR: self = .wrongKind
+    case EACCES, EPERM: self = .permissionDenied
+    case EROFS: self = .readOnly
+    case EEXIST: self = .exists
+    case EAGAIN, EBUSY, ETXTBSY: self = .inUse
+    case ENOSPC, EDQUOT, EFBIG: self = .noSpace
+    default: self = .inputOutput(errno: errno)
+    }
+  }
+
+  /// What one can do about it, to follow a reason.
+  fileprivate var remedy: String {
+    switch self {
+    case .permissionDenied: "; check the owner and mode of the file and of the directories above it"
+    case .inUse: "; another process has it open: stop that one first (`fuser` or `lslocks` show which it is)"
+    case .noSpace: "; free some space, or raise the quota or the limit on file sizes"
+    case .inputOutput: "; the kernel's log may say more"
+    case .notFound, .wrongKind, .truncated, .readOnly, .exists: ""
+    }
+  }
 }

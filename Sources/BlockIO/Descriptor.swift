@@ -1,0 +1,36 @@
+import CSystem
+import Glibc
+
+/// Owns a file descriptor until it is released: no error path leaks one.
+struct Descriptor: ~Copyable {
+  let raw: Int32
+
+  private init(_ raw: Int32) { self.raw = raw }
+
+  deinit { _ = Glibc.close(raw) }
+
+  /// Gives the descriptor to somebody who will close it.
+  consuming func release() -> Int32 {
+    let raw = raw
+    discard self
+    return raw
+  }
+
+  /// open(2) with mode 0600, again after EINTR.
+  static func open(_ path: String, _ flags: Int32, _ action: String) throws(BlockError) -> Descriptor {
+    while true {
+      let raw = unsafe Glibc.open(path, flags, 0o600)
+      if raw >= 0 { return Descriptor(raw) }
+      guard errno == EINTR else { throw BlockError(errno: errno, device: path, action) }
+    }
+  }
+
+  /// Takes the lock that `access` needs, or says at once that another has it.
+  func lock(_ access: FileDevice.Access, path: String) throws(BlockError) {
+    let result = access == .readWrite ? csystem_lock_exclusive(raw) : csystem_lock_shared(raw)
+    guard result == 0 else {
+      // POSIX lets fcntl say EACCES as well for "another has it".
+      throw BlockError(errno: errno == EACCES ? EAGAIN : errno, device: path, "locking it")
+    }
+  }
+}

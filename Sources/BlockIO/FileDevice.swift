@@ -1,0 +1,308 @@
+import CSystem
+import Glibc
+import Primitives
+
+/// A regular file or a block device, locked for as long as this object has it open.
+///
+/// Invariants: nothing is read before the lock is held; `size` is at most `Int64.max`, and no transfer leaves it; the
+/// descriptor is closed with this object and isn't inherited by programs that are started.
+///
+/// The lock is an open file description lock (fcntl(2), F_OFD_SETLK) over the whole file: exclusive for writing, shared
+/// for reading. It binds who asks for it; a block device opened for writing is taken with O_EXCL as well, which keeps
+/// mount(8) and device mapper away. Symbolic links are followed, since /dev/disk/by-* consists of them.
+///
+/// Where the process has a limit on file sizes (RLIMIT_FSIZE), a write past it raises SIGXFSZ, which ends the process;
+/// a program that ignores the signal gets `.noSpace` instead.
+public final class FileDevice: BlockDevice {
+  public enum Access: Sendable {
+    case readOnly
+    case readWrite
+  }
+
+  public let name: String
+  public private(set) var size: ByteCount
+  /// A block device's own, in bytes; 4096 for files, since every file system here writes pages.
+  public let physicalBlock: Int
+  public let isWritable: Bool
+
+  let kind: FileStatus.Kind
+  /// -1 once closed.
+  private var descriptor: Int32
+  var hook: SystemCallHook?
+
+  private init(
+    path: String, kind: FileStatus.Kind, access: Access, size: ByteCount, physicalBlock: Int, hook: SystemCallHook?,
+    descriptor: consuming Descriptor
+  ) {
+    name = path
+    self.kind = kind
+    self.size = size
+    self.physicalBlock = physicalBlock
+    isWritable = access == .readWrite
+    self.hook = hook
+    self.descriptor = descriptor.release()
+  }
+
+  deinit { close() }
+
+  /// Closes the file and gives up the lock. Not a sync.
+  public func close() {
+    guard descriptor >= 0 else { return }
+    _ = Glibc.close(descriptor)
+    descriptor = -1
+  }
+
+  // MARK: Opening
+
+  /// Opens what exists.
+  ///
+  /// - Throws: `.inUse` where another holds a lock that excludes this one (this process too, through another device);
+  ///   `.wrongKind` for anything but a regular file or a block device; `.notFound`, `.permissionDenied`, `.readOnly`.
+  public static func open(path: String, access: Access) throws(BlockError) -> FileDevice {
+    try open(path: path, access: access, hook: nil)
+  }
+
+  static func open(path: String, access: Access, hook: SystemCallHook?) throws(BlockError) -> FileDevice {
+    try FileStatus.check(path)
+    // Asked before opening, since opening alone makes some character devices do something; and after, since the path
+    // may name something else by then.
+    var before = stat()
+    guard unsafe stat(path, &before) == 0 else { throw BlockError(errno: errno, device: path, "opening it") }
+    let kind = try FileStatus.kind(before, path: path)
+    var flags = O_CLOEXEC | O_NOCTTY | (access == .readWrite ? O_RDWR : O_RDONLY)
+    switch kind {
+    case .block: if access == .readWrite { flags |= O_EXCL }
+    case .regular: flags |= O_NONBLOCK  // No effect on a file; were it a FIFO now, opening would wait for a writer.
+    }
+    let descriptor = try Descriptor.open(path, flags, access == .readWrite ? "opening it for writing" : "opening it")
+    var after = stat()
+    guard unsafe fstat(descriptor.raw, &after) == 0 else { throw BlockError(errno: errno, device: path, "opening it") }
+    guard try FileStatus.kind(after, path: path) == kind else {
+      throw BlockError(.wrongKind, device: path, "was replaced by something else while it was being opened; try again")
+    }
+    try descriptor.lock(access, path: path)
+    return FileDevice(
+      path: path, kind: kind, access: access, size: try FileStatus.size(descriptor.raw, kind, path: path),
+      physicalBlock: kind == .block ? try FileStatus.physicalBlock(descriptor.raw, path: path) : 4096, hook: hook,
+      descriptor: descriptor)
+  }
+
+  /// Makes a file of `size` bytes, readable by its owner alone, opened for writing; or takes what exists, if `replacing`.
+  ///
+  /// Space is allocated for all of it, so that writing within it never runs out (on file systems that don't copy on
+  /// write); file, size and directory entry are durable on return. A new file holds zeros. One that is replaced keeps
+  /// its owner and mode and has unspecified content; a block device keeps its size, which must suffice.
+  ///
+  /// - Throws: `.exists` unless `replacing`; `.noSpace`, and then there is no new file, and an old one is as it was;
+  ///   `.inUse`, `.wrongKind` and others as `open` does.
+  public static func create(path: String, size: ByteCount, replacing: Bool) throws(BlockError) -> FileDevice {
+    try create(path: path, size: size, replacing: replacing, hook: nil)
+  }
+
+  static func create(
+    path: String, size: ByteCount, replacing: Bool, hook: SystemCallHook?
+  ) throws(BlockError) -> FileDevice {
+    try FileStatus.check(path)
+    let descriptor: Descriptor
+    do {
+      descriptor = try Descriptor.open(path, O_CLOEXEC | O_RDWR | O_CREAT | O_EXCL, "making it")
+    } catch {
+      guard error.code == .exists else { throw error }
+      guard replacing else {
+        throw BlockError(.exists, device: path, "exists already; name another file, or say that it is to be replaced")
+      }
+      let device = try open(path: path, access: .readWrite, hook: hook)
+      try device.resize(to: size)
+      return device
+    }
+    do {
+      try descriptor.lock(.readWrite, path: path)
+      let device = FileDevice(
+        path: path, kind: .regular, access: .readWrite, size: .zero, physicalBlock: 4096, hook: hook,
+        descriptor: descriptor)
+      try device.resize(to: size)
+      try syncDirectory(containing: path)
+      return device
+    } catch {
+      _ = unsafe unlink(path)
+      throw error
+    }
+  }
+
+  /// Makes the file `size` bytes long if it is shorter, with space allocated; durable on return. A block device must
+  /// have the size already, and is asked for it anew.
+  ///
+  /// - Throws: `.noSpace`, and then the size is what it was.
+  public func grow(to size: ByteCount) throws(BlockError) {
+    if size > self.size || kind == .block { try resize(to: max(size, self.size)) }
+  }
+
+  private func resize(to size: ByteCount) throws(BlockError) {
+    try checkWritable()
+    if kind == .block {
+      self.size = try FileStatus.size(descriptor, kind, path: name)
+      guard self.size >= size else {
+        throw BlockError(
+          .noSpace, device: name, "has \(self.size), and \(size) are needed; enlarge it or take another device")
+      }
+      return
+    }
+    guard let length = off_t(exactly: size.value) else {
+      throw BlockError(.noSpace, device: name, "can't have \(size); no file is that large")
+    }
+    let old = self.size
+    do { try allocate(length) } catch {
+      // Nothing is lost by this: it only takes off what was just added.
+      _ = ftruncate(descriptor, off_t(old.value))
+      throw error
+    }
+    if size < old {
+      guard ftruncate(descriptor, length) == 0 else { throw failure("shortening it to \(size)") }
+    }
+    guard fsync(descriptor) == 0 else { throw failure("syncing it") }
+    self.size = size
+  }
+
+  /// Allocates the first `length` bytes, by fallocate(2) or, where the file system has none, by writing zeros to what
+  /// is added. posix_fallocate(3) would hide which, and its emulation leaves blocks that were never written.
+  private func allocate(_ length: off_t) throws(BlockError) {
+    guard length > 0 else { return }
+    while true {
+      var error: Int32 = 0
+      if case .fails(let injected)? = hook?(.allocate) {
+        error = injected
+      } else if csystem_allocate(descriptor, Int64(length)) != 0 {
+        error = errno
+      }
+      switch error {
+      case 0: return
+      case EINTR: continue
+      case EOPNOTSUPP, ENOSYS: return try writeZeros(from: off_t(size.value), to: length)
+      default: throw BlockError(errno: error, device: name, "allocating \(length) bytes for it")
+      }
+    }
+  }
+
+  private func writeZeros(from start: off_t, to end: off_t) throws(BlockError) {
+    let zeros = ByteBuffer(count: 65536)
+    var offset = start
+    while offset < end {
+      let count = min(off_t(zeros.count), end - offset)
+      try transferOut(zeros.span(0..<Int(count)), at: offset)
+      offset += count
+    }
+  }
+
+  // MARK: Transfers
+
+  public func read(at offset: ByteOffset, into destination: consuming MutableSpan<UInt8>) throws(BlockError) {
+    let count = destination.count
+    guard let start = place(offset, count) else {
+      throw BlockError(
+        .truncated, device: name,
+        "ends at byte \(size.value), before the \(count) bytes at \(offset) that were to be read")
+    }
+    var destination = destination
+    var done = 0
+    while done < count {
+      var wanted = count - done
+      var result = 0
+      var error: Int32 = 0
+      switch hook?(.read) {
+      case .fails(let injected)?: (result, error) = (-1, injected)
+      case .short(let limit)?:
+        wanted = min(wanted, limit)
+        fallthrough
+      case nil:
+        result = unsafe destination.withUnsafeMutableBytes { buffer in
+          unsafe pread(descriptor, buffer.baseAddress.map { unsafe $0 + done }, wanted, start + off_t(done))
+        }
+        if result < 0 { error = errno }
+      }
+      if result > 0 {
+        done += result
+      } else if result == 0 && wanted > 0 {
+        throw BlockError(
+          .truncated, device: name,
+          "ended at byte \(start + off_t(done)) although it had \(size): something shortened it")
+      } else if error != EINTR {
+        throw BlockError(errno: error, device: name, "reading \(count) bytes at \(offset)")
+      }
+    }
+  }
+
+  public func write(_ source: Span<UInt8>, at offset: ByteOffset) throws(BlockError) {
+    try checkWritable()
+    guard let start = place(offset, source.count) else {
+      throw BlockError(
+        .noSpace, device: name,
+        "ends at byte \(size.value), before the \(source.count) bytes at \(offset) that were to be written"
+      )
+    }
+    try transferOut(source, at: start)
+  }
+
+  private func transferOut(_ source: Span<UInt8>, at start: off_t) throws(BlockError) {
+    var done = 0
+    while done < source.count {
+      var wanted = source.count - done
+      var result = 0
+      var error: Int32 = 0
+      switch hook?(.write) {
+      case .fails(let injected)?: (result, error) = (-1, injected)
+      case .short(let limit)?:
+        wanted = min(wanted, limit)
+        fallthrough
+      case nil:
+        result = unsafe source.withUnsafeBytes { buffer in
+          unsafe pwrite(descriptor, buffer.baseAddress.map { unsafe $0 + done }, wanted, start + off_t(done))
+        }
+        if result < 0 { error = errno }
+      }
+      if result >= 0 {
+        done += result
+      } else if error != EINTR {
+        throw BlockError(errno: error, device: name, "writing \(source.count) bytes at byte \(start)")
+      }
+    }
+  }
+
+  /// fdatasync(2). Never tried again, not even after EINTR: a second success says nothing about what the first one lost.
+  public func sync() throws(BlockError) {
+    if case .fails(let injected)? = hook?(.sync) { throw BlockError(errno: injected, device: name, "syncing it") }
+    guard fdatasync(descriptor) == 0 else { throw failure("syncing it") }
+  }
+
+  /// Makes the entry of `path` in its directory durable, after the file was made, renamed or removed.
+  public static func syncDirectory(containing path: String) throws(BlockError) {
+    try FileStatus.check(path)
+    let directory: String
+    if let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) {
+      directory = slash == path.startIndex ? "/" : String(path[..<slash])
+    } else {
+      directory = "."
+    }
+    let descriptor = try Descriptor.open(directory, O_CLOEXEC | O_RDONLY | O_DIRECTORY, "opening it")
+    // EINVAL: a file system whose directories have nothing to sync.
+    guard fsync(descriptor.raw) == 0 || errno == EINVAL else {
+      throw BlockError(errno: errno, device: directory, "syncing the directory")
+    }
+  }
+}
+
+// MARK: Parts
+
+extension FileDevice {
+  private func checkWritable() throws(BlockError) {
+    guard isWritable else { throw BlockError(.readOnly, device: name, "was opened for reading only") }
+  }
+
+  /// `errno` in words; to be called before anything else can change it.
+  private func failure(_ action: String) -> BlockError { BlockError(errno: errno, device: name, action) }
+
+  /// The offset for the kernel, if all of the transfer lies within the size.
+  private func place(_ offset: ByteOffset, _ count: Int) -> off_t? {
+    guard offset.value <= size.value, UInt64(count) <= size.value - offset.value else { return nil }
+    return off_t(offset.value)
+  }
+}
