@@ -60,7 +60,7 @@ let package = Package(
       swiftSettings: strict),
     tests("PrimitivesTests", ["Primitives"]),
     tests("CryptoTests", ["Crypto", "Primitives"]),
-    tests("KeyringTests", ["Keyring", "Primitives"]),
+    tests("KeyringTests", ["Keyring", "CLibkeyutils", "Primitives"]),
     tests("BlockIOTests", ["BlockIO", "StorageSimulation", "Primitives"]),
     tests("SecureVolumeTests", ["SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives"]),
     tests("BlobStoreTests", ["BlobStore", "SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives"]),

@@ -49,17 +49,20 @@ import Glibc
   }
 
   /// Reads a little-endian integer at `offset`.
-  public func load<T: FixedWidthInteger & UnsignedInteger>(_: T.Type, at offset: Int) -> T {
+  @inlinable public func load<T: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(_: T.Type, at offset: Int) -> T
+  {
     span.load(T.self, at: offset)
   }
 
   /// Writes `value`, little-endian, at `offset`.
-  public mutating func store<T: FixedWidthInteger & UnsignedInteger>(_ value: T, at offset: Int) {
+  @inlinable public mutating func store<T: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
+    _ value: T, at offset: Int
+  ) {
     var out = mutableSpan
     out.store(value, at: offset)
   }
 
-  public mutating func store(_ value: InlineBytes16, at offset: Int) {
+  @inlinable public mutating func store(_ value: InlineBytes16, at offset: Int) {
     store(value.word(0), at: offset)
     store(value.word(1), at: offset + 8)
   }
