@@ -193,7 +193,8 @@ extension SecureVolume {
     header = next
   }
 
-  private func writeHeader(_ next: Header, copy: Int) throws(VolumeError) {
+  /// Writes one copy; durable on return.
+  func writeHeader(_ next: Header, copy: Int) throws(VolumeError) {
     let bytes: ByteBuffer
     do { bytes = try next.sealed(copy: copy, with: &keys.structure) } catch { throw VolumeError(error, store: name) }
     try medium.write(bytes, 0..<bytes.count, at: Format.copyOffsets[copy])

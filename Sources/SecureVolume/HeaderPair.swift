@@ -52,9 +52,35 @@ struct HeaderPair: ~Copyable {
 
   /// What the pair says, once the store key is there.
   struct Choice {
+    /// Where only one copy has the header, or both do.
+    enum Twin: Equatable {
+      case equal
+      /// The other copy is valid and older.
+      case behind(copy: Int)
+      /// The other copy does not count.
+      case spoilt(copy: Int)
+    }
+
     let header: Header
+    let twin: Twin
+
     /// The copy that is behind or does not count.
-    let outdated: Int?
+    var outdated: Int? {
+      switch twin {
+      case .equal: nil
+      case .behind(let copy), .spoilt(let copy): copy
+      }
+    }
+
+    /// The copies to write again before anything else, in order, so that both say for sure what was read. The newest
+    /// content may be in a cache alone if a sync failed; a valid copy is never written while the other is spoilt.
+    var copiesToRewrite: [Int] {
+      switch twin {
+      case .equal: header.isClean ? [] : [0]
+      case .behind(let copy): [1 - copy, copy]
+      case .spoilt(let copy): [copy]
+      }
+    }
   }
 
   /// Applies the four cases of FORMAT §2.
@@ -68,13 +94,13 @@ struct HeaderPair: ~Copyable {
       return try choose(first, second)
     case (.success(let header), .failure(let flaw)):
       try refuse(flaw.flaw)
-      return Choice(header: header, outdated: 1)
+      return Choice(header: header, twin: .spoilt(copy: 1))
     case (.failure(let flaw), .success(let header)):
       try refuse(flaw.flaw)
       guard !header.isClean else {
         throw pairError("copy A is damaged, which no power cut explains beside a copy B that was closed cleanly")
       }
-      return Choice(header: header, outdated: 0)
+      return Choice(header: header, twin: .spoilt(copy: 0))
     case (.failure(let first), .failure(let second)):
       try refuse(first.flaw)
       try refuse(second.flaw)
@@ -90,13 +116,13 @@ struct HeaderPair: ~Copyable {
     }
     if first.sequence == second.sequence {
       guard first == second else { throw pairError("the copies have the same number and differ") }
-      return Choice(header: first, outdated: nil)
+      return Choice(header: first, twin: .equal)
     }
     if first.sequence == second.sequence &+ 1, first.isClean, !second.isClean {
-      return Choice(header: first, outdated: 1)
+      return Choice(header: first, twin: .behind(copy: 1))
     }
     if second.sequence == first.sequence &+ 1, !second.isClean {
-      return Choice(header: second, outdated: 0)
+      return Choice(header: second, twin: .behind(copy: 0))
     }
     throw pairError(
       "copy A has number \(first.sequence) and copy B \(second.sequence), which no power cut explains: one of them is from another time"

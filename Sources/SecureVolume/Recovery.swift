@@ -24,13 +24,13 @@ enum Recovery {
     return volume
   }
 
-  /// Header copies again as found (their newest content may be in a cache alone), then a checkpoint, then a new epoch.
+  /// Both header copies as found, for sure; then a checkpoint, and with it a new epoch.
   private static func makeDurable(
     _ volume: SecureVolume, _ choice: HeaderPair.Choice, endsInImages: Bool
   ) throws(VolumeError) {
     let epoch: InlineBytes16
     do { epoch = try Random.bytes16() } catch { throw VolumeError(error, store: volume.name) }
-    if choice.outdated != nil || !choice.header.isClean { try volume.writeHeaders(choice.header) }
+    for copy in choice.copiesToRewrite { try volume.writeHeader(choice.header, copy: copy) }
     let begin: (inout Header) -> Void = {
       $0.isClean = false
       $0.epoch = epoch

@@ -31,7 +31,8 @@ struct VolumeTests {
         for _ in 0..<Int.random(in: 1...4, using: &random) {
           updates[Int.random(in: 0..<expected.count, using: &random)] = UInt64(session * 1000 + step + 1)
         }
-        try volume.commit(changes(geometry.sectorSize, updates.sorted { $0.value < $1.value }.map { ($0.key, $0.value) }))
+        try volume.commit(
+          changes(geometry.sectorSize, updates.sorted { $0.value < $1.value }.map { ($0.key, $0.value) }))
         for (sector, stamp) in updates { expected[sector] = stamp }
         if step % 7 == 0 { while try volume.maintain() {} }
         #expect(try contents(volume) == expected)
