@@ -62,6 +62,7 @@ let package = Package(
     tests("CryptoTests", ["Crypto", "Primitives"]),
     tests("KeyringTests", ["Keyring", "CLibkeyutils", "Primitives"]),
     tests("BlockIOTests", ["BlockIO", "StorageSimulation", "Primitives"]),
+    tests("AuditTests", ["Audit", "Primitives"]),
     tests("SecureVolumeTests", ["SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives"]),
     tests("BlobStoreTests", ["BlobStore", "SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives"]),
     tests(

@@ -1,0 +1,25 @@
+/// What happened to a key. The raw values are stable names: programs that read the log match on them.
+public enum AuditEvent: String, Sendable, CaseIterable {
+  /// A key is about to be looked for.
+  case askedFor = "asked-for"
+  /// It is there and is about to be used.
+  case found
+  case missing
+  /// It is there and may not be read.
+  case denied
+  case expired
+  case revoked
+  /// It opens nothing in the store, or can't be a key at all.
+  case wrong
+  /// It gave up the store key.
+  case unwrapped
+  /// A key was put into a keyring, or a slot into a store.
+  case added
+  case removed
+  /// A running store dropped its keys.
+  case locked
+  /// Key material left the process, for a person or a file to keep.
+  case exported
+  /// A store was made.
+  case formatted
+}
