@@ -20,7 +20,9 @@ struct HeaderPair: ~Copyable {
       throw VolumeError(
         .notAnImage, store: name, "is not a vnvram image, or its formatting was cut short; nothing was changed")
     }
-    if flaws.0 != nil, flaws.1 != nil {
+    // A file that ends within the fields that say what it is doesn't say anything else.
+    let isCutShort = size.value < UInt64(Format.geometryPart)
+    if flaws.0 != nil, flaws.1 != nil, !isCutShort {
       for case .unsupportedVersion(let what)? in [flaws.0, flaws.1] {
         throw VolumeError(
           .unsupportedVersion, store: name, "is of \(what), which this program does not know; use a newer vnvram")

@@ -101,11 +101,12 @@ public final class SealedVolume {
   ) throws(VolumeError) -> VolumeKeys {
     for index in 0..<Format.slotCount {
       do {
-        if matches(pair.a, index, slotName), let storeKey = try pair.a.unwrap(slot: index, with: key) {
+        let triesFirst = matches(pair.a, index, slotName)
+        if triesFirst, let storeKey = try pair.a.unwrap(slot: index, with: key) {
           return try VolumeKeys(storeKey: storeKey, uuid: pair.a.uuid)
         }
         // Copy B's slot is the same unless one copy was spoilt; trying a passphrase twice would double its cost.
-        if matches(pair.b, index, slotName), !pair.hasEqualSlots(at: index),
+        if matches(pair.b, index, slotName), !(triesFirst && pair.hasEqualSlots(at: index)),
           let storeKey = try pair.b.unwrap(slot: index, with: key)
         {
           return try VolumeKeys(storeKey: storeKey, uuid: pair.b.uuid)
