@@ -51,7 +51,7 @@ public struct StreamLayout: Sendable {
     // The outer header's size moves everything and follows from what it moves. Nearly always one size fits; where a
     // total is just at the edge between two, the first aligned entry moves on until one does.
     for skipped in 0..<8 {
-      for headerSize in 2...7 {
+      for headerSize in 2...8 {
         let places = Self.places(entries, headerSize: headerSize, skipped: skipped)
         let end = places.last?.end ?? UInt64(headerSize) + Self.magicSize
         let header = DERHeader(tag: DERHeader.Tag.sequence, length: end - UInt64(headerSize))
