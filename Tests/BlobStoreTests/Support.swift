@@ -91,7 +91,7 @@ func makeStore(
   let (volume, disk) = makeVolume(volumeSize, sectorSize: sectorSize)
   try BlobStore.initialise(volume, entries: items.map(\.specification))
   let store = try BlobStore(volume)
-  for item in items { try store.stageReplace(EntryName(item.name), item.content.span) }
+  for item in items { try store.put(EntryName(item.name), item.content) }
   try store.commit()
   return (store, disk)
 }
@@ -99,6 +99,12 @@ func makeStore(
 extension BlobStore {
   func content(_ name: EntryName, staged: Bool = false) throws -> [UInt8] {
     try read(name, limit: 1 << 24, staged: staged)
+  }
+
+  func put(_ name: EntryName, _ content: [UInt8]) throws { try stageReplace(name, content.span) }
+
+  func put(_ name: EntryName, at offset: Int, _ bytes: [UInt8]) throws {
+    try stage(name, at: ByteOffset(offset), bytes.span)
   }
 
   func dumped() throws -> [UInt8] {
