@@ -10,7 +10,7 @@ import Testing
 struct TamperingTests {
   static let geometries: [Geometry] = [
     Geometry(sectorSize: 4096, blockSize: 4096, sectorCount: 3),
-    Geometry(sectorSize: 512, blockSize: 4096, sectorCount: 11),
+    Geometry(sectorSize: 512, blockSize: 4096, sectorCount: 3),
   ].compactMap { $0 }
 
   enum Outcome: Hashable {
