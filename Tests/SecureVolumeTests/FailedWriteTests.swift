@@ -33,7 +33,14 @@ struct FailedWriteTests {
           try expect(disk.crashed(using: &random), outcome, "cut after the failure of operation \(operation)")
         }
         disk.clearFaults()
+        var duringRecovery: [SimulatedDisk] = []
+        disk.afterOperation = { _ in duringRecovery.append(disk.crashed(using: &random)) }
         let reopened = try open(disk, makeKey(1))
+        disk.afterOperation = nil
+        tried += duringRecovery.count
+        for crashed in duringRecovery {
+          try expect(crashed, outcome, "cut while recovering from the failure of operation \(operation)")
+        }
         let found = try contents(reopened)
         #expect(outcome.allows(found), "opened after the failure of operation \(operation)")
         let settled = Outcome(acknowledged: found, requested: found)
