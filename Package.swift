@@ -71,5 +71,9 @@ let package = Package(
         "VNVRAM", "BlobStore", "SecureVolume", "Keyring", "Audit", "Crypto", "BlockIO", "StorageSimulation",
         "Primitives",
       ]),
-    tests("VTPMTests", ["VTPM", "Primitives"]),
+    // A server of its own process for VTPMTests: libtpms is global to a process, and signals and exit statuses are too.
+    .executableTarget(
+      name: "VTPMTestServer", dependencies: ["VTPM", "Primitives"], path: "Tests/VTPMTestServer",
+      swiftSettings: strict),
+    tests("VTPMTests", ["VTPM", "VTPMTestServer", "Primitives"]),
   ])

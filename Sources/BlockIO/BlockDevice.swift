@@ -20,6 +20,10 @@ public protocol BlockDevice: AnyObject {
   /// whatever a later `sync` says (Linux marks pages clean that it could not write).
   func sync() throws(BlockError)
 
+  /// Forgets what is cached of synced content, so that reads tell what the device has. After a failed sync the cache
+  /// may hold what the device never got; whoever recovers must not build on that.
+  func discardCache() throws(BlockError)
+
   /// Gives the device back, and its lock with it. Reading and writing fail from then on; closing again does nothing.
   /// A device that is let go without it closes by itself.
   func close()

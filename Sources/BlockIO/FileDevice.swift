@@ -273,6 +273,12 @@ public final class FileDevice: BlockDevice {
     guard fdatasync(descriptor) == 0 else { throw failure("syncing it") }
   }
 
+  /// Clean pages are dropped; what is dirty stays (call `sync` first).
+  public func discardCache() throws(BlockError) {
+    let result = posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED)
+    guard result == 0 else { throw BlockError(errno: result, device: name, "dropping its cache") }
+  }
+
   /// Makes the entry of `path` in its directory durable, after the file was made, renamed or removed.
   public static func syncDirectory(containing path: String) throws(BlockError) {
     try FileStatus.check(path)

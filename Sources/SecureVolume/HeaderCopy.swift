@@ -10,6 +10,8 @@ struct HeaderCopy: ~Copyable, Sendable {
     case unsupportedVersion(String)
     case notAuthentic
     case geometry
+    /// Its MAC verifies, and still it isn't as FORMAT says.
+    case malformed
   }
 
   /// 0 for A, 1 for B.
@@ -25,7 +27,7 @@ struct HeaderCopy: ~Copyable, Sendable {
 
   var hasMagic: Bool { bytes.span(0..<8).equals(Format.headerMagic) }
 
-  /// What is wrong with the first 40 bytes, if anything.
+  /// What is wrong with the fields that say what this is, if anything.
   var identityFlaw: Flaw? {
     guard hasMagic else { return .noMagic }
     let span = bytes.span
@@ -36,6 +38,7 @@ struct HeaderCopy: ~Copyable, Sendable {
     guard span.load(UInt32.self, at: 16) == UInt32(Format.headerSize),
       span.load(UInt32.self, at: 20) == UInt32(Format.slotCount)
     else { return .unsupportedVersion("another header size") }
+    guard span.load(UInt64.self, at: 104) == 0 else { return .unsupportedVersion("unknown features") }
     return nil
   }
 
@@ -61,16 +64,20 @@ struct HeaderCopy: ~Copyable, Sendable {
   var isClean: Bool { bytes.span.load(UInt32.self, at: 132) & Format.cleanFlag != 0 }
   var generation: Generation { Generation(bytes.span.load(UInt64.self, at: 144)) }
 
-  /// The slot at `index`, where its bytes are as FORMAT §3 says; `nil` where it is empty or malformed.
-  func slot(_ index: Int) -> KeySlot? {
+  @_lifetime(borrow self)
+  func slotBytes(_ index: Int) -> Span<UInt8> {
     let start = Format.slotsOffset + index * Format.slotSize
-    return KeySlot(parsing: bytes.span(start..<start + Format.slotSize))
+    return bytes.span(start..<start + Format.slotSize)
   }
+
+  /// The slot at `index`, where its bytes are as FORMAT §3 says; `nil` where it is empty or malformed.
+  func slot(_ index: Int) -> KeySlot? { KeySlot(parsing: slotBytes(index)) }
 
   /// Tries to unwrap the store key from one slot.
   func unwrap(slot index: Int, with key: borrowing KeyEncryptionKey) throws(CryptoError) -> SecretBytes? {
-    guard identityFlaw == nil, let slot = slot(index), slot.kind == key.kind else { return nil }
-    return try slot.unwrap(with: key, identity: bytes.span(0..<Format.identitySize), index: index)
+    guard identityFlaw == nil else { return nil }
+    return try KeySlot.unwrap(
+      slotBytes(index), with: key, identity: bytes.span(0..<Format.identitySize), index: index)
   }
 
   /// The header, if this copy is what the holder of the store key wrote in this place.
@@ -83,11 +90,8 @@ struct HeaderCopy: ~Copyable, Sendable {
       return .failure(FlawError(flaw: .notAuthentic))
     }
     // From here on only someone with the store key wrote this; what is wrong now is another program's doing.
-    guard bytes.span.load(UInt64.self, at: 104) == 0 else {
-      return .failure(FlawError(flaw: .unsupportedVersion("features")))
-    }
     guard let geometry else { return .failure(FlawError(flaw: .geometry)) }
-    guard let header = parse(geometry) else { return .failure(FlawError(flaw: .notAuthentic)) }
+    guard let header = parse(geometry) else { return .failure(FlawError(flaw: .malformed)) }
     return .success(header)
   }
 
@@ -104,7 +108,7 @@ struct HeaderCopy: ~Copyable, Sendable {
     let again = header.encode(copy: index)
     guard again.span(0..<Format.headerMACOffset).equals(span.extracting(0..<Format.headerMACOffset)),
       header.cursor.position % UInt64(geometry.blockSize) == 0, header.cursor.position < geometry.ringSize,
-      Set(header.slots.compactMap { $0?.name }).count == header.slots.lazy.compactMap({ $0 }).count
+      Set(header.slots.compactMap { $0.map { Array($0.name.utf8) } }).count == header.slots.count(where: { $0 != nil })
     else { return nil }
     return header
   }

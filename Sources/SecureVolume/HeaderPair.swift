@@ -20,18 +20,40 @@ struct HeaderPair: ~Copyable {
       throw VolumeError(
         .notAnImage, store: name, "is not a vnvram image, or its formatting was cut short; nothing was changed")
     }
-    if flaws.0 != nil, flaws.1 != nil {
+    // A file that ends within the fields that say what it is doesn't say anything else.
+    let isCutShort = size.value < UInt64(Format.geometryPart)
+    if flaws.0 != nil, flaws.1 != nil, !isCutShort {
       for case .unsupportedVersion(let what)? in [flaws.0, flaws.1] {
         throw VolumeError(
           .unsupportedVersion, store: name, "is of \(what), which this program does not know; use a newer vnvram")
       }
     }
-    if size.value < Format.ringOffset {
-      throw VolumeError(.notAuthentic(.geometry), store: name, "is cut short: \(size); restore it from a backup")
+    if flaws.0 == nil, flaws.1 == nil, a.uuid != b.uuid {
+      throw VolumeError(
+        .notAuthentic(.headerPair), store: name, "the two copies of its header belong to different stores")
+    }
+    if !Self.reaches(a, size), !Self.reaches(b, size) {
+      throw VolumeError(
+        .notAuthentic(.geometry), store: name,
+        "its sizes contradict each other, or it is cut short: it has \(size); restore it from a backup")
     }
     self.a = a
     self.b = b
     self.name = name
+  }
+
+  func hasEqualSlots(at index: Int) -> Bool { a.slotBytes(index).equals(b.slotBytes(index)) }
+
+  /// Whether both copies say that the same closing was completed. Unverified: only for deciding to look again.
+  var looksClosed: Bool {
+    a.identityFlaw == nil && b.identityFlaw == nil && a.isClean && b.isClean
+      && a.bytes.span(136..<144).equals(b.bytes.span(136..<144))
+  }
+
+  /// Whether a copy's sizes are possible and the file is as long as they say.
+  private static func reaches(_ copy: borrowing HeaderCopy, _ size: ByteCount) -> Bool {
+    guard copy.identityFlaw == nil, let geometry = copy.geometry else { return false }
+    return geometry.imageSize <= size
   }
 
   /// A copy that the file doesn't reach reads as zeros: it has no magic.
@@ -134,8 +156,9 @@ struct HeaderPair: ~Copyable {
     switch flaw {
     case .geometry:
       throw VolumeError(.notAuthentic(.geometry), store: name, "its sizes and offsets contradict each other")
-    case .unsupportedVersion("features"):
-      throw VolumeError(.unsupportedVersion, store: name, "uses features that this program does not know")
+    case .malformed:
+      throw VolumeError(
+        .notAuthentic(.header), store: name, "its header is authentic and still not as the format has it")
     case .noMagic, .unsupportedVersion, .notAuthentic: return
     }
   }

@@ -44,15 +44,15 @@ struct JournalRecord: Sendable {
     out.wipe(128..<Format.recordHeaderSize)
   }
 
-  /// The fixed part, where all of its numbers are within the limits and reserved bytes zero. Whether it is the record
-  /// that is expected here, and authentic, is the caller's to find out.
+  /// The fixed part of what may be a record: magic, type, and a count within the limits, so that the MAC can be found.
+  /// Whether it is authentic, the one expected here, and well-formed, is the caller's to find out.
   init?(parsing bytes: Span<UInt8>, geometry: Geometry) {
     guard bytes.extracting(0..<8).equals(Format.recordMagic),
       let kind = Kind(rawValue: bytes.load(UInt32.self, at: 8))
     else { return nil }
     let count = UInt64(bytes.load(UInt32.self, at: 12))
     let most = kind == .commit ? geometry.sectorCount : geometry.imageBlocks
-    guard count >= 1, count <= most, bytes.extracting(128..<Format.recordHeaderSize).isZero else { return nil }
+    guard count >= 1, count <= most else { return nil }
     self.kind = kind
     self.count = Int(count)
     generation = Generation(bytes.load(UInt64.self, at: 24))
@@ -61,9 +61,12 @@ struct JournalRecord: Sendable {
       position: bytes.load(UInt64.self, at: 80), sequence: bytes.load(UInt64.self, at: 16),
       chain: InlineBytes32(bytes, at: 48))
     root = InlineBytes32(bytes, at: 96)
-    guard bytes.load(UInt64.self, at: 88) == UInt64(self.count * unit(geometry)), size(geometry) <= geometry.ringSize,
-      kind == .images || root == InlineBytes32()
-    else { return nil }
+  }
+
+  /// Whether the rest of the fixed part is as FORMAT has it: a question for authentic records.
+  func isWellFormed(_ bytes: borrowing ByteBuffer, _ geometry: Geometry) -> Bool {
+    bytes.load(UInt64.self, at: 88) == UInt64(count * unit(geometry))
+      && (kind == .images || root == InlineBytes32()) && bytes.span(128..<Format.recordHeaderSize).isZero
   }
 
   init(

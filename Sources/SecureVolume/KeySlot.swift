@@ -63,9 +63,11 @@ public struct KeySlot: Equatable, Sendable {
     let slot = KeySlot(
       kind: key.kind, cost: cost, salt: InlineBytes32(random.span), nonce: random.span(32..<44).array,
       wrapped: InlineBytes32(), tag: InlineBytes16(), created: created, name: name)
-    let wrapping = try slot.wrappingKey(from: key)
+    var bytes = ByteBuffer(count: Format.slotSize)
+    slot.encode(to: &bytes, at: 0)
+    let wrapping = try wrappingKey(from: key, slot: bytes.span)
     var ciphertext = ByteBuffer(count: 32)
-    let associated = slot.associatedData(identity: identity, index: index)
+    let associated = associatedData(slot: bytes.span, identity: identity, index: index)
     let tag = try KeyWrap.seal(
       storeKey, key: wrapping, nonce: slot.nonce.span, associatedData: associated.span,
       ciphertext: ciphertext.mutableSpan)
@@ -74,36 +76,45 @@ public struct KeySlot: Equatable, Sendable {
       tag: tag, created: created, name: name)
   }
 
-  /// The store key; `nil` where `key` is not this slot's or the slot was changed.
-  func unwrap(
-    with key: borrowing KeyEncryptionKey, identity: Span<UInt8>, index: Int
+  /// The store key out of a slot's bytes; `nil` where `key` is not this slot's or the slot was changed. The bytes need
+  /// not be well-formed: only costs beyond the limits are not tried.
+  static func unwrap(
+    _ slot: Span<UInt8>, with key: borrowing KeyEncryptionKey, identity: Span<UInt8>, index: Int
   ) throws(CryptoError) -> SecretBytes? {
-    let wrapping = try wrappingKey(from: key)
-    var ciphertext = ByteBuffer(count: 32)
-    ciphertext.store(wrapped, at: 0)
-    let associated = associatedData(identity: identity, index: index)
+    guard slot.load(UInt32.self, at: 0) == key.kind.rawValue,
+      key.kind != .passphrase || cost(in: slot).isWithinLimits
+    else { return nil }
+    let wrapping = try wrappingKey(from: key, slot: slot)
+    let associated = associatedData(slot: slot, identity: identity, index: index)
     return try KeyWrap.open(
-      ciphertext: ciphertext.span, tag: tag, key: wrapping, nonce: nonce.span, associatedData: associated.span)
+      ciphertext: slot.extracting(68..<100), tag: InlineBytes16(slot, at: 100), key: wrapping,
+      nonce: slot.extracting(56..<68), associatedData: associated.span)
   }
 
-  private func wrappingKey(from key: borrowing KeyEncryptionKey) throws(CryptoError) -> SecretBytes {
-    let salt = self.salt.array
-    guard let cost else {
-      return try KeyDerivation.hkdf(key: key.secret, salt: salt.span, info: Format.info(.slot).span, count: 32)
+  private static func cost(in slot: Span<UInt8>) -> ScryptCost {
+    ScryptCost(
+      log2N: slot.load(UInt32.self, at: 8), r: slot.load(UInt32.self, at: 12), p: slot.load(UInt32.self, at: 16))
+  }
+
+  private static func wrappingKey(
+    from key: borrowing KeyEncryptionKey, slot: Span<UInt8>
+  ) throws(CryptoError) -> SecretBytes {
+    let salt = slot.extracting(24..<56)
+    let info = Format.info(.slot)
+    guard key.kind == .passphrase else {
+      return try KeyDerivation.hkdf(key: key.secret, salt: salt, info: info.span, count: 32)
     }
-    let stretched = try PassphraseKDF.scrypt(passphrase: key.secret, salt: salt.span, cost: cost, count: 32)
-    return try KeyDerivation.hkdf(key: stretched, salt: salt.span, info: Format.info(.slot).span, count: 32)
+    let stretched = try PassphraseKDF.scrypt(passphrase: key.secret, salt: salt, cost: cost(in: slot), count: 32)
+    return try KeyDerivation.hkdf(key: stretched, salt: salt, info: info.span, count: 32)
   }
 
   /// `header[0..40] ‖ u32(index) ‖ slot[0..56] ‖ slot[116..256]`.
-  private func associatedData(identity: Span<UInt8>, index: Int) -> ByteBuffer {
-    var slot = ByteBuffer(count: Format.slotSize)
-    encode(to: &slot, at: 0)
+  private static func associatedData(slot: Span<UInt8>, identity: Span<UInt8>, index: Int) -> ByteBuffer {
     var data = ByteBuffer(count: Format.identitySize + 4 + 56 + 140)
     data.copy(from: identity)
     data.store(UInt32(index), at: 40)
-    data.copy(from: slot.span(0..<56), at: 44)
-    data.copy(from: slot.span(116..<256), at: 100)
+    data.copy(from: slot.extracting(0..<56), at: 44)
+    data.copy(from: slot.extracting(116..<256), at: 100)
     return data
   }
 
@@ -128,8 +139,7 @@ public struct KeySlot: Equatable, Sendable {
   /// limits and reserved bytes that aren't zero are all no slot.
   init?(parsing bytes: Span<UInt8>) {
     guard let kind = SlotKind(rawValue: bytes.load(UInt32.self, at: 0)) else { return nil }
-    let cost = ScryptCost(
-      log2N: bytes.load(UInt32.self, at: 8), r: bytes.load(UInt32.self, at: 12), p: bytes.load(UInt32.self, at: 16))
+    let cost = Self.cost(in: bytes)
     let nameLength = bytes.load(UInt32.self, at: 128)
     guard kind != .passphrase || cost.isWithinLimits, nameLength <= UInt32(Self.maximumNameLength),
       let name = String(validating: bytes.extracting(132..<132 + Int(nameLength)).array, as: UTF8.self),

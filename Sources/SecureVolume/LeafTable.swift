@@ -87,6 +87,20 @@ struct LeafTable: ~Copyable, Sendable {
     return try mac.finish()
   }
 
+  /// Refuses an authentic table that is not as FORMAT has it.
+  func requireWellFormed(store: String) throws(VolumeError) {
+    let end = Int(geometry.sectorCount) * Format.leafSize
+    for place in stride(from: 0, to: end, by: Format.leafSize)
+    where bytes.load(UInt32.self, at: place + 24) != Format.keyEpoch || bytes.load(UInt32.self, at: place + 28) != 0 {
+      throw VolumeError(
+        .notAuthentic(.sector), store: store,
+        "the leaf of sector \(place / Format.leafSize) is not as the format has it")
+    }
+    guard bytes.span(end..<bytes.count).isZero else {
+      throw VolumeError(.notAuthentic(.tree), store: store, "the leaf table goes on behind the last sector")
+    }
+  }
+
   /// Marks a block as differing from the image, so that the next checkpoint writes it.
   mutating func markDirty(_ index: Int) { dirty[index] = true }
 }

@@ -106,6 +106,7 @@ struct Replay: ~Copyable {
         "the leaf table at \(ByteOffset(geometry.leafOffset)) is damaged or from another time; restore the image from a backup"
       )
     }
+    try leaves.requireWellFormed(store: medium.name)
     for block in imaged { leaves.markDirty(block) }
     for (sector, leaf) in afterImages { leaves[sector] = leaf }
   }
@@ -126,16 +127,25 @@ struct Replay: ~Copyable {
 
   // MARK: Records
 
-  /// The record at the head, if it counts; its fixed part, entries and MAC are then in `buffer`.
+  /// The record at the head, if it counts; its fixed part, entries and MAC are then in `buffer`. An authentic record of
+  /// the expected number whose payload doesn't verify was torn: the journal ends there. One that is wrong in any other
+  /// way was made by a broken or hostile program that has the key.
   private mutating func nextRecord() throws(VolumeError) -> JournalRecord? {
-    guard journal.used + UInt64(geometry.blockSize) <= geometry.ringSize,
-      let record = try readRecord(at: journal.head.position),
-      record.cursor == journal.head, record.epoch == header.epoch,
-      record.generation == (record.kind == .commit ? generation.next : generation),
-      journal.used + record.size(geometry) <= geometry.ringSize,
-      try isAuthentic(record), entriesAreInOrder(record), try payloadVerifies(record)
+    guard journal.used < geometry.ringSize, let record = try readRecord(at: journal.head.position),
+      record.epoch == header.epoch, record.cursor.position == journal.head.position,
+      record.cursor.sequence >= journal.head.sequence, try isAuthentic(record)
     else { return nil }
-    return record
+    guard record.cursor == journal.head, record.isWellFormed(buffer, geometry),
+      record.generation == (record.kind == .commit ? generation.next : generation),
+      journal.used + record.size(geometry) <= geometry.ringSize, entriesAreInOrder(record)
+    else {
+      throw damage("journal record \(record.cursor.sequence) is authentic and does not follow from the one before")
+    }
+    return try payloadVerifies(record) ? record : nil
+  }
+
+  private func damage(_ what: String) -> VolumeError {
+    VolumeError(.notAuthentic(.journal), store: medium.name, "\(what); restore the image from a backup")
   }
 
   /// Reads fixed part, entries and MAC of what may be a record. The count is within limits before memory is taken.
@@ -259,9 +269,8 @@ struct Replay: ~Copyable {
       guard let record = try readRecord(at: position), record.cursor.position == position,
         record.epoch == header.epoch, record.cursor.sequence > journal.head.sequence, try isAuthentic(record)
       else { continue }
-      throw VolumeError(
-        .notAuthentic(.journal), store: medium.name,
-        "journal record \(journal.head.sequence) at \(ByteOffset(geometry.ringOffset + journal.head.position)) is damaged, though record \(record.cursor.sequence) behind it is whole; restore the image from a backup"
+      throw damage(
+        "journal record \(journal.head.sequence) at \(ByteOffset(geometry.ringOffset + journal.head.position)) is damaged, though record \(record.cursor.sequence) behind it is whole"
       )
     }
   }

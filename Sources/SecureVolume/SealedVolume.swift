@@ -20,7 +20,17 @@ public final class SealedVolume {
   /// Reads both header copies. Throws `.notAnImage`, `.unsupportedVersion`, or the device's error.
   public init(_ device: any BlockDevice) throws(VolumeError) {
     let medium = Medium(device)
-    pair = try HeaderPair(reading: medium)
+    let first = try HeaderPair(reading: medium)
+    if device.isWritable, !first.looksClosed {
+      // An earlier process may have met a failed sync: what the cache shows need not be on the device.
+      do {
+        try device.sync()
+        try device.discardCache()
+      } catch { throw VolumeError(error, store: device.name) }
+      pair = try HeaderPair(reading: medium)
+    } else {
+      pair = first
+    }
     self.medium = medium
   }
 
@@ -76,6 +86,12 @@ public final class SealedVolume {
         .notAuthentic(.geometry), store: name,
         "is cut short: \(medium.device.size) of \(choice.header.geometry.imageSize); restore it from a backup")
     }
+    guard !medium.device.isWritable || medium.device.physicalBlock <= choice.header.geometry.blockSize else {
+      throw VolumeError(
+        .refused, store: name,
+        "lies on a device with blocks of \(medium.device.physicalBlock) bytes, but was formatted for \(choice.header.geometry.blockSize): a power cut could tear what it can't mend; copy its entries into a new image"
+      )
+    }
     let volume = try Recovery.open(medium: medium, keys: keys, choice: choice)
     return volume
   }
@@ -85,11 +101,12 @@ public final class SealedVolume {
   ) throws(VolumeError) -> VolumeKeys {
     for index in 0..<Format.slotCount {
       do {
-        if matches(pair.a, index, slotName), let storeKey = try pair.a.unwrap(slot: index, with: key) {
+        let triesFirst = matches(pair.a, index, slotName)
+        if triesFirst, let storeKey = try pair.a.unwrap(slot: index, with: key) {
           return try VolumeKeys(storeKey: storeKey, uuid: pair.a.uuid)
         }
         // Copy B's slot is the same unless one copy was spoilt; trying a passphrase twice would double its cost.
-        if matches(pair.b, index, slotName), usable(pair.a, index) != usable(pair.b, index),
+        if matches(pair.b, index, slotName), !(triesFirst && pair.hasEqualSlots(at: index)),
           let storeKey = try pair.b.unwrap(slot: index, with: key)
         {
           return try VolumeKeys(storeKey: storeKey, uuid: pair.b.uuid)
@@ -103,7 +120,7 @@ public final class SealedVolume {
   }
 
   private func matches(_ copy: borrowing HeaderCopy, _ index: Int, _ slotName: String?) -> Bool {
-    guard let slot = usable(copy, index) else { return false }
-    return slotName == nil || slot.name == slotName
+    guard let slotName else { return copy.identityFlaw == nil }
+    return usable(copy, index)?.name == slotName
   }
 }

@@ -85,7 +85,9 @@ struct TamperingTests {
     let (bytes, content, before) = try Self.makeImage(geometry, clean: false)
     let volume = try open(SimulatedDisk(copyOf: bytes, isWritable: false), makeKey(1))
     let live = Int(geometry.ringOffset + volume.header.cursor.position)
-    let used = [0..<8192, 16384..<24576, live..<live + Int(volume.journal.used), Int(geometry.leafOffset)..<bytes.count]
+    let used = [
+      0..<8192, 16384..<24576, live..<live + Int(volume.journal.used), Int(geometry.leafOffset)..<bytes.count,
+    ]
     var outcomes: [Outcome: Int] = [:]
     for range in used {
       for bit in range.lowerBound * 8..<range.upperBound * 8 {
@@ -136,9 +138,12 @@ struct TamperingTests {
     let data = Int(geometry.dataOffset)..<newer.count
     let parts: [(String, [Range<Int>])] = [
       ("a sector", [data.lowerBound..<data.lowerBound + 4096]),
-      ("a sector and its leaf", [data.lowerBound..<data.lowerBound + 4096, leaves.lowerBound..<leaves.lowerBound + 32]),
+      (
+        "a sector and its leaf", [data.lowerBound..<data.lowerBound + 4096, leaves.lowerBound..<leaves.lowerBound + 32]
+      ),
       ("all data", [data]), ("all leaves", [leaves]), ("leaves and data", [leaves, data]),
-      ("header A", [0..<8192]), ("header B", [16384..<24576]), ("header A and all else but B", [0..<8192, leaves, data]),
+      ("header A", [0..<8192]), ("header B", [16384..<24576]),
+      ("header A and all else but B", [0..<8192, leaves, data]),
       ("header B and all else but A", [16384..<24576, leaves, data]), ("both headers", [0..<8192, 16384..<24576]),
     ]
     for (name, ranges) in parts {

@@ -154,6 +154,18 @@ public final class SimulatedDisk: BlockDevice {
     }
   }
 
+  /// What a failed sync or write left uncertain is decided now, and reads tell it. What is dirty stays.
+  public func discardCache() throws(BlockError) {
+    try checkPower()
+    var generator = SeededGenerator(seed: UInt64(operations))
+    let decided = crashed(.anything, using: &generator).state.durable
+    for (block, pending) in state.pending where !pending.isDirty {
+      state.durable[block] = decided[block]
+      state.current[block] = decided[block]
+      state.pending[block] = nil
+    }
+  }
+
   // MARK: Faults
 
   /// Lets one call go wrong. Reads take `.fails` only.

@@ -2,6 +2,7 @@
 // Nothing else belongs here: each function is one call.
 #ifndef CSYSTEM_H
 #define CSYSTEM_H
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -18,4 +19,6 @@ int csystem_lock_exclusive(int fd);
 int csystem_lock_shared(int fd);
 // prctl(PR_SET_DUMPABLE, 0) and RLIMIT_CORE 0: no core dump, no ptrace by the same user.
 int csystem_forbid_dumps(void);
+// signalfd(2), close-on-exec and non-blocking: reads as those of the signals that the caller has blocked.
+int csystem_signal_descriptor(const sigset_t *signals);
 #endif

@@ -1,0 +1,73 @@
+import Glibc
+
+/// Where one of the server's two channels is to be had: the value of swtpm's `--server` or `--ctrl`.
+public struct ChannelOptions: Sendable, Equatable {
+  public enum Place: Sendable, Equatable {
+    case tcp(bindAddress: String, port: UInt16)
+    case unix(path: String)
+    /// A socket that listens already (`--ctrl fd=`).
+    case listening(Int32)
+    /// A client that is connected already (`--server fd=`, `--ctrl clientfd=`).
+    case connected(Int32)
+  }
+
+  public enum Role: String, Sendable {
+    case server
+    case ctrl
+  }
+
+  public var place: Place
+  /// The Unix socket's permissions. swtpm's default lets the group in; here nobody but the owner is, unless told so.
+  public var mode: mode_t = 0o600
+  public var user: uid_t?
+  public var group: gid_t?
+  /// Hang up after each response.
+  public var disconnects = false
+
+  public init(_ place: Place) { self.place = place }
+
+  /// Parses `type=tcp,port=N[,bindaddr=A]`, `type=unixio,path=P[,mode=0…][,uid=N][,gid=N]`, and for both types
+  /// `fd=N` and, for `--ctrl`, `clientfd=N`; `--server` may say `disconnect`. Each key at most once, none unknown.
+  public init(parsing text: String, as role: Role) throws(TPMError) {
+    let name = "--\(role.rawValue)"
+    var list = try KeyValueList(text, option: name)
+    guard let type = try list.value("type") else { throw .usage("\(name): say type=tcp or type=unixio") }
+    guard type == "tcp" || type == "unixio" else { throw .usage("\(name): no type \"\(type)\": tcp or unixio") }
+
+    var places: [Place] = []
+    if let descriptor = try list.number("fd", UInt32(0)...UInt32(Int32.max)) {
+      places.append(role == .server ? .connected(Int32(descriptor)) : .listening(Int32(descriptor)))
+    }
+    if role == .ctrl, let descriptor = try list.number("clientfd", UInt32(0)...UInt32(Int32.max)) {
+      places.append(.connected(Int32(descriptor)))
+    }
+    if type == "tcp" {
+      let address = try list.value("bindaddr")
+      if let port = try list.number("port", UInt16(1)...UInt16.max) {
+        places.append(.tcp(bindAddress: address ?? "127.0.0.1", port: port))
+      } else if address != nil {
+        throw .usage("\(name): bindaddr needs a port")
+      }
+    } else if let path = try list.value("path") {
+      guard !path.isEmpty, path.utf8.count < 108 else { throw .usage("\(name): a path has 1 to 107 bytes") }
+      places.append(.unix(path: path))
+    }
+    guard let place = places.first, places.count == 1 else {
+      throw .usage("\(name): say either \(type == "tcp" ? "port" : "path") or a descriptor")
+    }
+    self.init(place)
+
+    if type == "unixio" {
+      if let mode = try list.value("mode") {
+        guard mode.utf8.count <= 5, let bits = mode_t(mode, radix: 8), bits <= 0o777 else {
+          throw .usage("\(name): mode is octal, at most 0777")
+        }
+        self.mode = bits
+      }
+      user = try list.number("uid", uid_t(0)...(uid_t.max - 1))
+      group = try list.number("gid", gid_t(0)...(gid_t.max - 1))
+    }
+    if role == .server { disconnects = try list.flag("disconnect") }
+    try list.finish()
+  }
+}

@@ -1,0 +1,129 @@
+import CSystem
+import Glibc
+
+/// A socket that waits for clients, non-blocking. A Unix socket's path is removed when it is closed.
+final class ListeningSocket {
+  private(set) var descriptor: Int32
+  private var path: String?
+
+  init(adopting descriptor: Int32) throws(TPMError) {
+    self.descriptor = descriptor
+    path = nil
+    try Self.prepare(descriptor, "descriptor \(descriptor)")
+  }
+
+  /// Listens on TCP. The address is numeric: no name service is asked.
+  init(bindAddress: String, port: UInt16) throws(TPMError) {
+    let address = "\(bindAddress):\(port)"
+    var hints = unsafe addrinfo()
+    unsafe hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE
+    unsafe hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+    var found: UnsafeMutablePointer<addrinfo>?
+    guard unsafe getaddrinfo(bindAddress, String(port), &hints, &found) == 0, let info = unsafe found else {
+      throw .usage("\"\(bindAddress)\" is not a numeric address to bind to")
+    }
+    defer { unsafe freeaddrinfo(info) }
+    let descriptor = unsafe socket(
+      info.pointee.ai_family, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+    guard descriptor >= 0 else { throw .socket(operation: "socket", address: address, errno: errno) }
+    do throws(TPMError) {
+      // A server that is started anew must not wait for the old connections' TIME_WAIT to pass.
+      var yes: Int32 = 1
+      _ = unsafe setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, socklen_t(MemoryLayout<Int32>.size))
+      try unsafe Self.bind(descriptor, info.pointee.ai_addr, info.pointee.ai_addrlen, address)
+      try Self.prepare(descriptor, address)
+    } catch {
+      close(descriptor)
+      throw error
+    }
+    self.descriptor = descriptor
+    path = nil
+  }
+
+  /// Listens on a Unix socket. A socket file that nobody listens on is a dead server's and is replaced; one that
+  /// answers, or a file of another kind, is not touched.
+  init(path: String, mode: mode_t, user: uid_t?, group: gid_t?) throws(TPMError) {
+    var address = sockaddr_un()
+    address.sun_family = sa_family_t(AF_UNIX)
+    let fits = unsafe withUnsafeMutableBytes(of: &address.sun_path) { place in
+      guard path.utf8.count < place.count else { return false }
+      unsafe place.copyBytes(from: path.utf8)
+      return true
+    }
+    guard fits else { throw .usage("\(path): too long for a Unix socket") }
+    let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+    guard descriptor >= 0 else { throw .socket(operation: "socket", address: path, errno: errno) }
+    do throws(TPMError) {
+      try Self.removeStale(path, &address)
+      // The file that bind makes takes the socket's own mode, so it is never wider than asked for.
+      _ = fchmod(descriptor, mode)
+      try unsafe withUnsafePointer(to: &address) { pointer throws(TPMError) in
+        try unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer throws(TPMError) in
+          try unsafe Self.bind(descriptor, pointer, socklen_t(MemoryLayout<sockaddr_un>.size), path)
+        }
+      }
+      guard unsafe chmod(path, mode) == 0 else { throw .socket(operation: "chmod", address: path, errno: errno) }
+      if user != nil || group != nil {
+        guard unsafe chown(path, user ?? uid_t.max, group ?? gid_t.max) == 0 else {
+          throw .socket(operation: "chown", address: path, errno: errno)
+        }
+      }
+      try Self.prepare(descriptor, path)
+    } catch {
+      close(descriptor)
+      throw error
+    }
+    self.descriptor = descriptor
+    self.path = path
+  }
+
+  deinit { remove() }
+
+  /// Stops listening, and removes a Unix socket's path.
+  func remove() {
+    if let path { _ = unsafe unlink(path) }
+    path = nil
+    if descriptor >= 0 { close(descriptor) }
+    descriptor = -1
+  }
+
+  private static func bind(
+    _ descriptor: Int32, _ address: UnsafePointer<sockaddr>, _ length: socklen_t, _ name: String
+  ) throws(TPMError) {
+    guard unsafe Glibc.bind(descriptor, address, length) == 0 else {
+      if errno == EADDRINUSE { throw .addressInUse(name) }
+      throw .socket(operation: "bind", address: name, errno: errno)
+    }
+  }
+
+  private static func prepare(_ descriptor: Int32, _ name: String) throws(TPMError) {
+    guard listen(descriptor, 4) == 0 else { throw .socket(operation: "listen", address: name, errno: errno) }
+    guard fcntl(descriptor, F_SETFL, O_NONBLOCK) == 0 else {
+      throw .socket(operation: "fcntl", address: name, errno: errno)
+    }
+    _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+  }
+
+  private static func removeStale(_ path: String, _ address: inout sockaddr_un) throws(TPMError) {
+    var info = stat()
+    guard unsafe lstat(path, &info) == 0 else { return }
+    guard info.st_mode & S_IFMT == S_IFSOCK else { throw .addressInUse(path) }
+    let probe = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | O_NONBLOCK, 0)
+    guard probe >= 0 else { throw .socket(operation: "socket", address: path, errno: errno) }
+    defer { close(probe) }
+    let connected = unsafe withUnsafePointer(to: &address) { pointer in
+      unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer in
+        unsafe connect(probe, pointer, socklen_t(MemoryLayout<sockaddr_un>.size))
+      }
+    }
+    guard connected != 0, errno == ECONNREFUSED else { throw .addressInUse(path) }
+    _ = unsafe unlink(path)
+  }
+
+  /// The next client, or nil where it went away again.
+  func accept() -> Connection? {
+    let client = Glibc.accept(descriptor, nil, nil)
+    guard client >= 0 else { return nil }
+    return Connection(adopting: client)
+  }
+}

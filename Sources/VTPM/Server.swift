@@ -1,0 +1,272 @@
+import Glibc
+import Primitives
+
+/// A TPM behind sockets: swtpm's data and control channels over one `TPM`.
+///
+/// Everything happens on the thread that calls `run`, in one poll(2) loop: there are two listening sockets with one
+/// client each, and libtpms can run one command at a time anyway, so threads or an event library would only add weight
+/// to a process that exists once per virtual machine.
+///
+/// The sockets listen from `init` on. The TPM is off until INIT comes, or, with `startsByItself`, until the store is
+/// ready; where the store isn't ready, INIT is held and commands wait, until it is, `keyTimeout` passes or the store
+/// fails. STOP turns the TPM off again; SHUTDOWN, SIGTERM and SIGINT end the server. Nothing needs to be saved then:
+/// what was acknowledged is durable, and the volatile state goes with the power, as with swtpm.
+public final class Server {
+  /// Somebody wants the TPM on.
+  private struct StartRequest {
+    var deletesVolatileState = false
+    /// Asked for by `startsByItself`, not by a client that may go away.
+    var isByItself = false
+  }
+
+  private let options: ServerOptions
+  private let states: any TPMStateStore
+  private let log: Log
+  private let tpm: TPM
+  private let data: DataChannel
+  private let control: ControlChannel
+  private let power = Power()
+  private var request: StartRequest?
+  /// How the store was when it was last asked.
+  private var readiness = TPMStateReadiness.ready
+  /// When the store became pending; nil where it isn't.
+  private var pendingSince: Int?
+  /// Set when the loop is to end, and with what.
+  private var ending: Status?
+
+  /// Opens the channels, so that clients can connect, and claims the process's TPM. Throws `.usage` for options that
+  /// make no sense, `.addressInUse` where somebody else listens there.
+  public init(options: ServerOptions, store: any TPMStateStore, log: Log) throws(TPMError) {
+    guard options.data != nil || options.control != nil else {
+      throw .usage("say where to listen: --server, --ctrl or both")
+    }
+    if let seconds = options.keyTimeout, !(0...31_536_000).contains(seconds) {
+      throw .usage("--key-timeout: 0 seconds to a year")
+    }
+    self.options = options
+    self.log = log
+    states = store
+    tpm = try TPM(store: store, log: log)
+    data = try DataChannel(options.data, tpm: tpm, log: log)
+    control = try ControlChannel(options.control, tpm: tpm, power: power, log: log)
+    power.server = self
+    for case .tcp(let address, _)? in [options.data?.place, options.control?.place]
+    where !address.hasPrefix("127.") && address != "::1" {
+      log.line("listening on \(address): the protocol has no authentication, whoever reaches it can use the TPM")
+    }
+  }
+
+  /// Blocks SIGTERM and SIGINT for this thread and those it makes; `run` takes them from a descriptor. A program whose
+  /// store has threads calls it before it opens the store.
+  public static func blockTerminationSignals() { TerminationSignals.block() }
+
+  /// Serves until SHUTDOWN, a signal, or a reason to give up; returns the exit status. Call it once.
+  public func run() -> Status {
+    let signals = TerminationSignals()
+    if options.startsByItself { request = StartRequest(isByItself: true) }
+    readReadiness(Clock.now())
+    proceed()
+    let places = Place.count
+    var descriptors = [pollfd](repeating: pollfd(fd: -1, events: 0, revents: 0), count: places)
+    while ending == nil {
+      fill(&descriptors, signals.descriptor)
+      let ready = unsafe poll(&descriptors, nfds_t(places), timeout(Clock.now()))
+      if ready < 0 && errno != EINTR {
+        log.line("poll failed: \(unsafe String(cString: strerror(errno)))")
+        end(.inputOutput)
+      }
+      guard ready >= 0 else { continue }
+      let now = Clock.now()
+      for place in 0..<places where descriptors[place].revents != 0 {
+        dispatch(place, descriptors[place].revents, now)
+        if ending != nil { break }
+      }
+      control.expire(now)
+      checkKeyTimeout(now)
+      settle()
+    }
+    control.answerHeld(.fail)
+    tpm.stop()
+    // Here and not in a deinit: a program that calls exit with the status never runs it.
+    control.close()
+    data.close()
+    return ending ?? .failed
+  }
+
+  // MARK: - The loop
+
+  /// The places in the array that is polled. Control comes before data: a locality that was set holds for the command
+  /// that follows.
+  private enum Place {
+    static let signals = 0
+    static let readiness = 1
+    static let controlListener = 2
+    static let controlClients = 3
+    static let dataListener = controlClients + ControlChannel.maximumClients
+    static let dataClient = dataListener + 1
+    static let count = dataClient + 1
+  }
+
+  /// POLLRDHUP, which the C library shows to GNU sources only.
+  private static let peerClosed: Int16 = 0x2000
+
+  private func fill(_ descriptors: inout [pollfd], _ signals: Int32) {
+    // POLLRDHUP, and not POLLIN, for a client that is held: its next bytes stay in the kernel.
+    let (input, leaving) = (Int16(POLLIN), Self.peerClosed)
+    descriptors[Place.signals] = pollfd(fd: signals, events: input, revents: 0)
+    descriptors[Place.readiness] = pollfd(fd: states.readinessDescriptor, events: input, revents: 0)
+    descriptors[Place.controlListener] = pollfd(fd: control.listeningDescriptor, events: input, revents: 0)
+    for i in 0..<ControlChannel.maximumClients {
+      descriptors[Place.controlClients + i] = pollfd(
+        fd: control.descriptor(i), events: control.isHeld(i) ? leaving : input, revents: 0)
+    }
+    descriptors[Place.dataListener] = pollfd(fd: data.listeningDescriptor, events: input, revents: 0)
+    descriptors[Place.dataClient] = pollfd(
+      fd: data.clientDescriptor, events: data.isHolding ? leaving : input, revents: 0)
+  }
+
+  /// Milliseconds until something has to be done without being asked; -1: never.
+  private func timeout(_ now: Int) -> Int32 {
+    let next = [control.deadline, keyDeadline].compactMap { $0 }.min()
+    guard let next else { return -1 }
+    return Int32(clamping: max(0, next - now))
+  }
+
+  private func dispatch(_ place: Int, _ events: Int16, _ now: Int) {
+    switch place {
+    case Place.signals:
+      log.line("ending on a signal")
+      end(.done)
+    case Place.readiness:
+      var bytes: UInt64 = 0
+      _ = unsafe read(states.readinessDescriptor, &bytes, 8)
+      readReadiness(now)
+      proceed()
+    case Place.controlListener: control.acceptClient()
+    case Place.dataListener: data.acceptClient()
+    case Place.dataClient:
+      if data.isHolding {
+        data.hangUp()
+        left()
+      } else if !data.serve(mode) {
+        left()
+      }
+    default:
+      let client = place - Place.controlClients
+      if control.isHeld(client) {
+        control.hangUp(client)
+        left()
+      } else if !control.serve(client, now) {
+        left()
+      }
+    }
+  }
+
+  private func left() {
+    if options.terminatesOnHangUp { end(.done) }
+  }
+
+  private func end(_ status: Status) {
+    if ending == nil { ending = status }
+  }
+
+  // MARK: - Power
+
+  private var mode: DataChannel.Mode {
+    tpm.isRunning ? .running : request == nil ? .refusing : .holding
+  }
+
+  /// Asks the store how it is, and logs what changed.
+  private func readReadiness(_ now: Int) {
+    readiness = states.readiness
+    switch readiness {
+    case .ready:
+      if pendingSince != nil { log.line("the store is open") }
+      pendingSince = nil
+    case .pending(let message):
+      if pendingSince == nil { log.line("waiting: \(message)") }
+      pendingSince = pendingSince ?? now
+    case .failed(let error):
+      log.line("\(error)")
+      // A TPM that runs goes on until it needs the store.
+      if !tpm.isRunning { end(error.status) }
+    }
+  }
+
+  /// Powers the TPM on where it is asked for and the store is ready, and lets those go on who waited.
+  private func proceed() {
+    guard ending == nil, request != nil, case .ready = readiness else { return }
+    let byItself = request?.isByItself ?? false
+    let result = powerOn()
+    control.answerHeld(result?.result ?? .success)
+    if let error = result, byItself { end(error.status) }
+  }
+
+  /// Nil where the TPM is on now.
+  private func powerOn() -> TPMError? {
+    let request = self.request ?? StartRequest()
+    self.request = nil
+    do throws(TPMError) {
+      try tpm.start(deletingVolatileState: request.deletesVolatileState)
+      if request.isByItself && options.startup != .none {
+        let code = try tpm.startUp(options.startup)
+        // TPM_RC_INITIALIZE: the volatile state says that it was started.
+        if code != 0 && code != 0x100 { log.line("TPM2_Startup answered 0x\(String(code, radix: 16))") }
+      }
+      return nil
+    } catch {
+      tpm.stop()
+      log.line("\(error)")
+      return error
+    }
+  }
+
+  private var keyDeadline: Int? {
+    guard let since = pendingSince, let seconds = options.keyTimeout, !tpm.isRunning else { return nil }
+    return since + seconds * 1000
+  }
+
+  private func checkKeyTimeout(_ now: Int) {
+    guard let deadline = keyDeadline, deadline <= now else { return }
+    log.line("gave up waiting after \(options.keyTimeout ?? 0) s")
+    end(.timedOut)
+  }
+
+  /// Forgets an INIT whose client has gone, and lets the data channel's client go on if it need not wait any more.
+  private func settle() {
+    if let request, !request.isByItself, !control.hasHeldClients { self.request = nil }
+    guard ending == nil, data.isHolding, mode != .holding else { return }
+    if !data.drain(mode) { left() }
+  }
+
+  // MARK: - What the control channel asks
+
+  /// Stands between the control channel and the server, which can't be handed to it before it is whole.
+  private final class Power: PowerControl {
+    weak var server: Server?
+
+    func initialize(deletingVolatileState: Bool) -> TPMResult? {
+      server?.initialize(deletingVolatileState) ?? nil
+    }
+    func stop() { server?.stop() }
+    func shutDown() { server?.end(.done) }
+  }
+
+  private func initialize(_ deletingVolatileState: Bool) -> TPMResult? {
+    tpm.stop()
+    var request = self.request ?? StartRequest()
+    request.deletesVolatileState = request.deletesVolatileState || deletingVolatileState
+    self.request = request
+    readReadiness(Clock.now())
+    guard case .ready = readiness else { return nil }
+    let error = powerOn()
+    control.answerHeld(error?.result ?? .success)
+    return error?.result ?? .success
+  }
+
+  private func stop() {
+    tpm.stop()
+    request = nil
+    control.answerHeld(.fail)
+  }
+}

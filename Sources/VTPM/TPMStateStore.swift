@@ -1,0 +1,31 @@
+/// Where a TPM's states lie. Called on the server's one thread only.
+///
+/// "There is none" and "I can't tell" are different answers: the first makes libtpms manufacture a new TPM, with a new
+/// identity and without anybody's keys. A store must say the first only when it knows.
+public protocol TPMStateStore: AnyObject {
+  /// The state's bytes, or nil where there is none yet. Throws where it exists but can't be had, or where that can't be
+  /// told: key missing, damage, input/output error, a size above the name's maximum.
+  func load(_ name: TPMStateName) throws(TPMStateError) -> [UInt8]?
+
+  /// Replaces the state as a whole: after a crash it is the old one or the new one. Durable on return.
+  func store(_ bytes: Span<UInt8>, as name: TPMStateName) throws(TPMStateError)
+
+  /// Removes the state; not an error where there is none. Durable on return.
+  func delete(_ name: TPMStateName) throws(TPMStateError)
+
+  /// Whether the store can be used now. The server reads it at the start and whenever the descriptor below was readable.
+  var readiness: TPMStateReadiness { get }
+
+  /// Becomes readable when `readiness` may have changed: an eventfd, timerfd or pipe, non-blocking; the server empties it
+  /// by reading up to 8 bytes. -1 for a store that never changes. The store owns it and keeps it open while it lives.
+  var readinessDescriptor: Int32 { get }
+}
+
+/// Whether a store can be used.
+public enum TPMStateReadiness: Sendable {
+  case ready
+  /// Not yet: a key is missing. The message names it, for the log.
+  case pending(String)
+  /// Never: the server ends with the error's status.
+  case failed(TPMStateError)
+}

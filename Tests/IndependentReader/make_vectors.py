@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""Writes the vectors of Tests/Vectors/images anew; the same bytes each time.
+
+Every bad vector breaks one rule and is otherwise consistent: where the rule concerns authenticated bytes, the MACs are
+right, as one who holds the key could make them.
+"""
+
+import pathlib
+import sys
+
+import vector_file
+import vectors_bad_header  # noqa: F401  each of these four fills GOOD or BAD
+import vectors_bad_stream  # noqa: F401
+import vectors_bad_volume  # noqa: F401
+import vectors_good  # noqa: F401
+import vnvram_format as f
+import vnvram_image
+import vnvram_reader
+from image_builder import ImageBuilder
+from vector_parts import BAD, BY_KEY, GOOD
+from vnvram_stream import Stream
+
+DIRECTORY = pathlib.Path(__file__).resolve().parent.parent / "Vectors" / "images"
+
+
+def image_of(made):
+    made = made.image if isinstance(made, ImageBuilder) else made
+    return bytes(made)
+
+
+def credential(line):
+    kind, text = line
+    if kind == "key":
+        return vnvram_image.Credential(f.KEYRING, bytes.fromhex(text))
+    if kind == "recovery":
+        return vnvram_image.Credential(f.RECOVERY, f.recovery_key(text))
+    return vnvram_image.Credential(f.PASSPHRASE, text.encode())
+
+
+def yes(flag):
+    return "yes" if flag else "no"
+
+
+def good_vector(name, make):
+    builder, line = make(name)
+    image = image_of(builder)
+    volume = vnvram_image.Volume(image, credential(line))
+    opened = Stream(volume.plaintext())
+    found = vnvram_reader.describe(volume, opened)
+    fields = {"name": name, "about": make.__doc__, "expect": "ok", line[0]: line[1], "uuid": found["uuid"]}
+    fields |= {"generation": str(volume.generation), "clean": yes(volume.header.clean)}
+    fields |= {"copies-differ": yes(volume.copies_differ), "records": str(len(volume.records))}
+    content = [(e["name"], e["capacity"], e["size"], e["sha256"]) for e in found["entries"]]
+    last = volume.geometry.sector_count - 1
+    values = {**vnvram_reader.key_values(volume), **vnvram_reader.tree_values(volume)}
+    values |= {**vnvram_reader.record_values(volume), **vnvram_reader.sector_values(volume, last)}
+    return vector_file.Vector(fields, image, content, values)
+
+
+def bad_vector(name, reason, about, make):
+    made = make(name)
+    made, line = made if isinstance(made, tuple) else (made, BY_KEY)
+    fields = {"name": name, "about": about, "expect": reason, line[0]: line[1]}
+    return vector_file.Vector(fields, image_of(made))
+
+
+def vectors():
+    """Every vector, in order of name."""
+    made = [good_vector(name, make) for name, make in GOOD.items()]
+    made += [bad_vector(name, *what) for name, what in BAD.items()]
+    return sorted(made, key=lambda vector: vector.name)
+
+
+def file_name(vector):
+    return ("good-" if vector.expect == "ok" else "bad-") + vector.name + ".txt"
+
+
+def main():
+    DIRECTORY.mkdir(parents=True, exist_ok=True)
+    wanted = {file_name(vector): vector_file.write(vector) for vector in vectors()}
+    for stale in set(p.name for p in DIRECTORY.glob("*.txt")) - set(wanted):
+        (DIRECTORY / stale).unlink()
+    for name, text in wanted.items():
+        (DIRECTORY / name).write_text(text, encoding="utf-8")
+    print(f"{len(wanted)} vectors, {len(GOOD)} good, {len(BAD)} bad")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+import Foundation
+import Testing
+
+/// How TPM commands are cut out of a stream, and what becomes of a stream that isn't one.
+@Suite struct DataChannelTests {
+  static let startup = "8001 0000000c 00000144 0000"
+  /// TPM2_GetCapability(TPM_CAP_TPM_PROPERTIES, TPM_PT_FAMILY_INDICATOR, 1), answered with "2.0".
+  static let family = "8001 00000016 0000017a 00000006 00000100 00000001"
+  static let familyAnswer = "80010000001b00000000010000000600000001" + "00000100322e3000"
+
+  @Test(arguments: TestServer.Transport.allCases) func commandsInPiecesAndTogether(
+    transport: TestServer.Transport
+  ) throws {
+    let server = try TestServer(TestDirectory(), ["--flags", "startup-clear"], over: transport)
+    let client = try RawClient(server, .data)
+    #expect(client.ask(Self.family) == Self.familyAnswer)
+    for byte in bytes(Self.family) {
+      client.send([byte])
+      usleep(1000)
+    }
+    #expect(client.receive().hex == Self.familyAnswer)
+    // One and a half commands, then the rest.
+    let command = bytes(Self.family)
+    client.send(command + command.prefix(12))
+    #expect(client.receive().hex == Self.familyAnswer)
+    client.send(Array(command.dropFirst(12)))
+    #expect(client.receive().hex == Self.familyAnswer)
+  }
+
+  @Test func offAnswersFailure() throws {
+    let server = try TestServer(TestDirectory())
+    let client = try RawClient(server, .data)
+    #expect(client.ask("8001 0000000a 00000181") == "80010000000a00000101")
+    #expect(client.ask(Self.startup) == "80010000000a00000101")
+    let control = try RawClient(server, .control)
+    #expect(control.ask("00000002 00000000") == "00000000")
+    #expect(client.ask(Self.startup) == "80010000000a00000000")
+    #expect(control.ask("0000000e") == "00000000")
+    #expect(client.ask(Self.startup) == "80010000000a00000101")
+  }
+
+  /// A size that can't be hangs up, with a line in the log; the next client is served.
+  @Test(arguments: [
+    "8001 00000000 00000144", "8001 00000009 00000144", "8001 00001001 00000144", "8001 7fffffff 00000144",
+    "8001 ffffffff 00000144", "00000000000000000000", "ffffffffffffffffffff",
+    // swtpm's command header, which isn't announced: locality 0 and a command of 12 bytes.
+    "00000008 00 0000000c 8001 0000000c 00000144 0000",
+  ]) func impossibleSizes(command: String) throws {
+    let server = try TestServer(TestDirectory(), ["--flags", "startup-clear"])
+    let client = try RawClient(server, .data)
+    #expect(client.ask(command) == "")
+    #expect(server.log.contains("is refused"))
+    #expect(try RawClient(server, .data).ask(Self.family) == Self.familyAnswer)
+  }
+
+  /// Sizes that can be, around what can't: the TPM answers for itself.
+  @Test func nonsenseOfAPossibleSize() throws {
+    let server = try TestServer(TestDirectory(), ["--flags", "startup-clear"])
+    var generator = SystemRandomNumberGenerator()
+    for size in [10, 11, 13, 100, 2048, 4095, 4096] {
+      let client = try RawClient(server, .data)
+      for tag in [[0x80, 0x01], [0x80, 0x02], [0x00, 0xC1], [0xFF, 0xFF]] as [[UInt8]] {
+        let length = [UInt8](repeating: 0, count: 2) + [UInt8(size >> 8), UInt8(size & 0xFF)]
+        let body = (0..<(size - 8)).map { _ in UInt8.random(in: 0...255, using: &generator) }
+        let answer = client.ask(tag + length + [0, 0] + body)
+        #expect(answer.count >= 10)
+      }
+    }
+    #expect(try RawClient(server, .data).ask(Self.family) == Self.familyAnswer)
+  }
+
+  @Test func clientsThatLeave() throws {
+    let server = try TestServer(TestDirectory(), ["--flags", "startup-clear"])
+    for length in [0, 1, 9, 10, 15] {
+      let client = try RawClient(server, .data)
+      client.send(Array(bytes(Self.family).prefix(length)))
+    }
+    // Many commands and never a response taken.
+    do {
+      let client = try RawClient(server, .data)
+      for _ in 0..<50 { client.send(bytes(Self.family)) }
+    }
+    #expect(try RawClient(server, .data).ask(Self.family) == Self.familyAnswer)
+    #expect(server.log.contains("left in the middle of a command"))
+  }
+
+  @Test func oneClientAtATime() throws {
+    let server = try TestServer(TestDirectory(), ["--flags", "startup-clear"])
+    var first: RawClient? = try RawClient(server, .data)
+    #expect(first?.ask(Self.family) == Self.familyAnswer)
+    let second = try RawClient(server, .data)
+    second.send(bytes(Self.family))
+    #expect(!second.hasInput(within: 100))
+    first = nil
+    #expect(second.receive().hex == Self.familyAnswer)
+  }
+
+  /// The locality that the control channel sets is the one that the next command has: PCR 20 can't be reset from 0.
+  @Test func localityOfACommand() throws {
+    let server = try TestServer(TestDirectory(), ["--flags", "startup-clear"])
+    let (data, control) = (try RawClient(server, .data), try RawClient(server, .control))
+    // TPM2_PCR_Reset of PCR 20, which localities 2 and 4 may, with an empty password session.
+    let reset = "8002 0000001b 0000013d 00000014 00000009 40000009 0000 00 0000"
+    #expect(data.ask(reset) == "80010000000a00000907")
+    #expect(control.ask("00000005 02") == "00000000")
+    let answer = data.ask(reset)
+    #expect(answer.hasPrefix("8002") && answer.dropFirst(12).hasPrefix("00000000"), "\(answer)")
+  }
+}

@@ -1,0 +1,82 @@
+import Primitives
+import Testing
+
+@testable import VTPM
+
+@Suite struct OptionsTests {
+  @Test(arguments: [
+    ("type=tcp,port=2321", ChannelOptions.Role.server, ChannelOptions.Place.tcp(bindAddress: "127.0.0.1", port: 2321)),
+    ("port=1,type=tcp,bindaddr=::1", .ctrl, .tcp(bindAddress: "::1", port: 1)),
+    ("type=unixio,path=/run/a b", .ctrl, .unix(path: "/run/a b")),
+    ("type=unixio,path=/a=b,mode=0666", .ctrl, .unix(path: "/a=b")),
+    ("type=tcp,fd=7", .server, .connected(7)),
+    ("type=unixio,fd=7", .ctrl, .listening(7)),
+    ("type=unixio,clientfd=5", .ctrl, .connected(5)),
+  ]) func goodChannels(text: String, role: ChannelOptions.Role, place: ChannelOptions.Place) throws {
+    #expect(try ChannelOptions(parsing: text, as: role).place == place)
+  }
+
+  @Test func socketFileOptions() throws {
+    let given = try ChannelOptions(parsing: "type=unixio,path=/s,mode=0660,uid=3,gid=4", as: .ctrl)
+    #expect(given.mode == 0o660)
+    #expect(given.user == 3)
+    #expect(given.group == 4)
+    let silent = try ChannelOptions(parsing: "type=unixio,path=/s", as: .ctrl)
+    #expect(silent.mode == 0o600)
+    #expect(silent.user == nil)
+    #expect(!silent.disconnects)
+    #expect(try ChannelOptions(parsing: "type=tcp,port=9,disconnect", as: .server).disconnects)
+  }
+
+  @Test(arguments: [
+    "", "type", "type=", "type=udp,port=1", "type=tcp", "type=unixio", "port=1", "type=tcp,port=0",
+    "type=tcp,port=65536", "type=tcp,port=-1", "type=tcp,port=1x", "type=tcp,port", "type=tcp,port=1,port=2",
+    "type=tcp,port=1,path=/x", "type=tcp,port=1,fd=3", "type=tcp,bindaddr=::1,fd=3", "type=unixio,path=",
+    "type=unixio,path=/x,mode=8", "type=unixio,path=/x,mode=01000", "type=unixio,path=/x,mode=-1",
+    "type=unixio,path=/x,uid=root", "type=unixio,path=/x,uid=4294967295", "type=unixio,path=/x,,",
+    "type=unixio,path=/x,colour=red", "type=tcp,fd=-1", "type=tcp,fd=2147483648", "type=tcp,port=1,mode=0600",
+    "type=unixio,path=/x,disconnect", "type=unixio,path=/\(String(repeating: "x", count: 107))",
+    String(repeating: "x", count: 5000),
+  ]) func badChannels(text: String) {
+    let error = #expect(throws: TPMError.self) { try ChannelOptions(parsing: text, as: .ctrl) }
+    #expect(error?.status == .usage)
+  }
+
+  @Test func clientDescriptorsAreControlsOnly() {
+    #expect(throws: TPMError.self) { try ChannelOptions(parsing: "type=unixio,clientfd=5", as: .server) }
+  }
+
+  @Test(arguments: [
+    ("not-need-init", true, TPM.Startup.none), ("startup-clear", true, .clear), ("startup-state", true, .state),
+    ("startup-none", false, .none), ("not-need-init,startup-none", true, .none),
+    ("startup-clear,not-need-init", true, .clear),
+  ]) func goodFlags(text: String, startsByItself: Bool, startup: TPM.Startup) throws {
+    var options = ServerOptions()
+    try options.parseFlags(text)
+    #expect(options.startsByItself == startsByItself)
+    #expect(options.startup == startup)
+  }
+
+  @Test(arguments: ["", "x", "startup-deactivated", "startup-clear,startup-state", "not-need-init=1", "startup-clear,"])
+  func badFlags(text: String) {
+    var options = ServerOptions()
+    let error = #expect(throws: TPMError.self) { try options.parseFlags(text) }
+    #expect(error?.status == .usage)
+  }
+
+  @Test func statesHaveTheirNames() {
+    #expect(TPMStateName.allCases.map(\.rawValue) == ["permall", "volatilestate", "savestate"])
+    #expect(TPMStateName.permall.maximumSize == 262_144)
+    #expect(TPMStateName.volatilestate.maximumSize == 65_536)
+  }
+
+  /// No failure of a store may read as "there is none".
+  @Test(arguments: Status.allCases) func errorsAreNeverRetry(status: Status) {
+    for operation in [TPMError.StateOperation.load, .store, .delete] {
+      let error = TPMError.state(operation: operation, name: .permall, TPMStateError(status, "x"))
+      #expect(error.result != .retry)
+      #expect(error.result != .success)
+      #expect(error.status == status)
+    }
+  }
+}

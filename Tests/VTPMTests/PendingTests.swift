@@ -1,0 +1,120 @@
+import Foundation
+import Testing
+
+/// A store that isn't ready yet: the sockets are there, who needs the TPM waits, who doesn't is answered.
+@Suite struct PendingTests {
+  static let probe = "8001 0000000a 00000181"
+  static let failure = "80010000000a00000101"
+
+  private func pending(_ arguments: [String] = []) throws -> (TestDirectory, TestServer) {
+    let directory = try TestDirectory()
+    try FileManager.default.createDirectory(
+      atPath: "\(directory.path)/state", withIntermediateDirectories: true)
+    try directory.write("", "state/pending")
+    return (directory, try TestServer(directory, arguments))
+  }
+
+  @Test func initWaitsForTheStore() throws {
+    let (directory, server) = try pending()
+    let (data, control) = (try RawClient(server, .data), try RawClient(server, .control))
+    #expect(data.ask(Self.probe) == Self.failure)
+    #expect(control.ask("00000001") == "0000000000006cef")
+    control.send(bytes("00000002 00000000"))
+    #expect(!control.hasInput(within: 100))
+    // The probe is answered still; a command waits.
+    #expect(data.ask(Self.probe) == Self.failure)
+    data.send(bytes(DataChannelTests.startup))
+    #expect(!data.hasInput(within: 100))
+    #expect(server.log.contains("the key \"test\" is missing"))
+    #expect(directory.read("state/permall") == nil)
+    directory.remove("state/pending")
+    #expect(control.receive().hex == "00000000")
+    #expect(data.receive().hex == "80010000000a00000000")
+  }
+
+  @Test func startsByItselfWhenReady() throws {
+    let (directory, server) = try pending(["--flags", "startup-clear"])
+    var data: RawClient? = try RawClient(server, .data)
+    data?.send(bytes(DataChannelTests.family))
+    #expect(data?.hasInput(within: 100) == false)
+    directory.remove("state/pending")
+    #expect(data?.receive().hex == DataChannelTests.familyAnswer)
+    data = nil
+    #expect(try server.tpm2("tpm2_getrandom", "--hex", "4").status == 0)
+  }
+
+  /// While one client waits for INIT another can ask, and stop the waiting.
+  @Test func aSecondClientWhileOneWaits() throws {
+    let (directory, server) = try pending()
+    let first = try RawClient(server, .control)
+    first.send(bytes("00000002 00000000"))
+    let second = try RawClient(server, .control)
+    #expect(second.ask("00000001") == "0000000000006cef")
+    #expect(second.ask("0000000e") == "00000000")
+    #expect(first.receive().hex == "00000009")
+    directory.remove("state/pending")
+    #expect(first.ask("00000002 00000000") == "00000000")
+  }
+
+  @Test func shutdownWhileOneWaits() throws {
+    let (_, server) = try pending()
+    let first = try RawClient(server, .control)
+    first.send(bytes("00000002 00000000"))
+    let second = try RawClient(server, .control)
+    #expect(second.ask("00000003") == "00000000")
+    #expect(first.receive().hex == "00000009")
+    #expect(server.wait() == 0)
+  }
+
+  /// Who asked for INIT and left isn't waited for: the TPM stays off.
+  @Test func theWaitingClientLeaves() throws {
+    let (directory, server) = try pending()
+    var first: RawClient? = try RawClient(server, .control)
+    first?.send(bytes("00000002 00000000"))
+    let second = try RawClient(server, .control)
+    // Answered only when the first is held.
+    #expect(second.ask("00000001") == "0000000000006cef")
+    first = nil
+    // The one that left is noticed in its turn; then commands are refused and don't wait any more.
+    let data = try RawClient(server, .data)
+    #expect(data.ask(DataChannelTests.startup) == Self.failure)
+    directory.remove("state/pending")
+    #expect(second.ask("00000004") == "0000000a")
+    #expect(directory.read("state/permall") == nil)
+  }
+
+  /// A command whose client left while it waited is not run.
+  @Test func theWaitingCommandsClientLeaves() throws {
+    let (directory, server) = try pending(["--flags", "startup-clear"])
+    var data: RawClient? = try RawClient(server, .data)
+    data?.send(bytes(StoreFaultTests.define(7)))
+    #expect(data?.hasInput(within: 50) == false)
+    data = nil
+    let next = try RawClient(server, .data)
+    // Answered at once: so the first one's place is free.
+    #expect(next.ask(Self.probe) == Self.failure)
+    directory.remove("state/pending")
+    #expect(next.ask(StoreFaultTests.define(7)).hasPrefix("8002"))
+  }
+
+  @Test(arguments: [[], ["--flags", "not-need-init"]]) func givesUp(flags: [String]) throws {
+    let (directory, server) = try pending(flags + ["--key-timeout", "1"])
+    let control = try RawClient(server, .control)
+    control.send(bytes("00000002 00000000"))
+    #expect(control.receive().hex == "00000009")
+    #expect(server.wait() == 13)
+    #expect(server.log.contains("gave up waiting after 1 s"))
+    #expect(directory.read("state/permall") == nil)
+    #expect(directory.names == ["log", "state", "work"])
+  }
+
+  @Test func aWrongKeyForGood() throws {
+    let (directory, server) = try pending()
+    let control = try RawClient(server, .control)
+    control.send(bytes("00000002 00000000"))
+    try directory.write("4", "state/failed")
+    #expect(control.receive().hex == "00000009")
+    #expect(server.wait() == 4)
+    #expect(directory.read("state/permall") == nil)
+  }
+}

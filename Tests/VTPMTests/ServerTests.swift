@@ -1,0 +1,69 @@
+import Foundation
+import Testing
+
+/// How the server begins and ends.
+@Suite struct ServerTests {
+  @Test(arguments: [SIGTERM, SIGINT]) func endsOnASignal(number: Int32) throws {
+    let directory = try TestDirectory()
+    let server = try TestServer(directory, ["--flags", "startup-clear"])
+    let data = try RawClient(server, .data)
+    #expect(data.ask(StoreFaultTests.define(0)).hasPrefix("8002"))
+    let permall = directory.read("state/permall")
+    server.signal(number)
+    #expect(server.wait() == 0)
+    #expect(directory.names == ["log", "state", "work"])
+    #expect(directory.read("state/permall") == permall)
+    #expect(directory.read("state/volatilestate") == nil)
+  }
+
+  @Test func terminatesWhenTheClientLeaves() throws {
+    let server = try TestServer(TestDirectory())
+    server.kill()
+    let directory = try TestDirectory()
+    // The client that waits for the socket to be there is the one that leaves.
+    let ending = try TestServer(directory, ["--terminate"])
+    #expect(ending.wait() == 0)
+  }
+
+  @Test func socketsOfADeadServerAreReplaced() throws {
+    let directory = try TestDirectory()
+    let first = try TestServer(directory)
+    let mode = try FileManager.default.attributesOfItem(atPath: first.controlPath)[.posixPermissions] as? Int
+    #expect(mode == 0o600)
+    first.kill()
+    #expect(FileManager.default.fileExists(atPath: first.controlPath))
+    let second = try TestServer(directory)
+    // A living server's are not.
+    let third = try Child(
+      [
+        Tool.builtProduct("VTPMTestServer"), "--state", second.statePath, "--ctrl",
+        "type=unixio,path=\(second.controlPath)",
+      ], in: directory.path, output: "\(directory.path)/log")
+    #expect(third.wait() == 9)
+    #expect(second.log.contains("in use by another process"))
+    #expect(try RawClient(second, .control).ask("0000000e") == "00000000")
+  }
+
+  @Test func otherFilesAreNotReplaced() throws {
+    let directory = try TestDirectory()
+    try directory.write("precious", "file")
+    let server = try Child(
+      [
+        Tool.builtProduct("VTPMTestServer"), "--state", directory.path, "--ctrl",
+        "type=unixio,path=\(directory.path)/file",
+      ], in: directory.path, output: "\(directory.path)/log")
+    #expect(server.wait() == 9)
+    #expect(directory.read("file") == Array("precious".utf8))
+  }
+
+  @Test(arguments: [
+    [], ["--ctrl", "type=tcp,port=0"], ["--ctrl", "type=tcp,port=1,bindaddr=localhost"], ["--flags", "no"],
+    ["--ctrl", "type=unixio,path=/tmp/x", "--key-timeout", "-1"],
+  ]) func wrongUsage(arguments: [String]) throws {
+    let directory = try TestDirectory()
+    let server = try Child(
+      [Tool.builtProduct("VTPMTestServer"), "--state", directory.path] + arguments, in: directory.path,
+      output: "\(directory.path)/log")
+    #expect(server.wait() == 2)
+  }
+}

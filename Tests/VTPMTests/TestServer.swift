@@ -1,0 +1,98 @@
+import Foundation
+import Testing
+
+/// A directory of one test's own, removed with it.
+final class TestDirectory {
+  let path: String
+
+  init() throws {
+    let base = FileManager.default.temporaryDirectory.path
+    // Short: a Unix socket's path has at most 107 bytes.
+    path = "\(base)/vtpm-\(UUID().uuidString.prefix(13))"
+    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
+  }
+
+  deinit { try? FileManager.default.removeItem(atPath: path) }
+
+  func write(_ bytes: [UInt8], _ name: String) throws {
+    try Data(bytes).write(to: URL(fileURLWithPath: "\(path)/\(name)"))
+  }
+
+  func write(_ text: String, _ name: String) throws { try write(Array(text.utf8), name) }
+
+  func read(_ name: String) -> [UInt8]? {
+    FileManager.default.contents(atPath: "\(path)/\(name)").map { Array($0) }
+  }
+
+  func remove(_ name: String) { try? FileManager.default.removeItem(atPath: "\(path)/\(name)") }
+
+  var names: [String] { ((try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []).sorted() }
+}
+
+/// VTPMTestServer as a child process, with its state, sockets and log in a `TestDirectory`.
+final class TestServer {
+  enum Transport: CaseIterable {
+    case unix
+    case tcp
+  }
+
+  let directory: TestDirectory
+  let transport: Transport
+  let port: UInt16
+  private let process: Child
+
+  var statePath: String { "\(directory.path)/state" }
+  var dataPath: String { "\(directory.path)/tpm" }
+  /// Where tpm2-tools look for it: the data socket's path and ".ctrl".
+  var controlPath: String { "\(directory.path)/tpm.ctrl" }
+  var workPath: String { "\(directory.path)/work" }
+  var log: String { directory.read("log").map { String(decoding: $0, as: UTF8.self) } ?? "" }
+
+  /// Starts it and waits until it listens, unless it ended before.
+  init(_ directory: TestDirectory, _ arguments: [String] = [], over transport: Transport = .unix) throws {
+    self.directory = directory
+    self.transport = transport
+    for name in ["state", "work"] {
+      try FileManager.default.createDirectory(
+        atPath: "\(directory.path)/\(name)", withIntermediateDirectories: true)
+    }
+    port = transport == .tcp ? try Self.freePorts() : 0
+    var command = [Tool.builtProduct("VTPMTestServer"), "--state", "\(directory.path)/state"] + arguments
+    switch transport {
+    case .unix:
+      command += ["--server", "type=unixio,path=\(directory.path)/tpm"]
+      command += ["--ctrl", "type=unixio,path=\(directory.path)/tpm.ctrl"]
+    case .tcp: command += ["--server", "type=tcp,port=\(port)", "--ctrl", "type=tcp,port=\(port + 1)"]
+    }
+    process = try Child(command, in: "\(directory.path)/work", output: "\(directory.path)/log")
+    while process.isRunning && (try? RawClient(self, .control)) == nil { usleep(2000) }
+  }
+
+  deinit { kill() }
+
+  var isRunning: Bool { process.isRunning }
+  var identifier: Int32 { process.identifier }
+
+  func signal(_ number: Int32) { process.signal(number) }
+
+  func kill() {
+    signal(SIGKILL)
+    _ = wait()
+  }
+
+  /// The exit status; nil where a signal ended it.
+  @discardableResult
+  func wait() -> Int32? { process.wait() }
+
+  /// A free port whose successor is free too: tpm2-tools take the control channel to be there.
+  private static func freePorts() throws -> UInt16 {
+    for _ in 0..<100 {
+      let (first, port) = try RawClient.bind(0)
+      defer { close(first) }
+      guard port < UInt16.max, let (second, _) = try? RawClient.bind(port + 1) else { continue }
+      close(second)
+      return port
+    }
+    throw POSIXError(.EADDRNOTAVAIL)
+  }
+}
