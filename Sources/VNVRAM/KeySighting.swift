@@ -71,6 +71,18 @@ extension KeySighting {
     }
   }
 
+  /// Why a key that was there is there no more; `nil` while it is, or while that can't be told. The key's number is asked
+  /// for, not its name: another thread's keyrings may not lead to it.
+  static func loss(of serial: KeySerial) -> KeyringError? {
+    do { _ = try Keyring.describe(serial) } catch {
+      switch error.code {
+      case .missing, .expired, .revoked: return error
+      default: return nil
+      }
+    }
+    return nil
+  }
+
   /// Slots may bear names that no kernel key has.
   static func keyName(of slotName: String) throws(KeyringError) -> KeyName {
     guard let name = KeyName(slotName) else {

@@ -1,4 +1,5 @@
 import Audit
+import BlobStore
 import BlockIO
 import Keyring
 import Primitives
@@ -19,6 +20,38 @@ public struct NVRAMError: StatusError, Equatable {
     case volume(VolumeError.Code)
     /// The device's error.
     case device(BlockError.Code)
+    /// The blob store's error.
+    case blobs(BlobStoreError.Code)
+    /// What a device's callback met.
+    case fields(VisitorError)
+    /// There is no store on the device. Nothing is ever formatted without being told to.
+    case unformatted
+    /// `start` was not called or did not succeed.
+    case notStarted
+    /// It was started, or it holds requests, and what was asked for comes before that.
+    case started
+    case closed
+    /// An earlier error ended it; set it up anew.
+    case failedEarlier
+    /// No entry of that name is registered.
+    case notRegistered
+    case alreadyRegistered
+    /// A registered entry isn't in the image.
+    case entryMissing
+    /// A registered entry is larger than its place in the image.
+    case entryTooSmall
+    /// More bytes than the registered entry has, or may be read.
+    case tooLarge
+    /// More requests wait than may, in number or bytes.
+    case queueFull
+    /// The deadline passed while the request waited; it has had no effect.
+    case timedOut
+    /// It was called off while it waited; it has had no effect.
+    case cancelled
+    /// Waiting here would keep the key from coming: a completion or an observer asked to wait for a key.
+    case wouldDeadlock
+    /// There are no more threads to be had.
+    case noThread
   }
 
   public let code: Code
@@ -50,6 +83,31 @@ public struct NVRAMError: StatusError, Equatable {
 
   public init(_ error: BlockError) {
     self.init(.device(error.code), error.status, store: error.device, error.detail)
+  }
+
+  /// - Parameter store: for errors that are of no store.
+  public init(_ error: BlobStoreError, store: String) {
+    switch error.code {
+    case .volume(let error): self.init(error)
+    case .fields(let fields): self.init(.fields(fields), error.status, store: error.store ?? store, error.detail)
+    default: self.init(.blobs(error.code), error.status, store: error.store ?? store, error.detail)
+    }
+  }
+
+  init(_ error: VisitorError, entry: EntryName, store: String) {
+    self.init(.fields(error), error.status, store: store, "entry \"\(entry)\": \(error)")
+  }
+
+  init(_ error: KeyringError, store: String) {
+    let keys: WantedKeys
+    let code: Code
+    switch error.code {
+    case .missing: (code, keys) = (.keyMissing, WantedKeys(missing: [error.key]))
+    case .wrongSize: (code, keys) = (.wrongKey, WantedKeys(wrong: [error.key]))
+    default:
+      (code, keys) = (.keyUnusable, WantedKeys(unusable: [.init(name: error.key, reason: error.detail)]))
+    }
+    self.init(code, error.status, store: store, error.description, keys: keys)
   }
 
   public init(_ error: AuditError, store: String) {

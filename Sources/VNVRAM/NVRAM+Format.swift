@@ -1,0 +1,247 @@
+import Audit
+import BlobStore
+import BlockIO
+import Crypto
+import Glibc
+import Keyring
+import Primitives
+import SecureVolume
+
+// Making a store and removing one: only ever because someone said so.
+extension NVRAM {
+  /// Bytes that an image needs for the registered entries. Nothing is touched.
+  ///
+  /// - Throws: `.blobs(.overLimit)`.
+  public func requiredSize() throws(NVRAMError) -> ByteCount {
+    try monitor.withLock { (s) throws(NVRAMError) in
+      let layout = try layout(entries(s))
+      if configuration.form == .plain { return layout.size }
+      return try geometry(holding: layout, s).imageSize
+    }
+  }
+
+  /// Makes a new store with the registered entries, all empty, on the device, whose whole size it takes. All is durable on
+  /// return; a power cut before leaves no store, and no old one either.
+  ///
+  /// - Parameters:
+  ///   - key: opens the store's first slot, which is called `slotName`.
+  ///   - cost: for a passphrase, what trying it costs.
+  ///   - replacing: overwrite the store that is there. Else one that is there is kept, whatever its condition.
+  ///   - growing: make the file larger where it is too small.
+  /// - Throws: `.volume(.exists)`; `.volume(.noSpace)` with the size that is needed; `.audit`, and nothing was done;
+  ///   `.started` once it was started.
+  /// - Returns: the store's UUID.
+  @discardableResult
+  public func format(
+    key: borrowing KeyEncryptionKey, slotName: String, cost: ScryptCost? = nil, replacing: Bool = false,
+    growing: Bool = false
+  ) throws(NVRAMError) -> StoreUUID {
+    let use = AuditRecord(.askedFor, store: name, key: slotName, kind: key.kind.label, detail: "to format a store")
+    try record(use)
+    return try formatRecorded(key, use, slotName, cost, replacing: replacing, growing: growing)
+  }
+
+  /// Makes a new store that opens with the kernel key of that name. See `format(key:slotName:)`.
+  ///
+  /// - Throws: besides, `.keyMissing`, `.keyUnusable`, `.wrongKey` for one that hasn't 32 bytes.
+  @discardableResult
+  public func format(
+    keyNamed keyName: String, replacing: Bool = false, growing: Bool = false
+  ) throws(NVRAMError) -> StoreUUID {
+    var use = AuditRecord(
+      .askedFor, store: name, key: keyName, kind: SlotKind.keyring.label, detail: "to format a store")
+    try record(use)
+    let secret: SecretBytes
+    do {
+      let found = try findKey(keyName)
+      use.serial = found.serial.value
+      use.event = .found
+      try record(use)
+      secret = try readKey(found.serial)
+    } catch {
+      if error.code != .audit {
+        use.event = error.code == .keyMissing ? .missing : error.code == .wrongKey ? .wrong : .denied
+        (use.status, use.detail) = (error.status, error.detail)
+        try record(use)
+      }
+      throw error
+    }
+    return try formatRecorded(
+      KeyEncryptionKey(.keyring, secret), use, keyName, nil, replacing: replacing, growing: growing)
+  }
+
+  private func findKey(_ keyName: String) throws(NVRAMError) -> FoundKey {
+    do { return try Keyring.find(try KeySighting.keyName(of: keyName)) } catch {
+      throw NVRAMError(error, store: name)
+    }
+  }
+
+  private func readKey(_ serial: KeySerial) throws(NVRAMError) -> SecretBytes {
+    do { return try Keyring.read(serial, expecting: 32) } catch { throw NVRAMError(error, store: name) }
+  }
+
+  private func formatRecorded(
+    _ key: borrowing KeyEncryptionKey, _ use: AuditRecord, _ slotName: String, _ cost: ScryptCost?, replacing: Bool,
+    growing: Bool
+  ) throws(NVRAMError) -> StoreUUID {
+    precondition(configuration.form == .encrypted, "a plain image has no key")
+    guard KeySlot.isValid(name: slotName) else {
+      throw NVRAMError(
+        .volume(.refused), .refused, store: name,
+        "a slot's name has 1 to \(KeySlot.maximumNameLength) bytes and no control characters")
+    }
+    let place = try takePlace()
+    defer { monitor.withLock { releaseCore($0) } }
+    try prepare(place, replacing: replacing, growing: growing)
+    let uuid = try write(place, key, slotName, cost)
+    var done = use
+    (done.event, done.uuid, done.slot, done.detail) = (.formatted, uuid, 0, nil)
+    try record(done)
+    monitor.withLock { $0.become(.closed) }
+    return uuid
+  }
+
+  /// Makes a plain image: the 2013 stream with the registered entries, all empty, and nothing around it.
+  ///
+  /// - Throws: as `format(key:slotName:)`.
+  public func formatPlain(replacing: Bool = false, growing: Bool = false) throws(NVRAMError) {
+    precondition(configuration.form == .plain, "an encrypted store needs a key")
+    let place = try takePlace()
+    defer { monitor.withLock { releaseCore($0) } }
+    try prepare(place, replacing: replacing, growing: growing)
+    do { try BlobStore.initialise(PlainVolume(place.device), entries: place.entries) } catch {
+      throw NVRAMError(error, store: name)
+    }
+    monitor.withLock { $0.become(.closed) }
+  }
+
+  // MARK: Parts
+
+  /// Where a store is going to be. Whoever has one has the core.
+  private struct Place {
+    let device: any BlockDevice
+    let entries: [EntrySpecification]
+    let layout: StreamLayout
+    let needed: ByteCount
+  }
+
+  private func takePlace() throws(NVRAMError) -> Place {
+    try monitor.withLock { (s) throws(NVRAMError) in
+      _ = takeCore(s)
+      do throws(NVRAMError) {
+        guard s.isOpen, let device = s.device else { throw closed }
+        guard s.state == .closed || s.state == .unformatted else {
+          throw NVRAMError(.started, .refused, store: name, "is \(s.state.name); close it before it is formatted")
+        }
+        let entries = entries(s)
+        let layout = try layout(entries)
+        let needed = configuration.form == .plain ? layout.size : try geometry(holding: layout, s).imageSize
+        return Place(device: device, entries: entries, layout: layout, needed: needed)
+      } catch {
+        releaseCore(s)
+        throw error
+      }
+    }
+  }
+
+  /// The registered entries in the order of their names: the same entries make the same layout.
+  private func entries(_ s: NVRAMShared) -> [EntrySpecification] {
+    s.registered.values.map(\.specification).sorted {
+      $0.name.text.utf8.lexicographicallyPrecedes($1.name.text.utf8)
+    }
+  }
+
+  private func layout(_ entries: [EntrySpecification]) throws(NVRAMError) -> StreamLayout {
+    do { return try StreamLayout(entries) } catch { throw NVRAMError(error, store: name) }
+  }
+
+  private func blockSize(_ device: (any BlockDevice)?) -> Int { max(4096, device?.physicalBlock ?? 4096) }
+
+  private func geometry(holding layout: StreamLayout, _ s: NVRAMShared) throws(NVRAMError) -> Geometry {
+    let geometry = Geometry(
+      holding: layout.size, sectorSize: configuration.sectorSize, blockSize: blockSize(s.device))
+    guard let geometry else { throw impossible }
+    return geometry
+  }
+
+  private var impossible: NVRAMError {
+    NVRAMError(
+      .volume(.noSpace), .noSpace, store: name,
+      "no image holds these entries with sectors of \(configuration.sectorSize) bytes on that device")
+  }
+
+  private func prepare(_ place: Place, replacing: Bool, growing: Bool) throws(NVRAMError) {
+    if !replacing { try refuseStore(place.device) }
+    if place.device.size < place.needed, growing, let file = place.device as? FileDevice {
+      do { try file.grow(to: place.needed) } catch { throw NVRAMError(error) }
+    }
+    guard place.device.size >= place.needed else {
+      throw NVRAMError(
+        .volume(.noSpace), .noSpace, store: name,
+        "has \(place.device.size), and these entries need \(place.needed.value) bytes; make it larger")
+    }
+  }
+
+  /// A store in whatever condition, of whatever version, is one; only what is none may be overwritten.
+  private func refuseStore(_ device: any BlockDevice) throws(NVRAMError) {
+    do { _ = try sealedVolume(device) } catch {
+      if error.code == .unformatted { return }
+      if case .device = error.code { throw error }
+      if case .volume(.device) = error.code { throw error }
+    }
+    throw NVRAMError(
+      .volume(.exists), .refused, store: name, "holds a store already; it is overwritten only if you say so")
+  }
+
+  private func write(
+    _ place: Place, _ key: borrowing KeyEncryptionKey, _ slotName: String, _ cost: ScryptCost?
+  ) throws(NVRAMError) -> StoreUUID {
+    let size = configuration.sectorSize
+    let geometry = Geometry(fitting: place.device.size, sectorSize: size, blockSize: blockSize(place.device))
+    guard let geometry else { throw impossible }
+    do {
+      return try VolumeFormatter.format(
+        place.device, geometry: geometry, key: key, name: slotName, cost: cost, created: UInt64(max(0, time(nil)))
+      ) { (sector, plaintext) throws(VolumeError) in
+        place.layout.fillPlaintext(sector, sectorSize: size, into: plaintext)
+      }
+    } catch { throw NVRAMError(error) }
+  }
+
+  private func record(_ record: AuditRecord) throws(NVRAMError) {
+    do { try unlocker.audit.record(record) } catch { throw NVRAMError(error, store: name) }
+  }
+
+  // MARK: Removing
+
+  /// Removes an image: its headers are overwritten, so that no key opens what a copy-on-write file system or a flash disk
+  /// may keep of it under this name, and the file is removed. A block device stays, without a store. Whoever has an older
+  /// copy of the image and a key still has the content.
+  ///
+  /// The 2013 design's `nvram_delete` is `close`: it destroys the object, not the image.
+  ///
+  /// - Throws: `.device(.inUse)` while it is open; `.volume` for what isn't a store; `.audit`, and nothing was done.
+  public static func deleteImage(path: String, audit: AuditLog) throws(NVRAMError) {
+    let device: FileDevice
+    do { device = try FileDevice.open(path: path, access: .readWrite) } catch { throw NVRAMError(error) }
+    defer { device.close() }
+    let sealed: SealedVolume
+    do { sealed = try SealedVolume(device) } catch { throw NVRAMError(error) }
+    do { try audit.record(AuditRecord(.removed, store: path, uuid: sealed.uuid, detail: "the image is removed")) } catch
+    {
+      throw NVRAMError(error, store: path)
+    }
+    do throws(BlockError) {
+      // Both header copies (FORMAT §1): all that a key opens.
+      try device.write(ByteBuffer(count: 32768).span, at: ByteOffset(0))
+      try device.sync()
+      var status = stat()
+      if unsafe stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG {
+        guard unsafe unlink(path) == 0 else {
+          throw BlockError(.inputOutput(errno: errno), device: path, "can't be unlinked; its headers are overwritten")
+        }
+        try FileDevice.syncDirectory(containing: path)
+      }
+    } catch { throw NVRAMError(error) }
+  }
+}

@@ -1,0 +1,229 @@
+import BlobStore
+import BlockIO
+import Primitives
+import SecureVolume
+
+// From closed to running and back: starting, opening with whatever key there is, locking, closing.
+extension NVRAM {
+  // MARK: Starting
+
+  /// Opens the store, if a key is there, and takes requests from then on.
+  ///
+  /// In the states key-pending and locked requests queue until a key comes. The NVRAM's thread looks for it, and sees the
+  /// keyrings that the caller of this sees; a process keyring must exist by now.
+  ///
+  /// - Parameter failOnEncryptedDrive: what to do where no key opens the store. True: throw, with nothing queued and
+  ///   nothing written; `start` may be called again. False: succeed, in the state key-pending.
+  /// - Throws: `.keyMissing`, `.wrongKey`, `.keyUnusable` with `keys` naming every one; `.audit`; `.unformatted`;
+  ///   `.volume`, `.blobs`, `.device`; `.started`; `.closed`.
+  public func start(failOnEncryptedDrive: Bool) throws(NVRAMError) {
+    try monitor.withLock { (s) throws(NVRAMError) in
+      _ = takeCore(s)
+      defer { releaseCore(s) }
+      guard s.isOpen, let device = s.device else { throw closed }
+      guard s.state == .closed || s.state == .unformatted else {
+        throw NVRAMError(.started, .failed, store: name, "was started already")
+      }
+      let opening: Opening
+      do throws(NVRAMError) {
+        opening = try monitor.withoutLock { () throws(NVRAMError) in try open(device, earlier: []) }
+      } catch {
+        switch error.code {
+        case .audit: break
+        case .unformatted: s.become(.unformatted)
+        default: fail(s, error)
+        }
+        throw error
+      }
+      if opening.core == nil, failOnEncryptedDrive { throw NVRAMError(opening.wanted, store: name) }
+      try startWorker(s)
+      settle(s, opening)
+    }
+  }
+
+  private func startWorker(_ s: NVRAMShared) throws(NVRAMError) {
+    guard s.worker == nil else { return }
+    do { s.worker = try WorkerThread { self.work() } } catch {
+      throw NVRAMError(.noThread, .failed, store: name, "the system gives no thread (error \(error.errno))")
+    }
+  }
+
+  // MARK: Opening
+
+  /// What came of looking for a key and trying it.
+  struct Opening {
+    /// `nil` where no key opened the store.
+    var core: StoreCore?
+    var seen: [Unlocker.SlotSighting] = []
+    var opener: Unlocker.SlotSighting?
+    var wanted = WantedKeys()
+  }
+
+  /// Opens the device with whatever key there is. Without the lock.
+  func open(_ device: any BlockDevice, earlier: [Unlocker.SlotSighting]) throws(NVRAMError) -> Opening {
+    if configuration.form == .plain { return Opening(core: try openPlain(device)) }
+    let sealed = try sealedVolume(device)
+    let attempt = try unlocker.attempt(sealed, earlier: earlier)
+    return Opening(
+      core: try attempt.volume.map { (volume) throws(NVRAMError) in try StoreCore(sealed: volume) },
+      seen: attempt.seen, opener: attempt.opened, wanted: attempt.wanted)
+  }
+
+  private func openPlain(_ device: any BlockDevice) throws(NVRAMError) -> StoreCore {
+    do throws(VolumeError) {
+      guard try !SealedVolume.looksEncrypted(device) else {
+        throw VolumeError(
+          .notEncrypted, store: name, "is encrypted, and a plain image was asked for; don't ask for that")
+      }
+    } catch { throw NVRAMError(error) }
+    do { return try StoreCore(plain: device) } catch  where error.code == .blobs(.damaged) {
+      if try isBlank(device) { throw unformatted }
+      throw error
+    }
+  }
+
+  func sealedVolume(_ device: any BlockDevice) throws(NVRAMError) -> SealedVolume {
+    do { return try SealedVolume(device) } catch  where error.code == .notAnImage {
+      if (try? StoreCore(plain: device)) != nil {
+        throw NVRAMError(
+          .volume(.notEncrypted), .refused, store: name,
+          "is not encrypted, and an encrypted store is expected; ask for a plain one by name to use it")
+      }
+      throw unformatted
+    } catch { throw NVRAMError(error) }
+  }
+
+  /// Whether the device begins with nothing but zeros.
+  private func isBlank(_ device: any BlockDevice) throws(NVRAMError) -> Bool {
+    var start = ByteBuffer(count: Int(min(device.size.value, 4096)))
+    do { try device.read(at: ByteOffset(0), into: start.mutableSpan) } catch { throw NVRAMError(error) }
+    return start.span.isZero
+  }
+
+  private var unformatted: NVRAMError {
+    NVRAMError(.unformatted, .notAnImage, store: name, "holds no store; format it, or name the right image")
+  }
+
+  /// Goes to the state that an opening leads to. The caller has the core.
+  func settle(_ s: NVRAMShared, _ opening: Opening) {
+    s.seen = opening.seen
+    s.opener = opening.opener
+    guard let core = opening.core else {
+      if case .locked = s.state {
+        s.become(.locked(opening.wanted))
+      } else if s.state != .keyPending(opening.wanted) {
+        s.become(.keyPending(opening.wanted))
+      }
+      return s.watch.startSearch(now: .now)
+    }
+    s.core = core
+    let mismatches = s.registered.values.compactMap { core.mismatch($0) }.sorted { $0.name < $1.name }
+    s.watch.startGuard(now: .now)
+    s.become(.running)
+    if !mismatches.isEmpty { s.tell(.mismatched(mismatches)) }
+    // The worker sees to what has queued, and to the key that is to be guarded.
+    s.workerHasWork.signal()
+  }
+
+  /// Unlocks with a recovery key or a passphrase, while a key is missing. No kernel key is then watched.
+  ///
+  /// - Throws: `.wrongKey`, and it stays as it was; `.audit`; what the image has wrong; `.started` in other states.
+  public func unlock(with key: borrowing KeyEncryptionKey, slotName: String? = nil) throws(NVRAMError) {
+    let device = try monitor.withLock { (s) throws(NVRAMError) in
+      _ = takeCore(s)
+      guard s.isOpen, let device = s.device, s.state.isWaiting else {
+        releaseCore(s)
+        throw s.isOpen ? NVRAMError(.started, .failed, store: name, "waits for no key") : closed
+      }
+      return device
+    }
+    var result: Result<StoreCore, NVRAMError>
+    do throws(NVRAMError) {
+      let volume = try unlocker.unlock(try sealedVolume(device), with: key, slotName: slotName)
+      result = .success(try StoreCore(sealed: volume))
+    } catch { result = .failure(error) }
+    try monitor.withLock { (s) throws(NVRAMError) in
+      defer { releaseCore(s) }
+      switch result {
+      case .success(let core): settle(s, Opening(core: core, seen: s.seen))
+      case .failure(let error):
+        if error.code != .wrongKey, error.code != .audit { fail(s, error) }
+        throw error
+      }
+    }
+  }
+
+  // MARK: Locking and closing
+
+  /// Finishes the commit in flight, closes the image cleanly, drops every key, and waits for a key to come: one that is
+  /// there now counts only when it changes, or when `poke` says to look.
+  ///
+  /// - Throws: the store's error, where it could not be closed cleanly; the keys are gone all the same.
+  public func lock() throws(NVRAMError) {
+    try monitor.withLock { (s) throws(NVRAMError) in
+      _ = takeCore(s)
+      defer { releaseCore(s) }
+      guard s.state == .running, configuration.form == .encrypted else { return }
+      let names = s.keyNames
+      let now = monitor.withoutLock {
+        names.map { Unlocker.SlotSighting(slot: $0, sighting: KeySighting(lookingFor: $0)) }
+      }
+      try lock(s, wanted: WantedKeys(), seen: now, because: "it was asked to")
+    }
+  }
+
+  /// Locks. The caller has the core.
+  func lock(
+    _ s: NVRAMShared, wanted: WantedKeys, seen: [Unlocker.SlotSighting], because reason: String
+  ) throws(NVRAMError) {
+    let opener = s.opener
+    s.seen = seen
+    s.opener = nil
+    s.become(.locked(wanted))
+    s.watch.startSearch(now: .now)
+    let uuid = s.core?.volume?.uuid
+    let failure = monitor.withoutLock { dropCore(s) }
+    // Nothing is held back for want of this record: no key is used.
+    try? unlocker.audit.record(
+      .init(.locked, store: name, uuid: uuid, key: opener?.slot, kind: SlotKind.keyring.label, detail: reason))
+    if let failure {
+      fail(s, failure)
+      throw failure
+    }
+  }
+
+  /// Closes the image and lets go of the keys. Without the lock, by who has the core.
+  private func dropCore(_ s: NVRAMShared) -> NVRAMError? {
+    defer { s.core = nil }
+    do { try s.core?.close() } catch { return error }
+    return nil
+  }
+
+  /// Fails every request that waits, in order, closes the image cleanly, lets go of keys and device, and waits until all
+  /// completions have been called. (From a completion: all but that one's own return.) Nothing can be asked of it after
+  /// that. A second call does nothing.
+  ///
+  /// What is on the medium stays; see `deleteImage`.
+  ///
+  /// - Throws: the store's error, where it could not be closed cleanly; it is closed all the same.
+  public func close() throws(NVRAMError) {
+    var failure: NVRAMError?
+    let worker: WorkerThread? = monitor.withLock { s in
+      guard s.isOpen else { return nil }
+      s.isOpen = false
+      _ = takeCore(s)
+      s.failQueue(NVRAMError(.closed, .failed, store: name, "was closed while the request waited"))
+      s.watch.stop()
+      failure = monitor.withoutLock { dropCore(s) }
+      s.opener = nil
+      s.device = nil
+      s.become(.closed)
+      releaseCore(s)
+      s.workerMustEnd = true
+      s.workerHasWork.signal()
+      return s.worker
+    }
+    if let worker { if worker.isCurrent { worker.detach() } else { worker.join() } }
+    if let failure { throw failure }
+  }
+}

@@ -1,0 +1,155 @@
+import Primitives
+
+// The NVRAM's own thread: calls completions and observers, looks for keys, serves what nobody waits for, and does the
+// upkeep. Everything that it may have to wait for, it waits for here.
+extension NVRAM {
+  /// Looks for the keys now, and tries what is there even if it has not changed since it was tried, except a key that is
+  /// known to be wrong. Returns at once; observers are told what comes of it.
+  public func poke() {
+    monitor.withLock { s in
+      s.watch.hurry()
+      s.workerHasWork.signal()
+    }
+  }
+
+  /// Until `close`.
+  func work() {
+    monitor.withLock { s in
+      while true {
+        giveOut(s)
+        if s.workerMustEnd, s.outbox.isEmpty { return }
+        expire(s)
+        if s.isOpen, s.watch.isDue(now: .now) { lookForKeys(s) }
+        if s.coreWaiters == 0, !s.coreIsTaken, s.state == .running { serveOrMaintain(s) }
+        if s.outbox.isEmpty, !hasWork(s) { monitor.wait(for: s.workerHasWork, until: nextTime(s)) }
+      }
+    }
+  }
+
+  /// Whether something came up since it was looked for.
+  private func hasWork(_ s: NVRAMShared) -> Bool {
+    if s.workerMustEnd { return true }
+    if s.isOpen, s.watch.isUrgent { return true }
+    guard s.state == .running, !s.coreIsTaken, s.coreWaiters == 0 else { return false }
+    return !s.queue.isEmpty || s.core?.wantsMaintenance == true
+  }
+
+  private func nextTime(_ s: NVRAMShared) -> Instant? {
+    guard s.isOpen else { return nil }
+    return [s.watch.next, s.queue.earliestDeadline].compactMap { $0 }.min()
+  }
+
+  // MARK: Giving out
+
+  private func giveOut(_ s: NVRAMShared) {
+    while !s.outbox.isEmpty {
+      let items = s.outbox
+      s.outbox = []
+      let observers = s.observers
+      for item in items {
+        monitor.withoutLock {
+          switch item {
+          case .event(let event): for observer in observers { observer(event) }
+          case .completion(let request): request.completion?(request)
+          }
+        }
+        if case .completion(let request) = item { s.recycle(request) }
+      }
+    }
+  }
+
+  /// Ends requests whose time is over and that nobody waits for.
+  private func expire(_ s: NVRAMShared) {
+    guard let earliest = s.queue.earliestDeadline else { return }
+    let now = Instant.now
+    guard earliest <= now else { return }
+    let requests = s.queue.take { request in
+      guard request.completion != nil, let deadline = request.deadline else { return false }
+      return deadline <= now
+    }
+    s.fail(requests, timedOut(s))
+  }
+
+  // MARK: The core
+
+  private func serveOrMaintain(_ s: NVRAMShared) {
+    s.coreIsTaken = true
+    if !s.queue.isEmpty { serveQueue(s) }
+    if s.core?.wantsMaintenance == true { maintain(s) }
+    releaseCore(s)
+  }
+
+  /// Upkeep, a step at a time, while nobody wants anything.
+  private func maintain(_ s: NVRAMShared) {
+    while s.queue.isEmpty, s.coreWaiters == 0, let core = s.core, core.failure == nil {
+      guard monitor.withoutLock({ core.maintain() }) else { return }
+    }
+  }
+
+  // MARK: Keys
+
+  private func lookForKeys(_ s: NVRAMShared) {
+    switch s.state {
+    case .keyPending, .locked: search(s)
+    case .running: guardKey(s)
+    case .closed, .unformatted, .failed, .verifying: s.watch.stop()
+    }
+  }
+
+  /// Looks whether any key is another than when it was tried last, and if so tries them all.
+  private func search(_ s: NVRAMShared) {
+    let isUrgent = s.watch.isUrgent
+    let seen = s.seen
+    s.watch.searched(now: .now)
+    guard isUrgent || monitor.withoutLock({ hasChanged(seen) }) else { return }
+    _ = takeCore(s)
+    defer { releaseCore(s) }
+    guard s.isOpen, let device = s.device, s.state.wanted != nil else { return }
+    let before = s.state
+    s.become(.verifying)
+    do throws(NVRAMError) {
+      let opening = try monitor.withoutLock { () throws(NVRAMError) in try open(device, earlier: s.seen) }
+      if opening.core == nil, case .locked = before {
+        s.become(.locked(opening.wanted))
+        s.seen = opening.seen
+      } else {
+        settle(s, opening)
+      }
+      if s.state == .running { serveQueue(s) }
+    } catch {
+      guard error.code == .audit else { return fail(s, error) }
+      // The key was not used. It is tried again when the record can be written.
+      s.become(before)
+      s.tell(.trouble(error))
+    }
+  }
+
+  private func hasChanged(_ seen: [Unlocker.SlotSighting]) -> Bool {
+    seen.contains { KeySighting(lookingFor: $0.slot) != $0.sighting }
+  }
+
+  /// Locks where the key that opened the store is no longer to be had.
+  private func guardKey(_ s: NVRAMShared) {
+    s.watch.startGuard(now: .now)
+    guard configuration.keyLossPolicy == .lock, let opener = s.opener else { return }
+    guard case .present(let serial, _) = opener.sighting,
+      let loss = monitor.withoutLock({ KeySighting.loss(of: serial) })
+    else { return }
+    _ = takeCore(s)
+    defer { releaseCore(s) }
+    guard s.state == .running, s.opener == opener else { return }
+    var wanted = WantedKeys()
+    if loss.code == .missing {
+      wanted.missing = [opener.slot]
+    } else {
+      wanted.unusable = [.init(name: opener.slot, reason: loss.detail)]
+    }
+    // Another key that is there counts as new, and opens the store at once.
+    let seen = s.keyNames.map { name in
+      name == opener.slot
+        ? Unlocker.SlotSighting(slot: name, sighting: .absent(loss.code))
+        : s.seen.first { $0.slot == name } ?? Unlocker.SlotSighting(slot: name, sighting: .absent(.missing))
+    }
+    try? lock(s, wanted: wanted, seen: seen, because: "key \"\(opener.slot)\" \(loss.detail)")
+  }
+}

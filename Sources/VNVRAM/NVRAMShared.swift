@@ -1,0 +1,115 @@
+import BlobStore
+import BlockIO
+import Primitives
+import SecureVolume
+
+/// Everything of an NVRAM that its lock guards.
+///
+/// What holds between any two moments at which the lock is free:
+/// - `core` is there exactly in the state running, or while `coreIsTaken`;
+/// - who set `coreIsTaken`, or was given it, alone touches `core` and `device`, without the lock;
+/// - a request is in `queue`, or served by whoever has the core, or in `outbox`, or has ended and gone;
+/// - in the states closed, unformatted and failed the queue is empty.
+final class NVRAMShared {
+  var state = NVRAMState.closed
+  /// False once `close` has begun.
+  var isOpen = true
+  var device: (any BlockDevice)?
+
+  var core: StoreCore?
+  var coreIsTaken = false
+  /// Threads that want the core for something other than serving the queue. They come before the queue.
+  var coreWaiters = 0
+  let coreIsFree = Condition()
+
+  var registered: [EntryName: RegisteredEntry] = [:]
+  var queue: RequestQueue
+  var requestsSoFar: UInt64 = 0
+  /// Requests that have ended, for use again.
+  var spare: [Request] = []
+  /// How many requests went out together last.
+  var lastGroup = 0
+  /// Signalled when an entry that is being deregistered has no request left.
+  let entryIsQuiet = Condition()
+
+  /// What was seen when the keys were tried last.
+  var seen: [Unlocker.SlotSighting] = []
+  /// The key that opened the store.
+  var opener: Unlocker.SlotSighting?
+  var watch: KeyWatch
+
+  var observers: [@Sendable (NVRAMEvent) -> Void] = []
+  var outbox: [Outgoing] = []
+  var worker: WorkerThread?
+  var workerMustEnd = false
+  let workerHasWork = Condition()
+
+  /// What the worker gives out, in order.
+  enum Outgoing {
+    case event(NVRAMEvent)
+    case completion(Request)
+  }
+
+  init(device: any BlockDevice, _ configuration: NVRAMConfiguration) {
+    self.device = device
+    queue = RequestQueue(
+      maximumCount: configuration.maximumRequests, maximumBytes: configuration.maximumRequestBytes)
+    watch = KeyWatch(configuration)
+  }
+
+  /// The kernel keys that open the store which runs. For who has the core.
+  var keyNames: [String] { core?.volume?.slots.filter { $0.kind == .keyring }.map(\.name) ?? [] }
+
+  func become(_ state: NVRAMState) {
+    guard self.state != state else { return }
+    self.state = state
+    tell(.state(state))
+  }
+
+  func tell(_ event: NVRAMEvent) {
+    guard !observers.isEmpty else { return }
+    outbox.append(.event(event))
+    workerHasWork.signal()
+  }
+
+  /// A request that no one uses.
+  func makeRequest() -> Request {
+    requestsSoFar += 1
+    let request = spare.popLast() ?? Request()
+    request.number = requestsSoFar
+    return request
+  }
+
+  /// Takes back a request that has ended and been reported.
+  func recycle(_ request: Request) {
+    if let entry = request.entry { settle(entry) }
+    request.clear()
+    if spare.count < 64 { spare.append(request) }
+  }
+
+  /// One request for `entry` less.
+  func settle(_ entry: RegisteredEntry) {
+    entry.outstanding -= 1
+    if entry.outstanding == 0 { entryIsQuiet.broadcast() }
+  }
+
+  /// Reports a request that has ended to whoever asked for it.
+  func report(_ request: Request) {
+    if request.completion == nil {
+      request.finished.signal()
+    } else {
+      outbox.append(.completion(request))
+      workerHasWork.signal()
+    }
+  }
+
+  /// Ends requests that never were served, in order.
+  func fail(_ requests: [Request], _ error: NVRAMError) {
+    for request in requests {
+      request.fail(error)
+      report(request)
+    }
+  }
+
+  func failQueue(_ error: NVRAMError) { fail(queue.take { _ in true }, error) }
+}
