@@ -54,7 +54,7 @@ let package = Package(
       swiftSettings: strict),
     .executableTarget(
       name: "vnvram-swtpm",
-      dependencies: ["VTPM", "VNVRAM", "BlobStore", "Keyring", "Audit", "Primitives", argumentParser],
+      dependencies: ["VTPM", "VNVRAM", "BlobStore", "Audit", "ProgramIO", "CSystem", "Primitives"],
       swiftSettings: strict),
 
     .target(

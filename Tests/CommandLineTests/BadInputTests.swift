@@ -149,7 +149,8 @@ struct BadInputTests {
       #expect(try workspace.run("entry", "add", "a.img", "x=\(size)").status == 10)
       #expect(try workspace.run("entry", "resize", "a.img", "one=\(size)").status == 10)
       #expect(try workspace.run("format", "b.img", "--key", workspace.key, "--size", size).status == 10)
-      #expect(try workspace.run("format", "a.img", "--key", workspace.key, "--entry", "x=\(size)", "--force").status == 10)
+      #expect(
+        try workspace.run("format", "a.img", "--key", workspace.key, "--entry", "x=\(size)", "--force").status == 10)
     }
     let isSame = try File.bytes(workspace.path("a.img")) == before
     #expect(isSame)
@@ -163,7 +164,8 @@ struct BadInputTests {
     // The kernel takes no argument of more than 128 KiB.
     let name = String(repeating: "n", count: 120_000)
     for outcome in [
-      try workspace.run("entry", "add", "a.img", "\(name)=10"), try workspace.run("import", "a.img", name, "audit.jsonl"),
+      try workspace.run("entry", "add", "a.img", "\(name)=10"),
+      try workspace.run("import", "a.img", name, "audit.jsonl"),
     ] {
       #expect(outcome.status == 10)
       #expect(outcome.errors.count < 1000)
