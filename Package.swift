@@ -60,6 +60,12 @@ let package = Package(
     .target(
       name: "StorageSimulation", dependencies: ["BlockIO", "Primitives"], path: "Tests/StorageSimulation",
       swiftSettings: strict),
+    .executableTarget(
+      name: "vnvram-bench",
+      dependencies: [
+        "VNVRAM", "BlobStore", "SecureVolume", "Keyring", "Audit", "BlockIO", "Crypto", "CLibcrypto", "Primitives",
+      ],
+      path: "Tests/Benchmarks", swiftSettings: strict),
     tests("PrimitivesTests", ["Primitives"]),
     tests("CryptoTests", ["Crypto", "Primitives"]),
     tests("KeyringTests", ["Keyring", "CLibkeyutils", "Primitives"]),
