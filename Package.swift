@@ -40,6 +40,7 @@ let package = Package(
     module("Keyring", ["CLibkeyutils", "CSystem", "Primitives"]),
     module("BlockIO", ["CSystem", "Primitives"]),
     module("Audit", ["CSystem", "Primitives"]),
+    module("ProgramIO", ["CSystem", "Primitives"]),
     module("SecureVolume", ["Crypto", "BlockIO", "Primitives"]),
     module("BlobStore", ["SecureVolume", "Primitives"]),
     module("VNVRAM", ["BlobStore", "SecureVolume", "Keyring", "Audit", "BlockIO", "Crypto", "Primitives"]),
@@ -47,7 +48,8 @@ let package = Package(
     .executableTarget(
       name: "vnvram",
       dependencies: [
-        "VNVRAM", "BlobStore", "SecureVolume", "Keyring", "Audit", "BlockIO", "Crypto", "Primitives", argumentParser,
+        "VNVRAM", "BlobStore", "SecureVolume", "Keyring", "Audit", "BlockIO", "Crypto", "ProgramIO", "Primitives",
+        argumentParser,
       ],
       swiftSettings: strict),
     .executableTarget(
@@ -64,6 +66,7 @@ let package = Package(
     tests("BlockIOTests", ["BlockIO", "StorageSimulation", "Primitives"]),
     tests("AuditTests", ["Audit", "Primitives"]),
     tests("SecureVolumeTests", ["SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives"]),
+    tests("FormatTests", ["BlobStore", "SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives"]),
     tests("BlobStoreTests", ["BlobStore", "SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives"]),
     tests(
       "VNVRAMTests",
@@ -76,4 +79,7 @@ let package = Package(
       name: "VTPMTestServer", dependencies: ["VTPM", "Primitives"], path: "Tests/VTPMTestServer",
       swiftSettings: strict),
     tests("VTPMTests", ["VTPM", "VTPMTestServer", "Primitives"]),
+    .testTarget(
+      name: "CommandLineTests", dependencies: ["vnvram", "CLibkeyutils", "CSystem", "Primitives"],
+      exclude: ["Scripts"], swiftSettings: strict),
   ])

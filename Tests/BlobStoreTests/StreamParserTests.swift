@@ -120,6 +120,26 @@ struct StreamParserTests {
     #expect(isRefused(stream(10, content: 4095)))
   }
 
+  /// One entry's padding is a byte short and the next one's a byte long: the total is right, the place isn't.
+  @Test func paddingThatMakesUp() throws {
+    let items = [Item(name: "a", capacity: 5000), Item(name: "b", capacity: 5000)]
+    let places = try StreamLayout(items.map(\.specification)).places
+    func stream(_ shift: Int) throws -> [UInt8] {
+      var body = der(0x0C, Array("qemu-nvram".utf8))
+      for (place, change) in zip(places, [-shift, shift]) {
+        let zeros = Int(try #require(StreamLayout.paddingLength(place.padding))) + change
+        let blob =
+          [4, 8] + [UInt8](repeating: 0, count: 8) + der(0x80, [UInt8](repeating: 0, count: zeros))
+          + der(0x04, [UInt8](repeating: 0, count: 5000))
+        body += der(0x30, der(0x0C, Array(place.name.text.utf8)) + der(0x30, blob))
+      }
+      return der(0x30, body)
+    }
+    #expect(try stream(0) == makeStream(items))
+    #expect(try stream(1).count == stream(0).count)
+    #expect(thrown { _ = try open(stream(1)) }?.code == .damaged, "on opening, before any check of contents")
+  }
+
   @Test func tooManyEntries() {
     var body = der(0x0C, Array("qemu-nvram".utf8))
     let size = [4, 8] + [UInt8](repeating: 0, count: 8)

@@ -10,7 +10,7 @@ import Testing
 struct TamperingTests {
   static let geometries: [Geometry] = [
     Geometry(sectorSize: 4096, blockSize: 4096, sectorCount: 3),
-    Geometry(sectorSize: 512, blockSize: 4096, sectorCount: 11),
+    Geometry(sectorSize: 512, blockSize: 4096, sectorCount: 3),
   ].compactMap { $0 }
 
   enum Outcome: Hashable {
@@ -56,12 +56,17 @@ struct TamperingTests {
     return (disk.bytes, content, before)
   }
 
+  /// Headers look alike in every geometry: their bits are flipped in the first only.
+  private static func headers(_ geometry: Geometry) -> [Range<Int>] {
+    geometry == geometries[0] ? [0..<8192, 16384..<24576] : []
+  }
+
   /// Every bit outside the ring and the gaps, one at a time; those in bulk, since no code reads them on a clean image.
   @Test(arguments: geometries)
   func everyBitOfACleanImage(_ geometry: Geometry) throws {
     let (bytes, content, _) = try Self.makeImage(geometry, clean: true)
     let dataEnd = Int(geometry.dataOffset + geometry.volumeSize.value)
-    let used = [0..<8192, 16384..<24576, Int(geometry.leafOffset)..<dataEnd]
+    let used = Self.headers(geometry) + [Int(geometry.leafOffset)..<dataEnd]
     var outcomes: [Outcome: Int] = [:]
     for range in used {
       for bit in range.lowerBound * 8..<range.upperBound * 8 {
@@ -72,6 +77,7 @@ struct TamperingTests {
     }
     print("bit flips, clean, \(geometry.sectorSize)-byte sectors: \(outcomes)")
     #expect(Set(outcomes.keys).isSubset(of: [.refused(.notAuthentic), .reported]))
+    #expect(outcomes[.refused(.notAuthentic), default: 0] > 0)
     // The unused space, wholly inverted at once: nothing changes.
     let disk = SimulatedDisk(copyOf: bytes, isWritable: false)
     let unused = [8192..<16384, 24576..<32768, 32768..<Int(geometry.leafOffset), dataEnd..<bytes.count]

@@ -5,7 +5,7 @@ import SecureVolume
 import StorageSimulation
 import Testing
 
-@testable import BlobStore
+import BlobStore
 
 /// The vectors that the independent builder made: images this program did not write, good and bad.
 struct ImageVectorTests {

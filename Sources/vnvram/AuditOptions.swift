@@ -1,0 +1,18 @@
+import ArgumentParser
+import Audit
+
+/// Where key uses are recorded.
+struct AuditOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "Where uses of keys are recorded, or none.",
+      discussion: "By default VNVRAM_AUDIT_LOG, /var/log/vnvram/audit.jsonl for root, or vnvram/audit.jsonl in "
+        + "XDG_STATE_HOME or ~/.local/state. A key whose use can't be recorded isn't used.", valueName: "file"),
+    completion: .file())
+  var audit: String?
+
+  func log() throws -> AuditLog {
+    if let audit { return AuditLog(AuditDestination(audit)) }
+    return AuditLog(try AuditDestination.standard())
+  }
+}

@@ -1,0 +1,105 @@
+import Audit
+import BlobStore
+import BlockIO
+import Primitives
+import SecureVolume
+import VNVRAM
+
+/// An image that is open: its device, its volume, and the entries in it. Commands that read have it opened for reading:
+/// then nothing is written, not even what a power cut left is put in order.
+///
+/// A command that writes calls `close` at its end. If it doesn't come to that the image is as after a power cut: the
+/// last commit counts, and the next opening for writing puts all in order.
+final class OpenedImage {
+  enum Volume {
+    case encrypted(SecureVolume)
+    case plain(PlainVolume)
+  }
+
+  let name: String
+  let volume: Volume
+  let store: BlobStore
+  private let device: FileDevice
+
+  init(
+    _ path: String, _ access: FileDevice.Access, unlock: borrowing Unlock, audit: () throws -> AuditLog
+  ) throws {
+    name = path
+    device = try FileDevice.open(path: path, access: access)
+    if unlock.isPlain {
+      guard try !SealedVolume.looksEncrypted(device) else {
+        throw Failure(.refused, "\(path): is encrypted; leave out --plaintext")
+      }
+      let plain = PlainVolume(device)
+      volume = .plain(plain)
+      store = try BlobStore(plain)
+      return
+    }
+    let sealed = try ImageKind.sealed(device)
+    let unlocker = Unlocker(audit: try audit())
+    let opened: SecureVolume
+    switch unlock.key {
+    case .some(let key): opened = try unlocker.unlock(sealed, with: key, slotName: unlock.slot)
+    case .none: opened = try unlocker.unlock(sealed)
+    }
+    volume = .encrypted(opened)
+    store = try BlobStore(opened)
+  }
+
+  /// The encrypted volume. Throws for a plain image, which has no slots and nothing to scrub.
+  func encrypted(for what: String) throws -> SecureVolume {
+    guard case .encrypted(let volume) = volume else {
+      throw Failure(.refused, "\(name): is not encrypted, so there is nothing to \(what)")
+    }
+    return volume
+  }
+
+  /// What the volume has for entries.
+  var volumeSize: ByteCount {
+    let sectors: any SectorVolume =
+      switch volume {
+      case .encrypted(let volume): volume
+      case .plain(let volume): volume
+      }
+    return ByteCount(sectors.sectorCount * UInt64(sectors.sectorSize))
+  }
+
+  /// The entry of that name. Throws `.notFound`, for a name that no entry can bear, too.
+  func existing(_ text: String) throws -> Entry {
+    guard let name = try? EntryName(text), let entry = store.entry(name) else {
+      throw Failure(.notFound, "\(name): has no entry \(Text.quoted(text)); `vnvram ls` names them")
+    }
+    return entry
+  }
+
+  /// Brings everything in place and marks the image as closed cleanly. What was committed is durable without it.
+  func close() throws {
+    if case .encrypted(let volume) = volume { try volume.close() }
+    device.close()
+  }
+
+  /// Gives up the lock of an image that was opened for reading.
+  func release() { device.close() }
+
+  /// After a change that was refused: what is staged is forgotten, and the image is closed cleanly if it still takes
+  /// writes.
+  func abandon() {
+    store.rollBackStaged()
+    guard case .encrypted(let volume) = volume, volume.failure == nil else { return }
+    try? volume.close()
+    device.close()
+  }
+
+  /// What the user should know of how the image was found.
+  var warnings: [String] {
+    guard case .encrypted(let volume) = volume else {
+      return ["\(name): is not encrypted, and nothing in it is authentic"]
+    }
+    let report = volume.opening
+    guard !report.wasClosedCleanly else { return [] }
+    return [
+      "\(name): was not closed cleanly; what was recovered is \(report.generation), and without an anchor nobody can "
+        + "tell whether later commits were cut off"
+    ]
+  }
+}
