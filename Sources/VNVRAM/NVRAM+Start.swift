@@ -28,9 +28,10 @@ extension NVRAM {
       do throws(NVRAMError) {
         opening = try monitor.withoutLock { () throws(NVRAMError) in try open(device, earlier: []) }
       } catch {
-        switch error.code {
-        case .audit: break
-        case .unformatted: s.become(.unformatted)
+        switch error.status {
+        case .notAnImage where error.code == .unformatted: s.become(.unformatted)
+        // Nothing is wrong with the store: it may be started once the reason is gone.
+        case .auditFailed, .refused, .notAnImage: break
         default: fail(s, error)
         }
         throw error
@@ -216,6 +217,8 @@ extension NVRAM {
       s.watch.stop()
       failure = monitor.withoutLock { dropCore(s) }
       s.opener = nil
+      // Not when the last reference goes: who closes wants to open it again.
+      s.device?.close()
       s.device = nil
       s.become(.closed)
       releaseCore(s)

@@ -35,18 +35,22 @@ final class StoreCore {
 
   // MARK: Serving
 
-  /// Serves requests in their order. On return each is done or failed.
+  /// Serves requests in their order. On return each is done or failed; after a commit that failed, all the others are.
   func serve(_ requests: [Request]) {
     var start = 0
     for index in requests.indices {
       let request = requests[index]
+      if let failure {
+        request.fail(failure)
+        continue
+      }
       switch request.operation {
       case .write, .replace: stage(request)
       case .read, .readAll, .barrier:
         // A read sees every write before it, and only what is durable.
         commit(requests[start..<index])
         start = index
-        answer(request)
+        if let failure { request.fail(failure) } else { answer(request) }
       }
       if blobs.stagedSectors * groupSectorSize >= Self.groupLimit {
         commit(requests[start...index])

@@ -1,11 +1,13 @@
 // What the tests of this target share: a directory, kernel keys and an audit log of their own.
 import Audit
+import BlobStore
 import BlockIO
 import Crypto
 import Foundation
 import Keyring
 import Primitives
 import SecureVolume
+import Synchronization
 
 @testable import VNVRAM
 
@@ -67,4 +69,120 @@ final class TestPlace: Sendable {
   }
 
   func bytes() throws -> Data { try Data(contentsOf: URL(fileURLWithPath: image)) }
+}
+
+// MARK: Stores
+
+extension TestPlace {
+  /// Makes an image with these entries that opens with key `a` of content 1; further keys get slots too.
+  func makeStore(_ entries: [String: UInt64], further: [String: UInt8] = [:]) throws {
+    let device = try FileDevice.create(path: image, size: ByteCount(UInt64(0)), replacing: false)
+    let nvram = NVRAM(device, audit: AuditLog(.none))
+    for (name, capacity) in entries { try nvram.register(entry: EntryName(name), capacity: ByteCount(capacity)) }
+    try nvram.format(key: Self.key(1), slotName: name("a"), growing: true)
+    try nvram.close()
+    for (key, seed) in further.sorted(by: { $0.key < $1.key }) { try addSlot(Self.key(seed), self.name(key)) }
+  }
+
+  func addSlot(_ key: borrowing KeyEncryptionKey, _ slotName: String) throws {
+    let device = try FileDevice.open(path: image, access: .readWrite)
+    defer { device.close() }
+    let volume = try SealedVolume(device).unlock(with: Self.key(1))
+    try volume.addSlot(key, name: slotName, created: 1)
+    try volume.close()
+  }
+
+  /// An NVRAM on the image, with these entries registered and times that suit tests.
+  func nvram(
+    _ entries: [String: UInt64], audit: AuditLog? = nil, _ change: (inout NVRAMConfiguration) -> Void = { _ in }
+  ) throws -> NVRAM {
+    var configuration = NVRAMConfiguration()
+    configuration.shortestKeySearchInterval = .milliseconds(2)
+    configuration.longestKeySearchInterval = .milliseconds(20)
+    configuration.keyCheckInterval = .milliseconds(5)
+    change(&configuration)
+    let nvram = try NVRAM.setUp(path: image, audit: audit ?? self.audit, configuration: configuration)
+    for (name, capacity) in entries { try nvram.register(entry: EntryName(name), capacity: ByteCount(capacity)) }
+    return nvram
+  }
+
+  /// What an entry holds, read by an NVRAM of its own.
+  func content(_ entry: String, capacity: UInt64) throws -> [UInt8] {
+    try bring("a", 1)
+    let nvram = try nvram([entry: capacity])
+    defer { try? nvram.close() }
+    try nvram.start(failOnEncryptedDrive: true)
+    return try nvram.readContent(EntryName(entry))
+  }
+}
+
+/// Collects what happens, from any thread, in order.
+final class Recorder<Element: Sendable>: Sendable {
+  private let elements = Mutex<[Element]>([])
+  func add(_ element: Element) { elements.withLock { $0.append(element) } }
+  var all: [Element] { elements.withLock { $0 } }
+}
+
+extension Recorder<NVRAMEvent> {
+  /// The states, by name.
+  var states: [String] {
+    all.compactMap { if case .state(let state) = $0 { state.name } else { nil } }
+  }
+}
+
+/// Waits, for a long time on a slow machine, until something holds.
+func eventually(_ condition: () throws -> Bool) rethrows -> Bool {
+  for _ in 0..<6000 {
+    if try condition() { return true }
+    usleep(5000)
+  }
+  return false
+}
+
+/// Runs `body` on a thread of its own; `wait` gives its result.
+final class Running<T: Sendable>: Sendable {
+  private let result = Mutex<Result<T, any Error>?>(nil)
+  private let done = DispatchSemaphore(value: 0)
+
+  init(_ body: @escaping @Sendable () throws -> T) {
+    Thread {
+      let outcome = Result { try body() }
+      self.result.withLock { $0 = outcome }
+      self.done.signal()
+    }.start()
+  }
+
+  var hasEnded: Bool { result.withLock { $0 != nil } }
+
+  func wait() throws -> T {
+    done.wait()
+    defer { done.signal() }
+    guard let result = result.withLock({ $0 }) else { fatalError("a thread ended without a result") }
+    return try result.get()
+  }
+}
+
+/// The error that `body` throws.
+func failure<R>(_ body: () throws -> R) -> NVRAMError? {
+  do {
+    _ = try body()
+    return nil
+  } catch { return error as? NVRAMError }
+}
+
+/// Content that tells which write it is.
+func content(_ number: Int, count: Int = 100) -> [UInt8] { [UInt8](repeating: UInt8(number), count: count) }
+
+extension NVRAM {
+  func replace(_ entry: EntryName, _ bytes: [UInt8], deadline: Duration? = nil) throws(NVRAMError) {
+    try replaceContent(entry, bytes.span, deadline: deadline)
+  }
+
+  @discardableResult
+  func submit(
+    _ entry: EntryName, _ bytes: [UInt8], deadline: Duration? = nil,
+    _ completion: @escaping @Sendable (Result<Void, NVRAMError>) -> Void
+  ) throws(NVRAMError) -> NVRAMRequestID {
+    try replaceContent(entry, bytes.span, deadline: deadline, completion: completion)
+  }
 }
