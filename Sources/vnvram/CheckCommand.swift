@@ -27,7 +27,7 @@ struct CheckCommand: Subcommand {
     if case .encrypted(let volume) = opened.volume {
       sectors = volume.sectorCount
       let size = UInt64(volume.sectorSize)
-      let progress = ProgressLine("checking", total: sectors * size, json: output.json)
+      var progress = ProgressLine("checking", total: sectors * size, json: output.json)
       findings = try volume.check { progress.update($0 * size) }
     }
     // A header copy that is behind is what a power cut leaves; the image can be trusted nevertheless.

@@ -32,7 +32,7 @@ final class Content {
       if total > entry.capacity.value { throw tooLarge("has \(total) bytes", entry, image) }
       return
     }
-    let progress = ProgressLine("reading", total: nil, json: json)
+    var progress = ProgressLine("reading", total: nil, json: json)
     held = ByteBuffer(count: 65536)
     while true {
       let got = try input.read(into: held.mutableSpan(heldCount..<held.count))
@@ -54,7 +54,7 @@ final class Content {
       try store.stageReplace(name, content.span(0..<heldCount))
       return UInt64(heldCount)
     }
-    let progress = ProgressLine(name.text, total: total, json: json)
+    var progress = ProgressLine(name.text, total: total, json: json)
     try store.stageReplace(name, [UInt8]().span)
     var window = ByteBuffer(count: 1 << 18)
     var offset: UInt64 = 0

@@ -33,7 +33,7 @@ struct DumpCommand: Subcommand {
     var file = try destination.open()
     let store = try opened.store
     let size = store.streamSize.value
-    let progress = ProgressLine("dumping", total: size, json: output.json)
+    var progress = ProgressLine("dumping", total: size, json: output.json)
     var done: UInt64 = 0
     try store.dump { piece in
       try file.write(piece)

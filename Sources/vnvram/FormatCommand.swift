@@ -111,7 +111,7 @@ struct FormatCommand: Subcommand {
     }
     let name = self.key?.name.text ?? ""
     try log.record(AuditRecord(.formatted, store: image, key: name, kind: SlotKind.keyring.label))
-    let progress = ProgressLine("formatting", total: geometry.volumeSize.value, json: output.json)
+    var progress = ProgressLine("formatting", total: geometry.volumeSize.value, json: output.json)
     let uuid = try VolumeFormatter.format(
       device, geometry: geometry, key: key, name: name, created: WallClock.seconds,
       content: { sector, plaintext in

@@ -31,7 +31,7 @@ struct GetCommand: Subcommand {
     let entry = try opened.existing(entry)
     let name = entry.name
     var file = try destination.open()
-    let progress = ProgressLine(name.text, total: entry.size.value, json: output.json)
+    var progress = ProgressLine(name.text, total: entry.size.value, json: output.json)
     var window = ByteBuffer(count: 1 << 18)
     var offset: UInt64 = 0
     while offset < entry.size.value {

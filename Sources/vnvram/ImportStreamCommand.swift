@@ -78,7 +78,7 @@ struct ImportStreamCommand: Subcommand {
   }
 
   private func stage(_ imported: ImportedStream, in store: BlobStore, from source: StreamSource) throws {
-    let progress = ProgressLine("importing", total: imported.items.reduce(0) { $0 + $1.size.value }, json: output.json)
+    var progress = ProgressLine("importing", total: imported.items.reduce(0) { $0 + $1.size.value }, json: output.json)
     var window = ByteBuffer(count: 1 << 18)
     var total: UInt64 = 0
     for item in imported.items {

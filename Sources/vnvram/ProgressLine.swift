@@ -1,8 +1,8 @@
 import ProgramIO
 
 /// How far something is, on standard error where that is a terminal; nothing in the first half second, and not more
-/// often than ten times a second.
-final class ProgressLine {
+/// often than ten times a second. (A class here is released once too often by Swift 6.3.1's optimiser.)
+struct ProgressLine: ~Copyable {
   private let label: String
   private let total: UInt64?
   private let isShown: Bool
@@ -19,7 +19,7 @@ final class ProgressLine {
 
   deinit { if isVisible { put("\r\u{1B}[K") } }
 
-  func update(_ done: UInt64) {
+  mutating func update(_ done: UInt64) {
     guard isShown else { return }
     let now = WallClock.monotonic
     guard now - started > 0.5, now - last > 0.1 else { return }
