@@ -54,12 +54,18 @@ let package = Package(
       swiftSettings: strict),
     .executableTarget(
       name: "vnvram-swtpm",
-      dependencies: ["VTPM", "VNVRAM", "BlobStore", "Keyring", "Audit", "Primitives", argumentParser],
+      dependencies: ["VTPM", "VNVRAM", "BlobStore", "Audit", "ProgramIO", "CSystem", "Primitives"],
       swiftSettings: strict),
 
     .target(
       name: "StorageSimulation", dependencies: ["BlockIO", "Primitives"], path: "Tests/StorageSimulation",
       swiftSettings: strict),
+    .executableTarget(
+      name: "vnvram-bench",
+      dependencies: [
+        "VNVRAM", "BlobStore", "SecureVolume", "Keyring", "Audit", "BlockIO", "Crypto", "CLibcrypto", "Primitives",
+      ],
+      path: "Tests/Benchmarks", swiftSettings: strict),
     tests("PrimitivesTests", ["Primitives"]),
     tests("CryptoTests", ["Crypto", "Primitives"]),
     tests("KeyringTests", ["Keyring", "CLibkeyutils", "Primitives"]),

@@ -33,16 +33,20 @@ struct CheckCommand: Subcommand {
     // A header copy that is behind is what a power cut leaves; the image can be trusted nevertheless.
     let damage = findings.filter { $0.evidence != .headerPair }
     answer.warnings += findings.filter { $0.evidence == .headerPair }.map { "\(image): \($0.detail), at \($0.offset)" }
-    if damage.isEmpty { try opened.store.check() }
+    var entries: Int?
+    if damage.isEmpty {
+      try opened.store.check()
+      entries = try opened.store.entries.count
+    }
     answer.fields = [
       ("image", .string(image)), ("sectors", .unsigned(sectors)),
-      ("entries", .integer(Int64(opened.store.entries.count))),
+      ("entries", entries.map { .integer(Int64($0)) } ?? .null),
       ("findings", .array(findings.map(Self.json))),
     ]
     guard !damage.isEmpty else {
       answer.text = [
         "\(image): every byte is as it was written: "
-          + "\(Text.count(Int(sectors), "sector", "sectors")), \(Text.count(opened.store.entries.count, "entry", "entries"))"
+          + "\(Text.count(Int(sectors), "sector", "sectors")), \(Text.count(entries ?? 0, "entry", "entries"))"
       ]
       return answer
     }

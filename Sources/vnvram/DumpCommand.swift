@@ -31,10 +31,11 @@ struct DumpCommand: Subcommand {
   func perform() throws -> Answer {
     let opened = try opening.open(image)
     var file = try destination.open()
-    let size = opened.store.streamSize.value
+    let store = try opened.store
+    let size = store.streamSize.value
     let progress = ProgressLine("dumping", total: size, json: output.json)
     var done: UInt64 = 0
-    try opened.store.dump { piece in
+    try store.dump { piece in
       try file.write(piece)
       done += UInt64(piece.count)
       progress.update(done)

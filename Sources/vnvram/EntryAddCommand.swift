@@ -20,7 +20,7 @@ struct EntryAddCommand: Subcommand {
   func perform() throws -> Answer {
     let new = try EntryArgument.parse(entry)
     let (_, warnings) = try opening.change(image) { opened in
-      guard opened.store.entry(new.name) == nil else {
+      guard try opened.store.entry(new.name) == nil else {
         throw Failure(.refused, "\(image): has an entry \"\(new.name)\" already")
       }
       try EntryChange.check(opened) { $0.append(new) }

@@ -19,7 +19,7 @@ enum EntryChange {
   static func check(
     _ opened: OpenedImage, _ change: (inout [EntrySpecification]) -> Void
   ) throws {
-    var specifications = opened.store.entries.map(\.specification)
+    var specifications = try opened.store.entries.map(\.specification)
     change(&specifications)
     let layout: StreamLayout
     do { layout = try StreamLayout(specifications) } catch {

@@ -27,6 +27,7 @@ struct GetCommand: Subcommand {
 
   func perform() throws -> Answer {
     let opened = try opening.open(image)
+    let store = try opened.store
     let entry = try opened.existing(entry)
     let name = entry.name
     var file = try destination.open()
@@ -34,7 +35,7 @@ struct GetCommand: Subcommand {
     var window = ByteBuffer(count: 1 << 18)
     var offset: UInt64 = 0
     while offset < entry.size.value {
-      let count = try opened.store.read(name, at: ByteOffset(offset), into: window.mutableSpan)
+      let count = try store.read(name, at: ByteOffset(offset), into: window.mutableSpan)
       try file.write(window.span(0..<count))
       offset += UInt64(count)
       progress.update(offset)

@@ -38,7 +38,7 @@ struct ImportCommand: Subcommand {
     let new = EntrySpecification(
       name: name, capacity: try capacity.map { try EntryArgument.capacity($0, of: name) } ?? rounded)
     let (size, warnings) = try opening.change(image) { opened in
-      if let old = opened.store.entry(name) {
+      if let old = try opened.store.entry(name) {
         try check(old)
         return try content.prepare(for: old.specification, of: image)
       }
@@ -46,7 +46,7 @@ struct ImportCommand: Subcommand {
       try content.prepare(for: new, of: image)
     } _: { opened, _ in
       // Two commits: cut off between them, the entry is there and empty, and the command can be run again.
-      if opened.store.entry(name) == nil { try opened.store.add(new) }
+      if try opened.store.entry(name) == nil { try opened.store.add(new) }
       let size = try content.stage(as: name, in: opened.store)
       try opened.store.commit()
       return size

@@ -39,11 +39,12 @@ struct ImportStreamCommand: Subcommand {
     let (_, warnings) = try opening.change(image) { opened in
       try check(imported, against: opened)
     } _: { opened, _ in
-      for item in imported.items where opened.store.entry(item.specification.name) == nil {
-        try opened.store.add(item.specification)
+      let store = try opened.store
+      for item in imported.items where store.entry(item.specification.name) == nil {
+        try store.add(item.specification)
       }
-      try stage(imported, in: opened.store, from: source)
-      try opened.store.commit()
+      try stage(imported, in: store, from: source)
+      try store.commit()
     }
     let rows = imported.items.map { ["\($0.size.value)", $0.specification.name.text] }
     return Answer(
@@ -57,7 +58,7 @@ struct ImportStreamCommand: Subcommand {
   private func check(_ imported: ImportedStream, against opened: OpenedImage) throws {
     for item in imported.items {
       let name = item.specification.name
-      guard let old = opened.store.entry(name) else { continue }
+      guard let old = try opened.store.entry(name) else { continue }
       guard force || old.size.value == 0 else {
         throw Failure(
           .refused,

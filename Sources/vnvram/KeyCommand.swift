@@ -1,4 +1,5 @@
 import ArgumentParser
+import Audit
 import Keyring
 import Primitives
 import SecureVolume
@@ -38,12 +39,16 @@ struct NewKeyOptions: ParsableArguments {
   @Flag(help: "Replace a key of that name that is there already. What it opened needs another key then.")
   var force = false
 
+  @OptionGroup var audit: AuditOptions
+
   func validate() throws {
     if timeout == 0 { throw ValidationError("A timeout has at least 1 second; leave it out for none.") }
   }
 
   /// Adds the key and tells what was added.
   func add(_ name: KeyName, _ secret: borrowing SecretBytes, verb: String) throws -> Answer {
+    try audit.log().record(
+      AuditRecord(.added, key: name.text, kind: SlotKind.keyring.label, detail: "\(verb), to the \(keyring) keyring"))
     let serial: KeySerial
     do {
       serial = try Keyring.add(name, payload: secret, to: keyring, timeout: timeout ?? 0, replacing: force)

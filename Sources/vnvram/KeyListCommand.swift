@@ -23,9 +23,7 @@ struct KeyListCommand: Subcommand {
         key.timeLeft.map { "in \($0)" } ?? "-", key.permissions.description,
       ])
       if key.isTooWide {
-        answer.warnings.append(
-          "key \(key.name): its group or everyone has rights to it (\(key.permissions)); take them away with "
-            + "`keyctl setperm \(key.serial) 0x3f010000`")
+        answer.warnings.append(KeyWarning.tooWide(key.name, key.serial, key.permissions))
       }
     }
     if !keys.isEmpty { answer.text = Text.table(rows) }

@@ -1,5 +1,7 @@
 import ArgumentParser
+import Audit
 import Keyring
+import SecureVolume
 
 /// `vnvram key revoke`: a key is made unusable for everyone.
 struct KeyRevokeCommand: Subcommand {
@@ -14,10 +16,14 @@ struct KeyRevokeCommand: Subcommand {
 
   @Argument(help: "The key's name.")
   var name: KeyNameArgument
+  @OptionGroup var audit: AuditOptions
   @OptionGroup var output: OutputOptions
 
   func perform() throws -> Answer {
     let found = try KeyLookup.find(name.name)
+    try audit.log().record(
+      AuditRecord(
+        .removed, key: name.name.text, kind: SlotKind.keyring.label, serial: found.serial.value, detail: "revoked"))
     try Keyring.revoke(found.serial)
     return Answer(
       text: ["key \(name.name): revoked, serial \(found.serial)"],

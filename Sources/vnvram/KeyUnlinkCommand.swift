@@ -1,5 +1,7 @@
 import ArgumentParser
+import Audit
 import Keyring
+import SecureVolume
 
 /// `vnvram key unlink`: a key is taken out of one keyring.
 struct KeyUnlinkCommand: Subcommand {
@@ -16,11 +18,16 @@ struct KeyUnlinkCommand: Subcommand {
   var name: KeyNameArgument
   @Option(help: "The keyring; by default the one in which the key is found first.")
   var keyring: KeyringScope?
+  @OptionGroup var audit: AuditOptions
   @OptionGroup var output: OutputOptions
 
   func perform() throws -> Answer {
     let found = try KeyLookup.find(name.name)
     let scope = keyring ?? found.scope
+    try audit.log().record(
+      AuditRecord(
+        .removed, key: name.name.text, kind: SlotKind.keyring.label, serial: found.serial.value,
+        detail: "taken out of the \(scope) keyring"))
     do { try Keyring.unlink(found.serial, from: scope) } catch {
       guard error.code == .missing else { throw error }
       throw Failure(.notFound, "key \(name.name): is not in the \(scope) keyring but in the \(found.scope) keyring")

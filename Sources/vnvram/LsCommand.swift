@@ -17,10 +17,11 @@ struct LsCommand: Subcommand {
 
   func perform() throws -> Answer {
     let opened = try opening.open(image)
-    let entries = opened.store.entries
+    let store = try opened.store
+    let entries = store.entries
     var answer = Answer(warnings: opened.warnings)
     answer.fields = [
-      ("image", .string(image)), ("stream_size", .unsigned(opened.store.streamSize.value)),
+      ("image", .string(image)), ("stream_size", .unsigned(store.streamSize.value)),
       (
         "entries",
         .array(

@@ -1,6 +1,7 @@
 import Audit
 import BlobStore
 import BlockIO
+import Keyring
 import Primitives
 import SecureVolume
 import VNVRAM
@@ -18,8 +19,10 @@ final class OpenedImage {
 
   let name: String
   let volume: Volume
-  let store: BlobStore
   private let device: FileDevice
+  private var parsed: BlobStore?
+  /// The names of the kernel keys that were tried.
+  private var keyNames: [String] = []
 
   init(
     _ path: String, _ access: FileDevice.Access, unlock: borrowing Unlock, audit: () throws -> AuditLog
@@ -30,9 +33,7 @@ final class OpenedImage {
       guard try !SealedVolume.looksEncrypted(device) else {
         throw Failure(.refused, "\(path): is encrypted; leave out --plaintext")
       }
-      let plain = PlainVolume(device)
-      volume = .plain(plain)
-      store = try BlobStore(plain)
+      volume = .plain(PlainVolume(device))
       return
     }
     let sealed = try ImageKind.sealed(device)
@@ -40,10 +41,28 @@ final class OpenedImage {
     let opened: SecureVolume
     switch unlock.key {
     case .some(let key): opened = try unlocker.unlock(sealed, with: key, slotName: unlock.slot)
-    case .none: opened = try unlocker.unlock(sealed)
+    case .none:
+      opened = try unlocker.unlock(sealed)
+      keyNames = sealed.keyNames
     }
     volume = .encrypted(opened)
-    store = try BlobStore(opened)
+  }
+
+  /// The entries. Throws, when it is first asked for, where the volume's stream isn't as it must be.
+  var store: BlobStore {
+    get throws {
+      if let parsed { return parsed }
+      let store = try BlobStore(sectors)
+      parsed = store
+      return store
+    }
+  }
+
+  private var sectors: any SectorVolume {
+    switch volume {
+    case .encrypted(let volume): volume
+    case .plain(let volume): volume
+    }
   }
 
   /// The encrypted volume. Throws for a plain image, which has no slots and nothing to scrub.
@@ -56,17 +75,12 @@ final class OpenedImage {
 
   /// What the volume has for entries.
   var volumeSize: ByteCount {
-    let sectors: any SectorVolume =
-      switch volume {
-      case .encrypted(let volume): volume
-      case .plain(let volume): volume
-      }
-    return ByteCount(sectors.sectorCount * UInt64(sectors.sectorSize))
+    ByteCount(sectors.sectorCount * UInt64(sectors.sectorSize))
   }
 
   /// The entry of that name. Throws `.notFound`, for a name that no entry can bear, too.
   func existing(_ text: String) throws -> Entry {
-    guard let name = try? EntryName(text), let entry = store.entry(name) else {
+    guard let name = try? EntryName(text), let entry = try store.entry(name) else {
       throw Failure(.notFound, "\(name): has no entry \(Text.quoted(text)); `vnvram ls` names them")
     }
     return entry
@@ -84,22 +98,25 @@ final class OpenedImage {
   /// After a change that was refused: what is staged is forgotten, and the image is closed cleanly if it still takes
   /// writes.
   func abandon() {
-    store.rollBackStaged()
+    parsed?.rollBackStaged()
     guard case .encrypted(let volume) = volume, volume.failure == nil else { return }
     try? volume.close()
     device.close()
   }
+
+  var keyWarnings: [String] { keyNames.compactMap { KeyName($0).flatMap(KeyWarning.tooWide) } }
 
   /// What the user should know of how the image was found.
   var warnings: [String] {
     guard case .encrypted(let volume) = volume else {
       return ["\(name): is not encrypted, and nothing in it is authentic"]
     }
+    var warnings = keyWarnings
     let report = volume.opening
-    guard !report.wasClosedCleanly else { return [] }
-    return [
+    guard !report.wasClosedCleanly else { return warnings }
+    warnings.append(
       "\(name): was not closed cleanly; what was recovered is \(report.generation), and without an anchor nobody can "
-        + "tell whether later commits were cut off"
-    ]
+        + "tell whether later commits were cut off")
+    return warnings
   }
 }

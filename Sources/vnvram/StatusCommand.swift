@@ -25,12 +25,14 @@ struct StatusCommand: Subcommand {
     var answer = Answer()
     do {
       let opened = try opening.open(image)
+      _ = try opened.store
       answer.fields = [("image", .string(image)), ("state", "running")]
       guard case .encrypted(let volume) = opened.volume else {
         answer.text = ["running: it opens; it is not encrypted, and nothing in it is authentic"]
         answer.fields.append(("encrypted", false))
         return answer
       }
+      answer.warnings = opened.keyWarnings
       let report = volume.opening
       answer.text = ["running: it opens, at \(report.generation)", Self.closing(report)]
       answer.fields += [

@@ -82,9 +82,7 @@ struct BadInputTests {
     let workspace = try Workspace()
     try workspace.makeImage("a.img", "--entry", "one=8K", "--sector-size", "\(sectorSize)")
     let whole = try File.bytes(workspace.path("a.img"))
-    // With 512-byte sectors that is over 500 places; the regions' edges are among those taken.
-    let step = sectorSize == 512 ? 16 * 512 : 4096
-    for size in stride(from: 0, to: whole.count, by: step) {
+    for size in stride(from: 0, to: whole.count, by: sectorSize) {
       try File.write(Array(whole[..<size]), to: workspace.path("cut"))
       let outcome = try workspace.run("ls", "cut")
       #expect(outcome.status == (size == 0 ? 8 : 6), "\(size): \(outcome.errorText)")
@@ -137,7 +135,7 @@ struct BadInputTests {
       }
     }
     try expectAll(6, workspace)
-    #expect(try workspace.run("info", "a.img").status == 0)
+    #expect(try workspace.run("info", "a.img").status == 6)
   }
 
   @Test("sizes near 2^63 on the command line are 10") func hugeArguments() throws {
@@ -149,7 +147,8 @@ struct BadInputTests {
       #expect(try workspace.run("entry", "add", "a.img", "x=\(size)").status == 10)
       #expect(try workspace.run("entry", "resize", "a.img", "one=\(size)").status == 10)
       #expect(try workspace.run("format", "b.img", "--key", workspace.key, "--size", size).status == 10)
-      #expect(try workspace.run("format", "a.img", "--key", workspace.key, "--entry", "x=\(size)", "--force").status == 10)
+      #expect(
+        try workspace.run("format", "a.img", "--key", workspace.key, "--entry", "x=\(size)", "--force").status == 10)
     }
     let isSame = try File.bytes(workspace.path("a.img")) == before
     #expect(isSame)
@@ -163,7 +162,8 @@ struct BadInputTests {
     // The kernel takes no argument of more than 128 KiB.
     let name = String(repeating: "n", count: 120_000)
     for outcome in [
-      try workspace.run("entry", "add", "a.img", "\(name)=10"), try workspace.run("import", "a.img", name, "audit.jsonl"),
+      try workspace.run("entry", "add", "a.img", "\(name)=10"),
+      try workspace.run("import", "a.img", name, "audit.jsonl"),
     ] {
       #expect(outcome.status == 10)
       #expect(outcome.errors.count < 1000)

@@ -55,7 +55,8 @@ struct GoldenTests {
   private static let rules = [
     ("[0-9a-f]{8}(-[0-9a-f]{8}){7}-[0-9a-f]{4}", "RECOVERY-KEY"),
     ("[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", "UUID"),
-    ("serial [0-9]+", "serial N"), ("\"serial\":[0-9]+", "\"serial\":N"), ("\"created\":[0-9]{10}", "\"created\":TIME"),
+    ("serial [0-9]+", "serial N"), ("setperm [0-9]+", "setperm N"), ("\"serial\":[0-9]+", "\"serial\":N"),
+    ("\"created\":[0-9]{10}", "\"created\":TIME"),
     ("20[0-9]{2}-[0-9]{2}-[0-9]{2} [0-9:]{8} UTC", "TIME"),
   ]
 

@@ -21,4 +21,6 @@ int csystem_lock_shared(int fd);
 int csystem_forbid_dumps(void);
 // signalfd(2), close-on-exec and non-blocking: reads as those of the signals that the caller has blocked.
 int csystem_signal_descriptor(const sigset_t *signals);
+// eventfd(2), close-on-exec and non-blocking. -1 and errno.
+int csystem_event_descriptor(void);
 #endif

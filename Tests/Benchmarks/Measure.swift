@@ -1,0 +1,53 @@
+import Glibc
+
+/// Nanoseconds of the monotonic clock.
+func now() -> UInt64 {
+  var time = timespec()
+  unsafe clock_gettime(CLOCK_MONOTONIC, &time)
+  return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+}
+
+/// How long `body` took, in nanoseconds.
+func timed(_ body: () throws -> Void) rethrows -> UInt64 {
+  let start = now()
+  try body()
+  return now() - start
+}
+
+/// Median and 99th percentile of a sample, in microseconds.
+struct Sample {
+  private var values: [UInt64] = []
+  mutating func add(_ nanoseconds: UInt64) { values.append(nanoseconds) }
+
+  func percentile(_ fraction: Double) -> Double {
+    let sorted = values.sorted()
+    guard !sorted.isEmpty else { return 0 }
+    return Double(sorted[min(sorted.count - 1, Int(Double(sorted.count) * fraction))]) / 1000
+  }
+  var median: Double { percentile(0.5) }
+  var text: String { "\(Table.number(median)) (p99 \(Table.number(percentile(0.99))))" }
+}
+
+/// Rows for people: what, measured, against what, ratio, and what was asked.
+struct Table {
+  private var rows: [[String]] = [["what", "here", "against", "ratio", "asked"]]
+
+  mutating func add(
+    _ what: String, _ here: String, _ against: String = "", _ ratio: Double? = nil, _ asked: String = ""
+  ) {
+    rows.append([what, here, against, ratio.map { Self.number($0) } ?? "", asked])
+  }
+
+  func printAll() {
+    let widths = (0..<5).map { column in rows.map { $0[column].count }.max() ?? 0 }
+    for row in rows {
+      print(
+        zip(row, widths).map { $0 + String(repeating: " ", count: $1 - $0.count) }.joined(separator: "  "))
+    }
+  }
+
+  static func number(_ value: Double) -> String {
+    let digits = value < 10 ? 100.0 : value < 100 ? 10.0 : 1.0
+    return "\((value * digits).rounded() / digits)"
+  }
+}

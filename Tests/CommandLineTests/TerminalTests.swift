@@ -1,0 +1,77 @@
+import Foundation
+import Testing
+
+/// What people meet at a terminal: a passphrase that isn't echoed, a recovery key that is shown once.
+struct TerminalTests {
+  /// Runs a command at a terminal of its own, types each line when its prompt has appeared, and prints what the terminal
+  /// showed. Python has pseudo-terminals in its library.
+  private static let driver = """
+    import os, pty, sys
+    lines = sys.argv[1].split("|") if sys.argv[1] else []
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvp(sys.argv[2], sys.argv[2:])
+    shown = b""
+    seen = 0
+    while True:
+        try:
+            piece = os.read(terminal, 4096)
+        except OSError:
+            break
+        if not piece:
+            break
+        shown += piece
+        if lines and (shown[seen:].endswith(b": ")):
+            seen = len(shown)
+            os.write(terminal, lines.pop(0).encode("latin-1").replace(b"^C", b"\\x03").replace(b"^H", b"\\x7f") + b"\\n")
+    sys.stdout.buffer.write(shown)
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    """
+
+  private func atTerminal(_ workspace: Workspace, typing lines: String, _ arguments: String...) throws -> Child.Outcome
+  {
+    try Child(["python3", "-c", Self.driver, lines] + arguments, in: workspace.folder).wait()
+  }
+
+  @Test("a passphrase is asked for without echo") func passphrase() throws {
+    let workspace = try Workspace()
+    try workspace.makeImage()
+    let added = try atTerminal(
+      workspace, typing: "horse|horse", "vnvram", "slot", "add", "a.img", "--passphrase", "--name", "office")
+    #expect(added.status == 0, "\(added.text)")
+    #expect(added.text.contains("New passphrase: ") && added.text.contains("The same again: "))
+    #expect(added.text.contains("horse") == false)
+    let right = try atTerminal(workspace, typing: "hox^Hrse", "vnvram", "ls", "a.img", "--passphrase")
+    #expect(right.status == 0 && right.text.contains("one"), "\(right.text)")
+    let wrong = try atTerminal(workspace, typing: "house", "vnvram", "ls", "a.img", "--passphrase")
+    #expect(wrong.status == 4, "\(wrong.text)")
+    let differing = try atTerminal(
+      workspace, typing: "horse|house", "vnvram", "slot", "add", "a.img", "--passphrase", "--name", "other")
+    #expect(differing.status == 2, "\(differing.text)")
+    let interrupted = try atTerminal(workspace, typing: "ho^C", "vnvram", "ls", "a.img", "--passphrase")
+    #expect(interrupted.status == 11, "\(interrupted.text)")
+  }
+
+  @Test("a recovery key is shown on the terminal, and opens the image") func recoveryKey() throws {
+    let workspace = try Workspace()
+    try workspace.makeImage()
+    let formatted = try atTerminal(
+      workspace, typing: "", "vnvram", "format", "b.img", "--key", workspace.key, "--entry", "x=10", "--recovery-key")
+    #expect(formatted.status == 0, "\(formatted.text)")
+    let pattern = "[0-9a-f]{8}(-[0-9a-f]{8}){7}-[0-9a-f]{4}"
+    let range = try #require(formatted.text.range(of: pattern, options: .regularExpression))
+    let key = String(formatted.text[range])
+    try File.write(Array(key.utf8), to: workspace.path("recovery"))
+    #expect(try workspace.run("ls", "b.img", "--recovery-key-fd", "0", input: workspace.path("recovery")).status == 0)
+  }
+
+  @Test("binary content doesn't reach a terminal unasked") func binary() throws {
+    let workspace = try Workspace()
+    try workspace.makeImage()
+    try #require(try workspace.shell("printf content | vnvram put a.img one").status == 0)
+    #expect(try atTerminal(workspace, typing: "", "vnvram", "get", "a.img", "one").status == 15)
+    #expect(try atTerminal(workspace, typing: "", "vnvram", "dump", "a.img", "--der").status == 15)
+    let insisted = try atTerminal(workspace, typing: "", "vnvram", "get", "a.img", "one", "-o", "-")
+    #expect(insisted.status == 0 && insisted.text == "content")
+  }
+}
