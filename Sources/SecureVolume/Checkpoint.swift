@@ -55,8 +55,7 @@ extension SecureVolume {
 
   /// Journals the blocks that will be overwritten in part, durably, and fixes what the headers will say.
   func startCheckpoint(_ update: (inout Header) -> Void = { _ in }) throws(VolumeError) {
-    let sectors = journal.versions.map { (sector: $0.key, position: $0.value.position) }
-      .sorted { $0.sector < $1.sector }
+    let sectors = sectorsInJournal
     let blocks = leaves.dirtyBlocks
     let partial = geometry.sectorSize < geometry.blockSize ? partialBlocks(sectors.map(\.sector)) : []
     let count = blocks.count + partial.count
@@ -101,6 +100,11 @@ extension SecureVolume {
     next.root = root
     update(&next)
     checkpoint = Checkpoint(sectors: sectors, blocks: blocks, images: images, header: next)
+  }
+
+  /// The sectors whose newest version is in the ring, in order, and where there.
+  var sectorsInJournal: [(sector: SectorIndex, position: UInt64)] {
+    journal.versions.map { (sector: $0.key, position: $0.value.position) }.sorted { $0.sector < $1.sector }
   }
 
   /// A copy of leaf blocks as they are now, since commits go on changing the table.

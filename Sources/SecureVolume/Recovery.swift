@@ -37,8 +37,6 @@ enum Recovery {
     }
     if endsInImages {
       // A crash while recovering must not fill the ring with one record of images after the other.
-      let sectors = volume.journal.versions.map { (sector: $0.key, position: $0.value.position) }
-        .sorted { $0.sector < $1.sector }
       let blocks = volume.leaves.dirtyBlocks
       let root: InlineBytes32
       let images = volume.leafImages(blocks)
@@ -46,7 +44,7 @@ enum Recovery {
         root = try volume.leaves.seal(
           generation: volume.generation, digest: volume.digest, with: &volume.keys.structure)
       } catch { throw VolumeError(error, store: volume.name) }
-      volume.adoptCheckpoint(sectors: sectors, blocks: blocks, images: images, root: root, begin)
+      volume.adoptCheckpoint(sectors: volume.sectorsInJournal, blocks: blocks, images: images, root: root, begin)
       try volume.finishCheckpoint()
     } else {
       try volume.settle(begin)

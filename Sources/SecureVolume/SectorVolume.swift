@@ -13,7 +13,7 @@ public protocol SectorVolume: AnyObject {
   /// False where the image was opened for reading only; then `commit` throws.
   var isWritable: Bool { get }
 
-  /// Reads one whole sector, verified and decrypted, into `plaintext` (`sectorSize` bytes).
+  /// Reads as many whole sectors as `plaintext` holds, from `sector` on, verified and decrypted.
   func read(_ sector: SectorIndex, into plaintext: consuming MutableSpan<UInt8>) throws(VolumeError)
 
   /// Writes all of `changes` or nothing; durable on return. After an error the volume takes no more writes.

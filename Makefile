@@ -1,0 +1,68 @@
+# What a visitor types. Everything that is built is under .build; nothing else is touched, but for `make install`.
+#
+#   make demo      builds the programs and shows them at work, in about a minute; 10 s the second time
+#   make test      builds and runs all tests
+#   make bench     measures, in ratios
+#   make install   copies programs and documents to $(DESTDIR)$(PREFIX)
+#   make lint      is the code formatted as it should be?
+#   make clean     removes all that was built
+#
+# Debian packages that are missing are installed first (Tools/install-packages.sh has the list). Swift 6.3 must be there.
+
+SWIFT ?= swift
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+# One interpreter for everything that is Python in the tests: Debian's, which has Debian's python3-cryptography. Another
+# one serves as well if it has the package `cryptography`, 38 or later.
+VNVRAM_PYTHON ?= /usr/bin/python3
+export VNVRAM_PYTHON
+
+# The programs that are installed carry Swift's libraries in them, and so have a build folder of their own: what is
+# built for the tests is built with other flags, and one would be built anew after the other.
+PROGRAMS = .build/programs/release
+BUILD_PROGRAMS = $(SWIFT) build --configuration release --static-swift-stdlib --scratch-path .build/programs
+
+bindir = $(DESTDIR)$(PREFIX)/bin
+docdir = $(DESTDIR)$(PREFIX)/share/doc/vnvram
+
+.PHONY: all demo test bench install uninstall lint clean programs swift
+
+all: programs
+
+programs: swift
+	@Tools/install-packages.sh build
+	@echo "Building vnvram and vnvram-swtpm, optimised; the first time takes a minute or two."
+	@$(BUILD_PROGRAMS) --product vnvram
+	@$(BUILD_PROGRAMS) --product vnvram-swtpm
+
+demo: programs
+	@Tools/install-packages.sh demo
+	@Demo/demo.sh $(PROGRAMS)
+
+test: swift
+	@Tools/install-packages.sh build test
+	@Tools/run-tests.sh
+
+bench: programs
+	@Tools/install-packages.sh build test
+	@Tests/Benchmarks/run.sh $(PROGRAMS)
+
+lint: swift
+	swift-format lint --strict --recursive Sources Tests Package.swift
+
+install: programs
+	install -d $(bindir) $(docdir)/Keys
+	install -m 755 -s $(PROGRAMS)/vnvram $(PROGRAMS)/vnvram-swtpm $(bindir)
+	install -m 644 README.md FORMAT.md SECURITY.md CHANGELOG.md LICENSE $(docdir)
+	install -m 644 Keys/README.md $(docdir)/Keys
+
+uninstall:
+	rm -f $(bindir)/vnvram $(bindir)/vnvram-swtpm
+	rm -rf $(docdir)
+
+clean:
+	rm -rf .build
+
+swift:
+	@command -v $(SWIFT) >/dev/null || { echo "Swift is not on the path. Its toolchain for Debian 12 is on swift.org; version 6.3 or later is needed." >&2; exit 1; }
