@@ -181,6 +181,9 @@ public final class SecureVolume: SectorVolume {
     }
   }
 
+  /// Whether `maintain` has anything to do.
+  public var wantsMaintenance: Bool { !isClosed && (checkpoint != nil || journal.used > checkpointThreshold) }
+
   /// Does one bounded piece of work towards free ring space; call it when nobody waits. True: there is more to do.
   public func maintain() throws(VolumeError) -> Bool {
     guard !isClosed else { return false }

@@ -84,6 +84,9 @@ extension NVRAM {
   func giveBack(_ taken: Taken) {
     monitor.withLock { s in
       s.settle(taken.entry)
+      // With others waiting, who has just been served is likely to come again.
+      s.lastGroup = s.queue.isEmpty ? 0 : 1
+      noteServed(s)
       releaseCore(s)
     }
   }
@@ -154,6 +157,7 @@ extension NVRAM {
         if request.mayLead {
           request.mayLead = false
           serveQueue(s, own: request)
+          noteServed(s)
           releaseCore(s)
         } else if request.isQueued, s.worker?.isCurrent == true, s.state.isWaiting {
           withdraw(s, request, wouldDeadlock)
@@ -172,7 +176,10 @@ extension NVRAM {
   }
 
   private func withdraw(_ s: NVRAMShared, _ request: Request, _ error: NVRAMError) {
-    for request in s.queue.take(where: { $0 === request }) { request.fail(error) }
+    for request in s.queue.take(where: { $0 === request }) {
+      request.settle(error)
+      s.end(request)
+    }
   }
 
   func timedOut(_ s: NVRAMShared) -> NVRAMError {

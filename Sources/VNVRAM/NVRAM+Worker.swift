@@ -20,7 +20,7 @@ extension NVRAM {
         if s.workerMustEnd, s.outbox.isEmpty { return }
         expire(s)
         if s.isOpen, s.watch.isDue(now: .now) { lookForKeys(s) }
-        if s.coreWaiters == 0, !s.coreIsTaken, s.state == .running { serveOrMaintain(s) }
+        if s.coreWaiters == 0, !s.coreIsTaken, s.state == .running { serveOrKeepUp(s) }
         if s.outbox.isEmpty, !hasWork(s) { monitor.wait(for: s.workerHasWork, until: nextTime(s)) }
       }
     }
@@ -31,12 +31,13 @@ extension NVRAM {
     if s.workerMustEnd { return true }
     if s.isOpen, s.watch.isUrgent { return true }
     guard s.state == .running, !s.coreIsTaken, s.coreWaiters == 0 else { return false }
-    return !s.queue.isEmpty || s.core?.wantsMaintenance == true
+    return !s.queue.isEmpty || isUpkeepDue(s)
   }
 
   private func nextTime(_ s: NVRAMShared) -> Instant? {
     guard s.isOpen else { return nil }
-    return [s.watch.next, s.queue.earliestDeadline].compactMap { $0 }.min()
+    let upkeep = s.state == .running ? s.upkeepDue : nil
+    return [s.watch.next, s.queue.earliestDeadline, upkeep].compactMap { $0 }.min()
   }
 
   // MARK: Giving out
@@ -72,19 +73,19 @@ extension NVRAM {
 
   // MARK: The core
 
-  private func serveOrMaintain(_ s: NVRAMShared) {
+  private func serveOrKeepUp(_ s: NVRAMShared) {
+    guard !s.queue.isEmpty || isUpkeepDue(s) else { return }
     s.coreIsTaken = true
-    if !s.queue.isEmpty { serveQueue(s) }
-    if s.core?.wantsMaintenance == true { maintain(s) }
+    if s.queue.isEmpty {
+      keepUp(s)
+    } else {
+      serveQueue(s)
+      noteServed(s)
+    }
     releaseCore(s)
   }
 
-  /// Upkeep, a step at a time, while nobody wants anything.
-  private func maintain(_ s: NVRAMShared) {
-    while s.queue.isEmpty, s.coreWaiters == 0, let core = s.core, core.failure == nil {
-      guard monitor.withoutLock({ core.maintain() }) else { return }
-    }
-  }
+  private func isUpkeepDue(_ s: NVRAMShared) -> Bool { s.upkeepDue.map { $0 <= .now } ?? false }
 
   // MARK: Keys
 

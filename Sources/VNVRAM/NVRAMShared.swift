@@ -21,13 +21,17 @@ final class NVRAMShared {
   /// Threads that want the core for something other than serving the queue. They come before the queue.
   var coreWaiters = 0
   let coreIsFree = Condition()
+  /// When requests were last served.
+  var lastServed = Instant(nanoseconds: 0)
+  /// When the worker is to free journal space, if nothing comes between.
+  var upkeepDue: Instant?
 
   var registered: [EntryName: RegisteredEntry] = [:]
   var queue: RequestQueue
   var requestsSoFar: UInt64 = 0
   /// Requests that have ended, for use again.
   var spare: [Request] = []
-  /// How many requests went out together last.
+  /// How many threads waited for the requests that were served together last.
   var lastGroup = 0
   /// Signalled when an entry that is being deregistered has no request left.
   let entryIsQuiet = Condition()
@@ -93,21 +97,20 @@ final class NVRAMShared {
     if entry.outstanding == 0 { entryIsQuiet.broadcast() }
   }
 
-  /// Reports a request that has ended to whoever asked for it.
-  func report(_ request: Request) {
-    if request.completion == nil {
-      request.finished.signal()
-    } else {
-      outbox.append(.completion(request))
-      workerHasWork.signal()
-    }
+  /// Ends a request whose outcome is settled. Who waits for it is to be signalled.
+  func end(_ request: Request) {
+    request.phase = .ended
+    guard request.completion != nil else { return }
+    outbox.append(.completion(request))
+    workerHasWork.signal()
   }
 
   /// Ends requests that never were served, in order.
   func fail(_ requests: [Request], _ error: NVRAMError) {
     for request in requests {
-      request.fail(error)
-      report(request)
+      request.settle(error)
+      end(request)
+      if request.completion == nil { request.finished.signal() }
     }
   }
 

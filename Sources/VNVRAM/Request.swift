@@ -6,8 +6,8 @@ public struct NVRAMRequestID: Hashable, Sendable {
   let number: UInt64
 }
 
-/// One request. Guarded by the NVRAM's lock while it waits; while it is being served it belongs to the thread that has
-/// the core.
+/// One request. `phase`, `mayLead` and what says who asked belong to the NVRAM's lock; the rest belongs to the thread that
+/// has the core from when the request is served until it has ended, and before and after that to who made it.
 final class Request {
   enum Operation {
     /// The first `count` bytes of `buffer`, at an offset, or in place of the whole content.
@@ -21,10 +21,15 @@ final class Request {
     case barrier
   }
 
-  enum Progress {
+  enum Phase {
     case free
     case queued
     case served
+    case ended
+  }
+
+  enum Outcome {
+    case none
     /// In the commit that is being put together.
     case staged
     case done
@@ -32,40 +37,42 @@ final class Request {
   }
 
   var number: UInt64 = 0
-  var operation = Operation.barrier
-  var entry: RegisteredEntry?
+  var phase = Phase.free
+  /// Whoever waits for this request has the core, and serves the queue.
+  var mayLead = false
   var deadline: Instant?
-  var progress = Progress.free
-  /// What is written, or what was read.
-  var buffer = ByteBuffer(count: 0)
-  var count = 0
   /// For who doesn't wait. Called once, without the lock.
   var completion: ((Request) -> Void)?
   /// For who waits.
   let finished = Condition()
-  /// Whoever waits for this request has the core, and serves the queue.
-  var mayLead = false
 
-  var isQueued: Bool { if case .queued = progress { true } else { false } }
-  var isStaged: Bool { if case .staged = progress { true } else { false } }
-  var hasEnded: Bool {
-    switch progress {
-    case .done, .failed: true
-    case .free, .queued, .served, .staged: false
+  var operation = Operation.barrier
+  var entry: RegisteredEntry?
+  private(set) var outcome = Outcome.none
+  /// What is written, or what was read.
+  var buffer = ByteBuffer(count: 0)
+  var count = 0
+
+  var isQueued: Bool { phase == .queued }
+  var hasEnded: Bool { phase == .ended }
+  var isStaged: Bool { if case .staged = outcome { true } else { false } }
+
+  func stage() {
+    guard case .none = outcome else { preconditionFailure("served twice") }
+    outcome = .staged
+  }
+
+  /// Exactly once; `nil` for success.
+  func settle(_ error: NVRAMError?) {
+    switch outcome {
+    case .none, .staged: outcome = error.map { .failed($0) } ?? .done
+    case .done, .failed: preconditionFailure("settled twice")
     }
   }
 
-  /// Exactly once.
-  func end(_ outcome: Progress) {
-    precondition(!hasEnded)
-    progress = outcome
-  }
-
-  func fail(_ error: NVRAMError) { end(.failed(error)) }
-
   /// `nil` where it went well.
   var failure: NVRAMError? {
-    if case .failed(let error) = progress { error } else { nil }
+    if case .failed(let error) = outcome { error } else { nil }
   }
 
   /// Takes a copy of what is to be written.
@@ -86,7 +93,8 @@ final class Request {
   func clear() {
     if buffer.count > Self.retained { buffer = ByteBuffer(count: 0) } else { buffer.wipe(0..<min(count, buffer.count)) }
     count = 0
-    progress = .free
+    phase = .free
+    outcome = .none
     operation = .barrier
     entry = nil
     deadline = nil

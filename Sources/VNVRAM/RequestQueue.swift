@@ -22,7 +22,7 @@ struct RequestQueue {
   func hasRoom(for count: Int) -> Bool { self.count < maximumCount && count <= maximumBytes - bytes }
 
   mutating func append(_ request: Request) {
-    request.progress = .queued
+    request.phase = .queued
     bytes += request.count
     requests.append(request)
   }

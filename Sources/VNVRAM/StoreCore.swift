@@ -14,8 +14,6 @@ final class StoreCore {
   private let isWritable: Bool
   /// Set once a commit has failed: the store is of no more use.
   private(set) var failure: NVRAMError?
-  /// Sectors committed since `maintain` was called last.
-  private(set) var sectorsSinceMaintenance = 0
   /// A commit is not made larger than this by taking in more requests.
   private static let groupLimit = 1 << 20
 
@@ -41,7 +39,7 @@ final class StoreCore {
     for index in requests.indices {
       let request = requests[index]
       if let failure {
-        request.fail(failure)
+        request.settle(failure)
         continue
       }
       switch request.operation {
@@ -50,7 +48,7 @@ final class StoreCore {
         // A read sees every write before it, and only what is durable.
         commit(requests[start..<index])
         start = index
-        if let failure { request.fail(failure) } else { answer(request) }
+        if let failure { request.settle(failure) } else { answer(request) }
       }
       if blobs.stagedSectors * groupSectorSize >= Self.groupLimit {
         commit(requests[start...index])
@@ -66,8 +64,8 @@ final class StoreCore {
     guard let entry = request.entry else { preconditionFailure("a write has an entry") }
     do {
       try stage(entry, request.operation, request.buffer.span(0..<request.count))
-      request.progress = .staged
-    } catch { request.fail(error) }
+      request.stage()
+    } catch { request.settle(error) }
   }
 
   private func stage(
@@ -89,31 +87,29 @@ final class StoreCore {
   /// Makes what these requests have staged durable.
   private func commit(_ requests: ArraySlice<Request>) {
     let error = commit()
-    for request in requests where request.isStaged { request.end(error.map { .failed($0) } ?? .done) }
+    for request in requests where request.isStaged { request.settle(error) }
   }
 
   /// `nil` where it went well.
   private func commit() -> NVRAMError? {
     guard blobs.hasStagedWrites else { return nil }
-    let sectors = blobs.stagedSectors
     do { try blobs.commit() } catch {
       if failure == nil { failure = NVRAMError(error, store: name) }
       return failure
     }
-    sectorsSinceMaintenance += sectors
     return nil
   }
 
   private func answer(_ request: Request) {
-    guard let entry = request.entry else { return request.end(.done) }
+    guard let entry = request.entry else { return request.settle(nil) }
     do {
       try check(entry)
       var offset: UInt64 = 0
       if case .read(let start) = request.operation { offset = start }
       if case .readAll = request.operation { request.reserve(try size(of: entry)) }
       request.count = try read(entry, at: offset, into: request.buffer.mutableSpan(0..<request.count))
-      request.end(.done)
-    } catch { request.fail(error) }
+      request.settle(nil)
+    } catch { request.settle(error) }
   }
 
   // MARK: One request, without copying
@@ -170,12 +166,10 @@ final class StoreCore {
 
   // MARK: The volume
 
-  /// Enough was committed for `maintain` to be worth calling.
-  var wantsMaintenance: Bool { sectorsSinceMaintenance >= 16 && volume != nil }
+  var wantsMaintenance: Bool { failure == nil && volume?.wantsMaintenance == true }
 
   /// One bounded piece of work towards free space for commits. True: there is more to do.
   func maintain() -> Bool {
-    sectorsSinceMaintenance = 0
     guard let volume, failure == nil else { return false }
     do { return try volume.maintain() } catch {
       failure = NVRAMError(error)

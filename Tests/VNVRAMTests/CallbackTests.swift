@@ -69,8 +69,8 @@ struct CallbackTests {
     let after = Device()
     nvram = try started(after)
     let outcomes = Recorder<NVRAMError.Code?>()
-    try nvram.read("device") { outcomes.add($0.error) }
     after.fields.withLock { $0.count = 1 }
+    try nvram.read("device") { outcomes.add($0.error) }
     try nvram.processRequests()
     #expect(outcomes.all == [nil])
     #expect(after.fields.withLock { $0 } == Device.Fields(isEnabled: true, count: 77, seed: [1, 2, 3]))
