@@ -80,6 +80,9 @@ public final class FileDevice: BlockDevice {
     guard try FileStatus.kind(after, path: path) == kind else {
       throw BlockError(.wrongKind, device: path, "was replaced by something else while it was being opened; try again")
     }
+    if kind == .block, access == .readWrite, try FileStatus.isReadOnly(descriptor.raw, path: path) {
+      throw BlockError(.readOnly, device: path, "is a read-only device; open it for reading, or make it writable")
+    }
     try descriptor.lock(access, path: path)
     return FileDevice(
       path: path, kind: kind, access: access, size: try FileStatus.size(descriptor.raw, kind, path: path),

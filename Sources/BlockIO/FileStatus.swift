@@ -50,6 +50,15 @@ enum FileStatus {
     return ByteCount(min(bytes, UInt64(off_t.max)))
   }
 
+  /// Whether a block device refuses writes: some drivers let it be opened for writing all the same.
+  static func isReadOnly(_ descriptor: Int32, path: String) throws(BlockError) -> Bool {
+    var readOnly: Int32 = 0
+    guard unsafe csystem_block_device_read_only(descriptor, &readOnly) == 0 else {
+      throw BlockError(errno: errno, device: path, "asking whether it is read-only")
+    }
+    return readOnly != 0
+  }
+
   /// Of a block device, at least 512.
   static func physicalBlock(_ descriptor: Int32, path: String) throws(BlockError) -> Int {
     var bytes: UInt32 = 0

@@ -25,6 +25,8 @@ int csystem_block_device_physical_block(int fd, uint32_t *bytes) {
   return result;
 }
 
+int csystem_block_device_read_only(int fd, int *read_only) { return ioctl(fd, BLKROGET, read_only); }
+
 int csystem_allocate(int fd, int64_t length) { return fallocate(fd, 0, 0, length); }
 
 static int lock(int fd, short type) {

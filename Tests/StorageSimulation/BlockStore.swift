@@ -62,6 +62,10 @@ struct BlockStore {
   mutating func resize(to size: Int) {
     let count = (size + unit - 1) / unit
     if count < blocks.count { blocks.removeLast(blocks.count - count) }
+    if size < self.size, size % unit != 0, count > 0 {
+      let end = size - (count - 1) * unit
+      blocks[count - 1].replaceSubrange(end..<unit, with: repeatElement(0, count: unit - end))
+    }
     while blocks.count < count { blocks.append(Block(repeating: 0, count: unit)) }
     self.size = size
   }

@@ -12,6 +12,8 @@ int csystem_memfd_secret(void);
 // ioctl(BLKGETSIZE64), ioctl(BLKPBSZGET): a block device's size and its physical block, in bytes. 0 or -1 and errno.
 int csystem_block_device_size(int fd, uint64_t *bytes);
 int csystem_block_device_physical_block(int fd, uint32_t *bytes);
+// ioctl(BLKROGET): whether a block device refuses writes, which not every driver says when it is opened for writing.
+int csystem_block_device_read_only(int fd, int *read_only);
 // fallocate(2), mode 0: space for bytes 0 to `length`, which the file then has at least. 0 or -1 and errno.
 int csystem_allocate(int fd, int64_t length);
 // fcntl(F_OFD_SETLK) over the whole file, without waiting. 0 or -1 and errno (EAGAIN: another process has it).
