@@ -45,7 +45,7 @@ test: swift
 	@Tools/run-tests.sh
 
 bench: programs
-	@Tools/install-packages.sh build test
+	@Tools/install-packages.sh demo
 	@Tests/Benchmarks/run.sh $(PROGRAMS)
 
 lint: swift

@@ -24,7 +24,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/vnvram-demo.XXXXXX")
 server=""
 
 cleanup() {
-  if [ -n "$server" ] && kill -0 "$server" 2>/dev/null; then kill -KILL "$server"; fi
+  if [ -n "$server" ] && kill -0 "$server" 2>/dev/null; then kill -KILL "$server" && wait "$server" 2>/dev/null; fi
   rm -rf "$work"
 }
 trap cleanup EXIT
@@ -50,12 +50,26 @@ step() {
   printf '\n%s%d. %s%s\n' "$bold" "$number" "$1" "$plain"
 }
 
-# Shows a command and what it prints; the caller looks at its status.
+# Shows a command as one could type it.
+show() {
+  local word line=""
+  for word in "$@"; do
+    word=${word//$work\//}
+    case $word in *[!A-Za-z0-9_./:=,@%+-]*) word="'$word'" ;; esac
+    line="$line $word"
+  done
+  printf '   %s$%s%s' "$dim" "$line" "$plain"
+}
+
+# Shows a command and what it prints; the caller looks at its status. Nothing here takes a minute.
 run() {
-  printf '   %s$ %s%s\n' "$dim" "$*" "$plain"
+  show "$@"
+  echo
   local status=0
-  "$@" >output 2>&1 || status=$?
+  timeout 60 "$@" >output 2>&1 || status=$?
   sed "s|$work/||g; s/^/     /" output
+  # What a TPM holds need not end with a newline.
+  if [ -s output ] && [ -n "$(tail -c 1 output)" ]; then echo; fi
   return "$status"
 }
 
@@ -84,7 +98,8 @@ server_command=(vnvram-swtpm socket --tpm2 --tpmstate "backend-uri=vnvram://$wor
 
 # Starts the server in the background and waits until it listens.
 start_tpm() {
-  printf '   %s$ %s &%s\n' "$dim" "${server_command[*]//$work\//} $*" "$plain"
+  show "${server_command[@]}" "$@"
+  echo " &"
   rm -f tpm tpm.ctrl
   "${server_command[@]}" "$@" >server.log 2>&1 &
   server=$!
@@ -118,7 +133,7 @@ await_log() {
 }
 
 read_secret() {
-  must tpm2_nvread 0x1500016 -C o
+  must tpm2_nvread 0x1500016 -C o -s "${#secret}"
   [ "$(cat output)" = "$secret" ] || fail "that is not what was written"
 }
 
@@ -166,6 +181,8 @@ must vnvram size --profile tpm2
 must vnvram format "$image" --key demo --profile tpm2
 must vnvram info "$image"
 # The operator's own copy, for later. In earnest it would be in a safe place: Keys/README.md.
+show keyctl pipe %user:vnvram:demo
+echo " >key"
 keyctl pipe %user:vnvram:demo >key
 proven "the image needed just the bytes that were announced; its key is nowhere in it"
 
@@ -188,7 +205,7 @@ must vnvram ls "$image"
 proven "the image opens, without repair"
 
 step "Neither the secret nor the TPM's state is found in the image's bytes."
-vnvram get "$image" permall -o state
+must vnvram get "$image" permall -o state
 search state || fail "something of it lies in the image"
 rm -f state secret
 proven "not one 16-byte piece of the state is in the image, its journal included"
@@ -204,7 +221,7 @@ step "Told to wait for it, the TPM starts and holds what is asked of it."
 start_tpm --fail-on-encrypted-drive=no
 await_log demo
 sed "s|$work/||g; s/^/     server: /" server.log
-tpm2_nvread 0x1500016 -C o -o early 2>early.log &
+tpm2_nvread 0x1500016 -C o -s "${#secret}" -o early 2>early.log &
 reader=$!
 sleep 0.5
 kill -0 "$reader" 2>/dev/null || fail "the TPM answered without its key: $(cat early.log)"
@@ -219,14 +236,14 @@ read_secret
 sign_and_verify
 proven "the key in the TPM still signs, and the public half from before verifies it"
 
-step "The TPM is switched off, and one bit of the image is flipped behind its back."
+step "The TPM is switched off. One bit of the image is flipped behind its back, and it is noticed."
 end_tpm TERM
 must vnvram check "$image"
-# Somewhere in the middle of the TPM's permanent state, which starts in the second sector.
+# In the TPM's permanent state, whose content starts with the second sector.
 place=$(vnvram info "$image" --json | python3 -c '
 import json, sys
 info = json.load(sys.stdin)
-print(info["image_size"] - info["volume_size"] + 2 * info["sector_size"] + 1234)')
+print(info["image_size"] - info["volume_size"] + info["sector_size"] + 1234)')
 flip "$place"
 must_end 6 vnvram check "$image"
 grep -q "sector" output || fail "the place isn't named"
