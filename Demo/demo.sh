@@ -178,13 +178,17 @@ echo "A TPM 2.0 in an encrypted image, with its key in the kernel's keyring. Eve
 step "A fresh key goes into the kernel's keyring; an image for a TPM 2.0 is formatted with it."
 must vnvram key generate demo --keyring session
 must vnvram size --profile tpm2
+size=$(cat output)
 must vnvram format "$image" --key demo --profile tpm2
+[ "$(stat --format %s "$image")" -eq "$size" ] || fail "the image has another size"
 must vnvram info "$image"
 # The operator's own copy, for later. In earnest it would be in a safe place: Keys/README.md.
 show keyctl pipe %user:vnvram:demo
 echo " >key"
 keyctl pipe %user:vnvram:demo >key
-proven "the image needed just the bytes that were announced; its key is nowhere in it"
+python3 -c 'import sys; sys.exit(open("key", "rb").read() in open(sys.argv[1], "rb").read())' "$image" ||
+  fail "the key lies in the image"
+proven "the image has just the size that was announced, and its key's bytes are not in it"
 
 step "A TPM starts in it. A secret goes into its NV memory, and a key is made and kept."
 start_tpm
