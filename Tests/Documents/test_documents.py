@@ -68,7 +68,7 @@ class Named(unittest.TestCase):
         tests = set(re.findall(r"\b(?:func|def) (\w+)", sources))
         count = 0
         for path in DOCUMENTS:
-            for suite, name in re.findall(r"`([A-Z]\w*)\.(\w+)`", path.read_text()):
+            for suite, name in re.findall(r"`([A-Z]\w*[a-z]\w*)\.(\w+)`", path.read_text()):
                 if suite + "." + name in {path.name for path in TEST_SOURCES}:
                     continue
                 self.assertIn(suite, suites, f"{path}: {suite}.{name}")
