@@ -88,4 +88,5 @@ let package = Package(
     .testTarget(
       name: "CommandLineTests", dependencies: ["vnvram", "CLibkeyutils", "CSystem", "Primitives"],
       exclude: ["Scripts"], swiftSettings: strict),
+    tests("ServerTests", ["vnvram", "vnvram-swtpm", "CLibkeyutils"]),
   ])

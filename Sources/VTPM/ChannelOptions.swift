@@ -27,7 +27,8 @@ public struct ChannelOptions: Sendable, Equatable {
   public init(_ place: Place) { self.place = place }
 
   /// Parses `type=tcp,port=N[,bindaddr=A]`, `type=unixio,path=P[,mode=0…][,uid=N][,gid=N]`, and for both types
-  /// `fd=N` and, for `--ctrl`, `clientfd=N`; `--server` may say `disconnect`. Each key at most once, none unknown.
+  /// `fd=N` and, for `--ctrl`, `clientfd=N`; `--server` may say `disconnect`. Each key at most once, none unknown. A mistake shows here and not when the
+  /// socket is made: by then a key was used.
   public init(parsing text: String, as role: Role) throws(TPMError) {
     let name = "--\(role.rawValue)"
     var list = try KeyValueList(text, option: name)
@@ -43,6 +44,9 @@ public struct ChannelOptions: Sendable, Equatable {
     }
     if type == "tcp" {
       let address = try list.value("bindaddr")
+      if let address, !ListeningSocket.isNumericAddress(address) {
+        throw .usage("\(name): \"\(address)\" is not a numeric address to bind to")
+      }
       if let port = try list.number("port", UInt16(1)...UInt16.max) {
         places.append(.tcp(bindAddress: address ?? "127.0.0.1", port: port))
       } else if address != nil {

@@ -12,14 +12,26 @@ final class ListeningSocket {
     try Self.prepare(descriptor, "descriptor \(descriptor)")
   }
 
-  /// Listens on TCP. The address is numeric: no name service is asked.
-  init(bindAddress: String, port: UInt16) throws(TPMError) {
-    let address = "\(bindAddress):\(port)"
+  /// Whether `text` can be bound to without asking a name service.
+  static func isNumericAddress(_ text: String) -> Bool {
+    guard let info = unsafe resolve(text, "0") else { return false }
+    unsafe freeaddrinfo(info)
+    return true
+  }
+
+  /// To be freed; nil for what is no number.
+  private static func resolve(_ address: String, _ port: String) -> UnsafeMutablePointer<addrinfo>? {
     var hints = unsafe addrinfo()
     unsafe hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE
     unsafe hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
     var found: UnsafeMutablePointer<addrinfo>?
-    guard unsafe getaddrinfo(bindAddress, String(port), &hints, &found) == 0, let info = unsafe found else {
+    return unsafe getaddrinfo(address, port, &hints, &found) == 0 ? found : nil
+  }
+
+  /// Listens on TCP. The address is numeric: no name service is asked.
+  init(bindAddress: String, port: UInt16) throws(TPMError) {
+    let address = "\(bindAddress):\(port)"
+    guard let info = unsafe Self.resolve(bindAddress, String(port)) else {
       throw .usage("\"\(bindAddress)\" is not a numeric address to bind to")
     }
     defer { unsafe freeaddrinfo(info) }

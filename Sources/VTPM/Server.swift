@@ -31,6 +31,8 @@ public final class Server {
   private var readiness = TPMStateReadiness.ready
   /// When the store became pending; nil where it isn't.
   private var pendingSince: Int?
+  /// What it waited for when that was last logged.
+  private var pendingReason: String?
   /// Set when the loop is to end, and with what.
   private var ending: Status?
 
@@ -183,8 +185,10 @@ public final class Server {
     case .ready:
       if pendingSince != nil { log.line("the store is open") }
       pendingSince = nil
+      pendingReason = nil
     case .pending(let message):
-      if pendingSince == nil { log.line("waiting: \(message)") }
+      if pendingReason != message { log.line(message) }
+      pendingReason = message
       pendingSince = pendingSince ?? now
     case .failed(let error):
       log.line("\(error)")

@@ -108,7 +108,8 @@ struct CommandLineOptions {
                          What to do when no key of the image is in the keyring. yes (the default): say which are missing
                          and end with status 3. no: listen at once, and power the TPM on when a key comes.
       --key-timeout SECONDS
-                         How long to wait for a key; after that end with status 13. The default is for ever.
+                         How long to wait for a key, where it is waited for; after that end with status 13. The default is
+                         for ever.
       --on-key-loss lock|keep
                          What to do when the key is revoked or expires while the TPM runs. lock (the default): drop all
                          keys; commands that store something fail until the server is started again. keep: go on.
@@ -122,7 +123,8 @@ struct CommandLineOptions {
       tpm2_getrandom -T swtpm:host=127.0.0.1,port=2321 --hex 8
 
     The exit statuses are those of vnvram: 0 done, 2 usage, 3 key missing, 4 wrong key, 5 key unusable, 6 not authentic,
-    8 not an image, 9 in use, 10 no space, 11 input/output, 12 audit, 13 timed out.
+    8 not an image, 9 in use, 10 no space, 11 input/output, 12 audit, 13 timed out, 14 no entry for a TPM's state,
+    15 not encrypted.
 
     """
 }

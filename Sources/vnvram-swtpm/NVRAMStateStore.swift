@@ -3,16 +3,20 @@ import BlobStore
 import CSystem
 import Glibc
 import Primitives
+import Synchronization
 import VNVRAM
 import VTPM
 
 /// A TPM's states as entries of an NVRAM: `permall` and `volatilestate`, with the names that libtpms gives them.
 ///
 /// An entry that is there and empty is the only thing that counts as "no state yet": it is what formatting makes, and
-/// it is authenticated. Everything else that keeps a state from being read is an error.
+/// it is authenticated. Everything else that keeps a state from being read is an error, an image that has no place for a
+/// state among them.
 final class NVRAMStateStore: TPMStateStore {
   private let nvram: NVRAM
   let readinessDescriptor: Int32
+  /// Why a key that is there isn't used, until the store's state changes.
+  private let trouble = Trouble()
 
   /// Opens and locks the image. No key is used yet.
   init(image: String, audit: AuditLog, keyLossPolicy: NVRAMConfiguration.KeyLossPolicy) throws(NVRAMError) {
@@ -24,7 +28,11 @@ final class NVRAMStateStore: TPMStateStore {
     for name in Self.names {
       try nvram.register(entry: Self.entry(name), capacity: ByteCount(name.maximumSize))
     }
-    nvram.observe { _ in
+    nvram.observe { [trouble] event in
+      switch event {
+      case .trouble(let error): trouble.last.withLock { $0 = error }
+      case .state, .mismatched: trouble.last.withLock { $0 = nil }
+      }
       var one: UInt64 = 1
       _ = unsafe write(descriptor, &one, 8)
     }
@@ -53,13 +61,32 @@ final class NVRAMStateStore: TPMStateStore {
 
   var readiness: TPMStateReadiness {
     switch nvram.state {
-    case .running: .ready
-    case .keyPending(let keys): .pending("waits for a key: \(keys.summary)")
-    case .locked(let keys): .pending("is locked and waits for a key: \(keys.summary)")
-    case .verifying: .pending("is being verified")
+    case .running: placeMissing.map { .failed($0) } ?? .ready
+    case .keyPending(let keys): .pending("\(nvram.name) waits for a key: \(keys.summary)\(troubleSummary)")
+    case .locked(let keys): .pending("\(nvram.name) is locked and waits for a key: \(keys.summary)\(troubleSummary)")
+    case .verifying: .pending("\(nvram.name) is being verified")
     case .failed(let error): .failed(TPMStateError(error.status, error.description))
     case .closed, .unformatted: .failed(TPMStateError(.notAnImage, "\(nvram.name): holds no store"))
     }
+  }
+
+  private var troubleSummary: String { trouble.last.withLock { $0 }.map { "; \($0)" } ?? "" }
+
+  /// Says which state the image has no place for, as soon as that can be told: else it would show in the middle of a
+  /// TPM's first command, or of the suspend of a virtual machine.
+  private var placeMissing: TPMStateError? {
+    for name in Self.names {
+      var nothing: [UInt8] = []
+      do {
+        _ = try nvram.readContent(
+          Self.entry(name), at: ByteOffset(0), into: nothing.mutableSpan, deadline: Self.noWait)
+      } catch  where error.code == .entryMissing || error.code == .entryTooSmall {
+        return TPMStateError(error.status, error.description)
+      } catch {
+        // What else there is shows when the state is loaded.
+      }
+    }
+    return nil
   }
 
   func load(_ name: TPMStateName) throws(TPMStateError) -> [UInt8]? {
@@ -82,6 +109,11 @@ final class NVRAMStateStore: TPMStateStore {
 
   /// The server has one thread: waiting for a key here would keep it from hearing of anything.
   private static let noWait = Duration.zero
+}
+
+/// What the NVRAM's thread tells and the server's asks for.
+private final class Trouble: Sendable {
+  let last = Mutex<NVRAMError?>(nil)
 }
 
 extension WantedKeys {

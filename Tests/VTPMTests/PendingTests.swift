@@ -112,6 +112,8 @@ import Testing
     let (directory, server) = try pending()
     let control = try RawClient(server, .control)
     control.send(bytes("00000002 00000000"))
+    // Answered only when the first is held.
+    #expect(try RawClient(server, .control).ask("00000001") == "0000000000006cef")
     try directory.write("4", "state/failed")
     #expect(control.receive().hex == "00000009")
     #expect(server.wait() == 4)

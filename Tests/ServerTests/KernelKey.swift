@@ -1,0 +1,52 @@
+import CLibkeyutils
+import Foundation
+
+/// The kernel key of one test, in the session keyring of all children.
+final class KernelKey: Sendable {
+  let name: String
+  private let content: [UInt8]
+
+  init() {
+    name = "server-\(UUID().uuidString.prefix(8).lowercased())"
+    content = Self.random()
+  }
+
+  deinit { remove() }
+
+  private static func random() -> [UInt8] { (0..<32).map { _ in UInt8.random(in: 0...255) } }
+
+  /// Puts it there: the content that the image was formatted with.
+  func load() { put(content) }
+
+  /// Puts another one of the same name there.
+  func loadWrong() { put(Self.random()) }
+
+  private func put(_ bytes: [UInt8]) {
+    let description = "vnvram:\(name)"
+    let serial = SessionThread.shared.run {
+      unsafe add_key("user", description, bytes, bytes.count, KEY_SPEC_SESSION_KEYRING)
+    }
+    precondition(serial > 0, "the kernel takes a key")
+  }
+
+  /// On the session's thread, with the key's serial number. Nothing where it isn't there.
+  private func with(_ body: @escaping @Sendable (key_serial_t) -> Void) {
+    let description = "vnvram:\(name)"
+    SessionThread.shared.run {
+      let serial = unsafe keyctl_search(KEY_SPEC_SESSION_KEYRING, "user", description, 0)
+      if serial > 0 { body(key_serial_t(serial)) }
+    }
+  }
+
+  func remove() { with { _ = keyctl_unlink($0, KEY_SPEC_SESSION_KEYRING) } }
+
+  func revoke() { with { _ = keyctl_revoke($0) } }
+
+  /// Lets it expire, and waits until it has.
+  func expire() {
+    with { serial in
+      _ = keyctl_set_timeout(serial, 1)
+      while keyctl_read(serial, nil, 0) >= 0 { usleep(20_000) }
+    }
+  }
+}

@@ -1,0 +1,135 @@
+import Foundation
+import Testing
+
+/// A key that isn't there, or not the right one, when the server starts.
+@Suite struct MissingKeyTests {
+  static let waits = ["--fail-on-encrypted-drive=no"]
+
+  /// An image in which a TPM has a secret, closed; the key is gone from the keyring.
+  private func seeded() throws -> Place {
+    let place = try Place()
+    let server = try TestServer(place)
+    try ClientTests.store(server)
+    try #require(server.end() == 0)
+    place.key.remove()
+    return place
+  }
+
+  @Test(arguments: [[], ["--fail-on-encrypted-drive"], ["--fail-on-encrypted-drive=yes"]])
+  func refused(option: [String]) throws {
+    let place = try seeded()
+    let (before, names) = (try place.bytes(), place.names)
+    for flags in [[], TestServer.startsByItself] {
+      let outcome = try place.runServer(option + flags)
+      #expect(outcome.status == 3)
+      #expect(outcome.text.contains("key \"\(place.key.name)\" is missing"), "\(outcome.text)")
+      #expect(try place.bytes() == before)
+      #expect(place.names == names, "nothing listened")
+    }
+  }
+
+  @Test(arguments: TestServer.Transport.allCases) func initWaits(transport: TestServer.Transport) throws {
+    let place = try seeded()
+    let before = try place.bytes()
+    let server = try TestServer(place, Self.waits, over: transport)
+    #expect(server.log.contains(place.key.name), "\(server.log)")
+    _ = try server.connect(.data)
+    let waiting = try server.startControl("-i")
+    // Another client is let in only when the first is held, so its answer comes after the INIT.
+    let capabilities = try server.control("-c")
+    #expect(capabilities.status == 0 && capabilities.text.contains("ptm capability is"), "\(capabilities.text)")
+    #expect(waiting.isRunning)
+    #expect(try place.bytes() == before)
+    place.key.load()
+    #expect(waiting.wait() == 0, "\(waiting.text)")
+    #expect(try server.tpm2("tpm2_startup", "-c").status == 0)
+    #expect(try ClientTests.readSecret(server) == ClientTests.secret)
+    #expect(server.end() == 0)
+    #expect(try place.wasClosedCleanly())
+  }
+
+  @Test func startsByItself() throws {
+    let place = try seeded()
+    let server = try TestServer(place, Self.waits + TestServer.startsByItself)
+    let capabilities = try server.control("-c")
+    #expect(capabilities.status == 0, "\(capabilities.text)")
+    let client = try server.connect(.data)
+    client.send(TPMCommand.getRandom)
+    #expect(!client.hasInput(within: 100), "a command waits")
+    place.key.load()
+    #expect(TPMCommand.code(client.receive()) == 0)
+    _ = consume client
+    #expect(try ClientTests.readSecret(server) == ClientTests.secret)
+    #expect(server.end() == 0)
+  }
+
+  /// A server that waits ends when it is asked to, with the image as it was.
+  @Test func endsWhileItWaits() throws {
+    let place = try seeded()
+    let before = try place.bytes()
+    #expect(try TestServer(place, Self.waits + TestServer.startsByItself).end() == 0)
+    let server = try TestServer(place, Self.waits)
+    #expect(try server.control("-s").status == 0)
+    #expect(server.wait() == 0)
+    #expect(try place.bytes() == before)
+  }
+
+  @Test(arguments: [[], TestServer.startsByItself]) func timesOut(flags: [String]) throws {
+    let place = try seeded()
+    let before = try place.bytes()
+    let outcome = try place.runServer(Self.waits + ["--key-timeout", "1"] + flags)
+    #expect(outcome.status == 13, "\(outcome.text)")
+    #expect(outcome.text.contains(place.key.name), "\(outcome.text)")
+    #expect(try place.bytes() == before)
+  }
+
+  // MARK: Keys that are there
+
+  @Test func wrongKey() throws {
+    let place = try seeded()
+    let before = try place.bytes()
+    place.key.loadWrong()
+    let outcome = try place.runServer()
+    #expect(outcome.status == 4)
+    #expect(outcome.text.contains("\"\(place.key.name)\" is wrong"), "\(outcome.text)")
+
+    let server = try TestServer(place, Self.waits + TestServer.startsByItself)
+    #expect(server.log.contains("\(place.key.name) (wrong)"), "\(server.log)")
+    place.key.loadWrong()
+    let client = try server.connect(.data)
+    client.send(TPMCommand.getRandom)
+    #expect(!client.hasInput(within: 200))
+    #expect(server.isRunning)
+    #expect(try place.bytes() == before)
+    // The same key, with other content.
+    place.key.load()
+    #expect(TPMCommand.code(client.receive()) == 0)
+    _ = consume client
+    #expect(try ClientTests.readSecret(server) == ClientTests.secret)
+    #expect(server.end() == 0)
+  }
+
+  enum Unusable: CaseIterable {
+    case revoked
+    case expired
+  }
+
+  @Test(arguments: Unusable.allCases) func unusableKey(how: Unusable) throws {
+    let place = try seeded()
+    let before = try place.bytes()
+    place.key.load()
+    switch how {
+    case .revoked: place.key.revoke()
+    case .expired: place.key.expire()
+    }
+    let outcome = try place.runServer()
+    #expect(outcome.status == 5, "\(outcome.text)")
+    #expect(outcome.text.contains(place.key.name), "\(outcome.text)")
+    let server = try TestServer(place, Self.waits + TestServer.startsByItself)
+    #expect(server.log.contains("waits for a key: "), "\(server.log)")
+    #expect(try place.bytes() == before)
+    place.key.load()
+    #expect(try ClientTests.readSecret(server) == ClientTests.secret)
+    #expect(server.end() == 0)
+  }
+}

@@ -1,0 +1,92 @@
+import Foundation
+import Testing
+
+/// A client that sends bytes and takes what comes back, over either transport.
+final class Socket {
+  private let descriptor: Int32
+
+  init(path: String) throws {
+    descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+    var address = sockaddr_un()
+    address.sun_family = sa_family_t(AF_UNIX)
+    unsafe withUnsafeMutableBytes(of: &address.sun_path) { unsafe $0.copyBytes(from: path.utf8) }
+    try unsafe connect(&address, MemoryLayout<sockaddr_un>.size)
+  }
+
+  init(port: UInt16) throws {
+    descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+    var address = Self.loopback(port)
+    try unsafe connect(&address, MemoryLayout<sockaddr_in>.size)
+  }
+
+  private func connect(_ address: UnsafeRawPointer, _ size: Int) throws {
+    var limit = timeval(tv_sec: 20, tv_usec: 0)
+    _ = unsafe setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+    let address = unsafe address.assumingMemoryBound(to: sockaddr.self)
+    guard unsafe Foundation.connect(descriptor, address, socklen_t(size)) == 0 else {
+      throw POSIXError(.ECONNREFUSED)
+    }
+  }
+
+  deinit { close(descriptor) }
+
+  func send(_ bytes: [UInt8]) { _ = unsafe Foundation.send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL)) }
+
+  /// What one read gives; empty where the server hung up.
+  func receive() -> [UInt8] {
+    var bytes = [UInt8](repeating: 0, count: 8192)
+    let n = unsafe recv(descriptor, &bytes, bytes.count, 0)
+    return Array(bytes.prefix(max(0, n)))
+  }
+
+  func ask(_ bytes: [UInt8]) -> [UInt8] {
+    send(bytes)
+    return receive()
+  }
+
+  /// Whether something comes within the time, in milliseconds.
+  func hasInput(within milliseconds: Int32) -> Bool {
+    var descriptors = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    return unsafe poll(&descriptors, 1, milliseconds) == 1
+  }
+
+  // MARK: Ports
+
+  private static func loopback(_ port: UInt16) -> sockaddr_in {
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_port = port.bigEndian
+    address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+    return address
+  }
+
+  /// A listening socket on the loopback address, and its port; 0 asks for a free one.
+  static func listen(_ port: UInt16 = 0) throws -> (descriptor: Int32, port: UInt16) {
+    var address = loopback(port)
+    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+    var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+    let result = unsafe withUnsafeMutablePointer(to: &address) { pointer in
+      unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer in
+        unsafe bind(descriptor, pointer, length) == 0 && Foundation.listen(descriptor, 1) == 0
+          && getsockname(descriptor, pointer, &length) == 0
+      }
+    }
+    guard result else {
+      close(descriptor)
+      throw POSIXError(.EADDRINUSE)
+    }
+    return (descriptor, UInt16(bigEndian: address.sin_port))
+  }
+
+  /// A free port whose successor is free too: tpm2-tools take the control channel to be there.
+  static func freePorts() throws -> UInt16 {
+    for _ in 0..<100 {
+      let (first, port) = try listen()
+      defer { close(first) }
+      guard port < UInt16.max, let (second, _) = try? listen(port + 1) else { continue }
+      close(second)
+      return port
+    }
+    throw POSIXError(.EADDRNOTAVAIL)
+  }
+}

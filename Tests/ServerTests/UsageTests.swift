@@ -1,0 +1,55 @@
+import Foundation
+import Testing
+
+/// The command line: what it says of itself, and what it refuses.
+@Suite struct UsageTests {
+  private static let state = ["--tpmstate", "backend-uri=vnvram://tpm.vnvram"]
+  private static let control = ["--ctrl", "type=unixio,path=tpm.ctrl"]
+  private static let whole = ["socket", "--tpm2"] + state + control
+
+  static let wrong: [[String]] = [
+    [], ["chardev"], ["--tpm2"], ["socket"], ["socket", "--tpm2"], ["socket"] + state + control,
+    ["socket", "--tpm2"] + control, ["socket", "--tpm2"] + state,
+    ["socket", "--tpm2", "--tpmstate", "dir=/tmp"] + control,
+    ["socket", "--tpm2", "--tpmstate", "backend-uri=file://x"] + control,
+    ["socket", "--tpm2", "--tpmstate", "backend-uri=vnvram://"] + control,
+    whole + ["--no-such-option"], whole + ["--flags"], whole + ["--flags", "startup-clear,startup-state"],
+    whole + ["--fail-on-encrypted-drive=perhaps"], whole + ["--key-timeout", "0"], whole + ["--key-timeout", "x"],
+    whole + ["--on-key-loss", "panic"], whole + ["--server", "type=udp,port=1"],
+    whole + ["--server", "type=tcp,port=65536"], whole + ["--server", "type=tcp,port=1,bindaddr=localhost"],
+    whole + ["--server", "type=unixio,path=" + String(repeating: "x", count: 200)],
+  ]
+
+  @Test func wrongUsage() throws {
+    let place = try Place()
+    let (before, names) = (try place.bytes(), place.names)
+    for arguments in Self.wrong {
+      let outcome = try place.run(["vnvram-swtpm"] + arguments)
+      #expect(outcome.status == 2, "\(arguments): \(outcome.text)")
+      #expect(outcome.text.hasPrefix("vnvram-swtpm: ") && outcome.text.count > 20, "\(arguments): \(outcome.text)")
+    }
+    #expect(try place.bytes() == before)
+    #expect(place.names == names)
+  }
+
+  @Test func help() throws {
+    let place = try Place()
+    let help = try place.run(["vnvram-swtpm", "--help"])
+    #expect(help.status == 0)
+    #expect(try place.run(["vnvram-swtpm", "socket", "--help"]).text == help.text)
+    #expect(try place.run(["vnvram-swtpm", "--version"]).status == 0)
+    // The example is one that works: its commands, with names of ours.
+    let start = try #require(help.text.range(of: "Example:\n")).upperBound
+    let end = try #require(help.text.range(of: "\n\n", range: start..<help.text.endIndex)).lowerBound
+    let port = try Socket.freePorts()
+    var script = help.text[start..<end].replacingOccurrences(of: "vm7", with: place.key.name)
+    script = script.replacingOccurrences(of: "2321", with: "\(port)").replacingOccurrences(
+      of: "2322", with: "\(port + 1)")
+    script = script.replacingOccurrences(of: " key generate ", with: " key generate --keyring session ")
+    // The server runs beside the last command, and ends after it.
+    script = script.replacingOccurrences(of: ",startup-clear\n", with: ",startup-clear &\nsleep 0.3\n")
+    place.key.remove()
+    let outcome = try place.run(["bash", "-c", "set -e\n\(script)\nkill %1\nwait %1"])
+    #expect(outcome.status == 0, "\(script)\n\(outcome.text)")
+  }
+}
