@@ -260,9 +260,10 @@ public final class FileDevice: BlockDevice {
         result = unsafe source.withUnsafeBytes { buffer in
           unsafe pwrite(descriptor, buffer.baseAddress.map { unsafe $0 + done }, wanted, start + off_t(done))
         }
-        if result < 0 { error = errno }
+        // Nothing written and no reason given: trying on for ever would be the worse answer.
+        error = result < 0 ? errno : EIO
       }
-      if result >= 0 {
+      if result > 0 {
         done += result
       } else if error != EINTR {
         throw BlockError(errno: error, device: name, "writing \(source.count) bytes at byte \(start)")

@@ -37,15 +37,20 @@ extension SecureVolume {
   /// Brings everything in place and gives the header new content, which `update` makes; both copies are durable on
   /// return and the ring is empty.
   func settle(_ update: (inout Header) -> Void) throws(VolumeError) {
-    if checkpoint != nil { try finishCheckpoint() }
-    if journal.isEmpty {
-      var next = header
-      update(&next)
-      next.sequence += 1
-      try writeHeaders(next)
-    } else {
-      try startCheckpoint(update)
+    precondition(!isClosed)
+    if checkpoint == nil, !journal.isEmpty { try startCheckpoint() }
+    try finishCheckpoint()
+    // What was committed while that checkpoint was under way.
+    if !journal.isEmpty {
+      try startCheckpoint()
       try finishCheckpoint()
+    }
+    var next = header
+    update(&next)
+    next.sequence += 1
+    do { try writeHeaders(next) } catch {
+      medium.giveUp(error)
+      throw error
     }
   }
 
@@ -54,10 +59,20 @@ extension SecureVolume {
   }
 
   /// Journals the blocks that will be overwritten in part, durably, and fixes what the headers will say.
-  func startCheckpoint(_ update: (inout Header) -> Void = { _ in }) throws(VolumeError) {
-    let sectors = sectorsInJournal
+  ///
+  /// A checkpoint that breaks off for whatever reason, a read that failed among them, leaves a volume that takes no more
+  /// writes: what it had marked as sealed may not be in the journal. Opening anew recovers all that was acknowledged.
+  func startCheckpoint() throws(VolumeError) {
+    do { try beginCheckpoint() } catch {
+      medium.giveUp(error)
+      throw error
+    }
+  }
+
+  private func beginCheckpoint() throws(VolumeError) {
+    try medium.mayWrite()
     let blocks = leaves.dirtyBlocks
-    let partial = geometry.sectorSize < geometry.blockSize ? partialBlocks(sectors.map(\.sector)) : []
+    let partial = geometry.sectorSize < geometry.blockSize ? partialBlocks(sectorsInJournal.map(\.sector)) : []
     let count = blocks.count + partial.count
     let size = geometry.imagesSize(blocks: UInt64(count))
     // Every commit leaves this room; only a journal that another program made can lack it.
@@ -85,21 +100,18 @@ extension SecureVolume {
     try medium.append(record, size: Int(size), to: journal)
     try medium.sync()
     journal.append(size: size, mac: mac)
-    adoptCheckpoint(sectors: sectors, blocks: blocks, images: images, root: root, update)
+    resumeCheckpoint(blocks: blocks, images: images, root: root)
   }
 
   /// Goes on from a record of images that is durable and the last in the journal.
-  func adoptCheckpoint(
-    sectors: [(sector: SectorIndex, position: UInt64)], blocks: [Int], images: consuming ByteBuffer,
-    root: InlineBytes32, _ update: (inout Header) -> Void
-  ) {
+  func resumeCheckpoint(blocks: [Int], images: consuming ByteBuffer, root: InlineBytes32) {
     var next = header
     next.sequence += 1
     next.cursor = journal.head
     next.generation = generation
     next.root = root
-    update(&next)
-    checkpoint = Checkpoint(sectors: sectors, blocks: blocks, images: images, header: next)
+    next.isClean = false
+    checkpoint = Checkpoint(sectors: sectorsInJournal, blocks: blocks, images: images, header: next)
   }
 
   /// The sectors whose newest version is in the ring, in order, and where there.
@@ -158,7 +170,15 @@ extension SecureVolume {
 
   /// One step. When the last is done the ring space is free.
   func stepCheckpoint() throws(VolumeError) {
+    do { try advanceCheckpoint() } catch {
+      medium.giveUp(error)
+      throw error
+    }
+  }
+
+  private func advanceCheckpoint() throws(VolumeError) {
     guard let phase = checkpoint?.phase else { return }
+    try medium.mayWrite()
     switch phase {
     case .sectors(let done):
       let count = checkpoint?.sectors.count ?? 0
@@ -171,14 +191,15 @@ extension SecureVolume {
       checkpoint?.phase = .firstHeader
     case .firstHeader:
       guard let next = checkpoint?.header else { return }
-      try writeHeader(next, copy: next.isClean ? 0 : 1)
+      try writeHeader(next, copy: next.copyOrder[0])
       checkpoint?.phase = .secondHeader
     case .secondHeader:
       guard let next = checkpoint?.header else { return }
-      try writeHeader(next, copy: next.isClean ? 1 : 0)
+      try writeHeader(next, copy: next.copyOrder[1])
       header = next
       journal.release(upTo: next.cursor)
       checkpoint = nil
+      releaseRecord()
     }
   }
 
@@ -186,34 +207,5 @@ extension SecureVolume {
     guard let (sector, position) = checkpoint?.sectors[index] else { return }
     try medium.read(journal, at: position, into: &ciphertext, 0..<sectorSize)
     try medium.write(ciphertext, 0..<sectorSize, at: geometry.place(of: sector).value)
-  }
-
-  // MARK: Headers
-
-  /// Writes both copies in the order that lets a reader tell every power cut from tampering (FORMAT §2).
-  func writeHeaders(_ next: Header) throws(VolumeError) {
-    try writeHeader(next, copy: next.isClean ? 0 : 1)
-    try writeHeader(next, copy: next.isClean ? 1 : 0)
-    header = next
-  }
-
-  /// Writes one copy; durable on return.
-  func writeHeader(_ next: Header, copy: Int) throws(VolumeError) {
-    let bytes: ByteBuffer
-    do { bytes = try next.sealed(copy: copy, with: &keys.structure) } catch { throw VolumeError(error, store: name) }
-    try medium.write(bytes, 0..<bytes.count, at: Format.copyOffsets[copy])
-    try medium.sync()
-  }
-}
-
-extension Header {
-  /// The bytes of one copy with its MAC.
-  func sealed(copy: Int, with structure: inout StructureMAC) throws(CryptoError) -> ByteBuffer {
-    var bytes = encode(copy: copy)
-    try structure.startInput(.header)
-    try structure.update(bytes, 0..<Format.headerMACOffset)
-    let mac = try structure.finish()
-    bytes.store(mac, at: Format.headerMACOffset)
-    return bytes
   }
 }

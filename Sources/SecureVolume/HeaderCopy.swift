@@ -107,6 +107,8 @@ struct HeaderCopy: ~Copyable, Sendable {
       root: InlineBytes32(span, at: 224), slots: (0..<Format.slotCount).map { slot($0) })
     let again = header.encode(copy: index)
     guard again.span(0..<Format.headerMACOffset).equals(span.extracting(0..<Format.headerMACOffset)),
+      // No store gets there by counting.
+      max(header.sequence, header.generation.value, header.cursor.sequence) < 1 << 63,
       header.cursor.position % UInt64(geometry.blockSize) == 0, header.cursor.position < geometry.ringSize,
       Set(header.slots.compactMap { $0.map { Array($0.name.utf8) } }).count == header.slots.count(where: { $0 != nil })
     else { return nil }

@@ -28,10 +28,6 @@ struct HeaderPair: ~Copyable {
           .unsupportedVersion, store: name, "is of \(what), which this program does not know; use a newer vnvram")
       }
     }
-    if flaws.0 == nil, flaws.1 == nil, a.uuid != b.uuid {
-      throw VolumeError(
-        .notAuthentic(.headerPair), store: name, "the two copies of its header belong to different stores")
-    }
     if !Self.reaches(a, size), !Self.reaches(b, size) {
       throw VolumeError(
         .notAuthentic(.geometry), store: name,
@@ -42,7 +38,16 @@ struct HeaderPair: ~Copyable {
     self.name = name
   }
 
-  func hasEqualSlots(at index: Int) -> Bool { a.slotBytes(index).equals(b.slotBytes(index)) }
+  /// Lends a copy.
+  func withCopy<R, E: Error>(_ index: Int, _ body: (borrowing HeaderCopy) throws(E) -> R) throws(E) -> R {
+    try index == 0 ? body(a) : body(b)
+  }
+
+  /// Whether a key that doesn't open this slot of copy A can't open copy B's either.
+  func hasEqualSlots(at index: Int) -> Bool {
+    a.slotBytes(index).equals(b.slotBytes(index))
+      && a.bytes.span(0..<Format.identitySize).equals(b.bytes.span(0..<Format.identitySize))
+  }
 
   /// Whether both copies say that the same closing was completed. Unverified: only for deciding to look again.
   var looksClosed: Bool {
@@ -163,7 +168,7 @@ struct HeaderPair: ~Copyable {
     }
   }
 
-  private func pairError(_ what: String) -> VolumeError {
+  func pairError(_ what: String) -> VolumeError {
     VolumeError(.notAuthentic(.headerPair), store: name, "\(what); restore the image from a backup")
   }
 }

@@ -43,7 +43,11 @@ public struct KeySlot: Equatable, Sendable {
   /// Seconds since 1970, UTC.
   public let created: UInt64
   /// Unique in a store. For `.keyring` the name of the kernel key.
-  public let name: String
+  public var name: String { String(decoding: nameBytes, as: UTF8.self) }
+  private let nameBytes: [UInt8]
+
+  /// Names are compared byte by byte (FORMAT §3); Swift's strings take different spellings of é for equal.
+  static func areEqual(_ a: String, _ b: String) -> Bool { a.utf8.elementsEqual(b.utf8) }
 
   /// Whether a slot may bear this name.
   public static func isValid(name: String) -> Bool {
@@ -130,9 +134,8 @@ public struct KeySlot: Equatable, Sendable {
     out.store(wrapped, at: offset + 68)
     out.store(tag, at: offset + 100)
     out.store(created, at: offset + 120)
-    let text = Array(name.utf8)
-    out.store(UInt32(text.count), at: offset + 128)
-    out.copy(from: text, at: offset + 132)
+    out.store(UInt32(nameBytes.count), at: offset + 128)
+    out.copy(from: nameBytes, at: offset + 132)
   }
 
   /// `nil` unless the bytes are exactly what `encode` would write: an empty slot, unknown kinds, costs beyond the
@@ -165,6 +168,6 @@ public struct KeySlot: Equatable, Sendable {
     self.wrapped = wrapped
     self.tag = tag
     self.created = created
-    self.name = name
+    nameBytes = Array(name.utf8)
   }
 }

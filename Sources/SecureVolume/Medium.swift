@@ -49,14 +49,17 @@ struct Medium {
     if let failure {
       throw VolumeError(
         .failedEarlier, store: name,
-        "takes no more writes since one failed (\(failure.detail)); close and open it again, which recovers all that was acknowledged"
+        "takes no more writes since something failed (\(failure.detail)); close and open it again, which recovers all that was acknowledged"
       )
     }
   }
 
+  /// Ends writing for good, where something was begun that only opening anew can bring to an end.
+  mutating func giveUp(_ error: VolumeError) { if failure == nil { failure = error } }
+
   private mutating func fail(_ error: BlockError) -> VolumeError {
     let error = VolumeError(error, store: name)
-    failure = error
+    giveUp(error)
     return error
   }
 }

@@ -31,10 +31,6 @@ enum Recovery {
     let epoch: InlineBytes16
     do { epoch = try Random.bytes16() } catch { throw VolumeError(error, store: volume.name) }
     for copy in choice.copiesToRewrite { try volume.writeHeader(choice.header, copy: copy) }
-    let begin: (inout Header) -> Void = {
-      $0.isClean = false
-      $0.epoch = epoch
-    }
     if endsInImages {
       // A crash while recovering must not fill the ring with one record of images after the other.
       let blocks = volume.leaves.dirtyBlocks
@@ -44,10 +40,11 @@ enum Recovery {
         root = try volume.leaves.seal(
           generation: volume.generation, digest: volume.digest, with: &volume.keys.structure)
       } catch { throw VolumeError(error, store: volume.name) }
-      volume.adoptCheckpoint(sectors: volume.sectorsInJournal, blocks: blocks, images: images, root: root, begin)
-      try volume.finishCheckpoint()
-    } else {
-      try volume.settle(begin)
+      volume.resumeCheckpoint(blocks: blocks, images: images, root: root)
+    }
+    try volume.settle {
+      $0.isClean = false
+      $0.epoch = epoch
     }
   }
 }
@@ -72,6 +69,8 @@ struct Replay: ~Copyable {
   private var afterImages: [(SectorIndex, Leaf)] = []
   private var buffer = ByteBuffer(count: 65536)
   private var unit: ByteBuffer
+  /// Bytes of what may be records that are still worth reading and hashing.
+  private var mayHash: UInt64
 
   init(medium: consuming Medium, keys: consuming VolumeKeys, header: Header, digest: InlineBytes32) {
     self.medium = medium
@@ -85,6 +84,7 @@ struct Replay: ~Copyable {
     root = header.root
     rootGeneration = header.generation
     unit = ByteBuffer(count: header.geometry.blockSize)
+    mayHash = header.geometry.ringSize
   }
 
   /// Steps 1 to 4 of "What a reader does".
@@ -129,9 +129,8 @@ struct Replay: ~Copyable {
   /// the expected number whose payload doesn't verify was torn: the journal ends there. One that is wrong in any other
   /// way was made by a broken or hostile program that has the key.
   private mutating func nextRecord() throws(VolumeError) -> JournalRecord? {
-    guard journal.used < geometry.ringSize, let record = try readRecord(at: journal.head.position),
-      record.epoch == header.epoch, record.cursor.position == journal.head.position,
-      record.cursor.sequence >= journal.head.sequence, try isAuthentic(record)
+    guard journal.used < geometry.ringSize,
+      let record = try readRecord(at: journal.head.position, from: journal.head.sequence), try isAuthentic(record)
     else { return nil }
     guard record.cursor == journal.head, record.isWellFormed(buffer, geometry),
       record.generation == (record.kind == .commit ? generation.next : generation),
@@ -146,10 +145,16 @@ struct Replay: ~Copyable {
     VolumeError(.notAuthentic(.journal), store: medium.name, "\(what); restore the image from a backup")
   }
 
-  /// Reads fixed part, entries and MAC of what may be a record. The count is within limits before memory is taken.
-  private mutating func readRecord(at position: UInt64) throws(VolumeError) -> JournalRecord? {
+  /// Reads fixed part, entries and MAC of what may be a record of this epoch, in its place and with a number from
+  /// `sequence` on. The count is within limits before memory is taken.
+  private mutating func readRecord(at position: UInt64, from sequence: UInt64) throws(VolumeError) -> JournalRecord? {
     try medium.read(journal, at: position, into: &buffer, 0..<Format.recordHeaderSize)
-    guard let record = JournalRecord(parsing: buffer.span, geometry: geometry) else { return nil }
+    guard let record = JournalRecord(parsing: buffer.span, geometry: geometry), record.epoch == header.epoch,
+      record.cursor.position == position, record.cursor.sequence >= sequence
+    else { return nil }
+    // All of that can be forged without a key. More of it than a ring holds is no accident, and not worth the time.
+    guard UInt64(record.payloadOffset) <= mayHash else { throw damage("the journal holds more records than fit") }
+    mayHash -= UInt64(record.payloadOffset)
     if buffer.count < record.payloadOffset { buffer = ByteBuffer(count: record.payloadOffset) }
     try medium.read(journal, at: position, into: &buffer, 0..<record.payloadOffset)
     // Again, since the bytes were read again.
@@ -264,8 +269,7 @@ struct Replay: ~Copyable {
     while journal.used + behind < geometry.ringSize {
       let position = (journal.head.position + behind) % geometry.ringSize
       behind += UInt64(geometry.blockSize)
-      guard let record = try readRecord(at: position), record.cursor.position == position,
-        record.epoch == header.epoch, record.cursor.sequence > journal.head.sequence, try isAuthentic(record)
+      guard let record = try readRecord(at: position, from: journal.head.sequence + 1), try isAuthentic(record)
       else { continue }
       throw damage(
         "journal record \(journal.head.sequence) at \(ByteOffset(geometry.ringOffset + journal.head.position)) is damaged, though record \(record.cursor.sequence) behind it is whole"

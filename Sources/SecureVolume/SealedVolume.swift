@@ -16,6 +16,8 @@ public struct SlotDescription: Equatable, Sendable {
 public final class SealedVolume {
   private let medium: Medium
   private let pair: HeaderPair
+  /// Set once it was opened for writing: what was read of the headers is then of the past.
+  private var isSpent = false
 
   /// Reads both header copies. Throws `.notAnImage`, `.unsupportedVersion`, or the device's error.
   public init(_ device: any BlockDevice) throws(VolumeError) {
@@ -58,7 +60,9 @@ public final class SealedVolume {
       for slot in [usable(pair.a, index), usable(pair.b, index)] {
         guard let slot else { continue }
         let description = SlotDescription(index: index, kind: slot.kind, name: slot.name, created: slot.created)
-        if !found.contains(where: { $0.kind == slot.kind && $0.name == slot.name }) { found.append(description) }
+        if !found.contains(where: { $0.kind == slot.kind && KeySlot.areEqual($0.name, slot.name) }) {
+          found.append(description)
+        }
       }
     }
     return found
@@ -81,6 +85,7 @@ public final class SealedVolume {
   ) throws(VolumeError) -> SecureVolume {
     var keys = try unwrap(with: key, slotName: slotName)
     let choice = try pair.choose(with: &keys.structure)
+    if case .spoilt(let copy) = choice.twin { try refuseOtherStore(copy, than: choice.header, key) }
     guard medium.device.size >= choice.header.geometry.imageSize else {
       throw VolumeError(
         .notAuthentic(.geometry), store: name,
@@ -92,8 +97,11 @@ public final class SealedVolume {
         "lies on a device with blocks of \(medium.device.physicalBlock) bytes, but was formatted for \(choice.header.geometry.blockSize): a power cut could tear what it can't mend; copy its entries into a new image"
       )
     }
-    let volume = try Recovery.open(medium: medium, keys: keys, choice: choice)
-    return volume
+    guard !isSpent else {
+      throw VolumeError(.refused, store: name, "was opened for writing from what was read before; read it anew")
+    }
+    isSpent = medium.device.isWritable
+    return try Recovery.open(medium: medium, keys: keys, choice: choice)
   }
 
   private func unwrap(
@@ -119,8 +127,27 @@ public final class SealedVolume {
       "the \(key.kind.label)\(slot) that was given opens no slot of it; `vnvram slot list` says which keys do")
   }
 
+  /// A copy that does not verify may be another store's, whole and under the same key: that is no power cut's doing.
+  private func refuseOtherStore(
+    _ index: Int, than header: Header, _ key: borrowing KeyEncryptionKey
+  ) throws(VolumeError) {
+    let isWhole: Bool
+    do {
+      isWhole = try pair.withCopy(index) { (copy) throws(CryptoError) in
+        guard copy.identityFlaw == nil, copy.uuid != header.uuid else { return false }
+        for slot in 0..<Format.slotCount {
+          guard let storeKey = try copy.unwrap(slot: slot, with: key) else { continue }
+          var keys = try VolumeKeys(storeKey: storeKey, uuid: copy.uuid)
+          if case .success = try copy.verified(with: &keys.structure) { return true }
+        }
+        return false
+      }
+    } catch { throw VolumeError(error, store: name) }
+    if isWhole { throw pair.pairError("the two copies of its header belong to different stores") }
+  }
+
   private func matches(_ copy: borrowing HeaderCopy, _ index: Int, _ slotName: String?) -> Bool {
     guard let slotName else { return copy.identityFlaw == nil }
-    return usable(copy, index)?.name == slotName
+    return usable(copy, index).map { KeySlot.areEqual($0.name, slotName) } ?? false
   }
 }

@@ -58,7 +58,13 @@ public struct SectorChanges: ~Copyable, Sendable {
   }
 
   /// Empties the set and wipes what it held.
-  public mutating func removeAll() { removeLast(downTo: 0) }
+  public mutating func removeAll() {
+    removeLast(downTo: 0)
+    // A rare large change doesn't keep its memory for the life of the process.
+    if content.count > Self.retainedSize { content = ByteBuffer(count: 8 * sectorSize) }
+  }
+
+  private static var retainedSize: Int { 1 << 20 }
 
   private mutating func wipe(_ range: Range<Int>) { content.wipe(range) }
 }

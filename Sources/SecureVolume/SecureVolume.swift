@@ -54,7 +54,7 @@ public final class SecureVolume: SectorVolume {
     self.opening = opening
     record = ByteBuffer(count: Int(min(geometry.ringSize, 65536)))
     ciphertext = ByteBuffer(count: Self.readAhead)
-    checkpointThreshold = min(geometry.ringSize / 2, 8 << 20)
+    checkpointThreshold = min((geometry.ringSize - geometry.maximumImagesSize) / 2, 8 << 20)
   }
 
   public var name: String { medium.name }
@@ -131,6 +131,11 @@ public final class SecureVolume: SectorVolume {
     try medium.append(record, size: Int(size), to: journal)
     try medium.sync()
     publish(header, size: size, mac: mac)
+    releaseRecord()
+  }
+
+  /// Gives the memory of a large record back.
+  func releaseRecord() {
     if record.count > Self.retainedRecordSize { record = ByteBuffer(count: 65536) }
   }
 
@@ -186,7 +191,7 @@ public final class SecureVolume: SectorVolume {
 
   /// Does one bounded piece of work towards free ring space; call it when nobody waits. True: there is more to do.
   public func maintain() throws(VolumeError) -> Bool {
-    guard !isClosed else { return false }
+    guard !isClosed, isWritable else { return false }
     if checkpoint != nil {
       try stepCheckpoint()
     } else if journal.used > checkpointThreshold {

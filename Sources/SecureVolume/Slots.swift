@@ -26,7 +26,7 @@ extension SecureVolume {
         .refused, store: name,
         "a slot's name has 1 to \(KeySlot.maximumNameLength) bytes and no control characters")
     }
-    guard !header.slots.contains(where: { $0?.name == slotName }) else {
+    guard !header.slots.contains(where: { $0.map { KeySlot.areEqual($0.name, slotName) } ?? false }) else {
       throw VolumeError(
         .refused, store: name, "has a slot \"\(slotName)\" already; remove it first or give the new one another name")
     }
@@ -48,7 +48,7 @@ extension SecureVolume {
   /// - Throws: `.noSuchSlot`; `.refused` where it is the last, which would lose the store.
   public func removeSlot(named slotName: String) throws(VolumeError) {
     try medium.mayWrite()
-    guard let index = header.slots.firstIndex(where: { $0?.name == slotName }) else {
+    guard let index = header.slots.firstIndex(where: { $0.map { KeySlot.areEqual($0.name, slotName) } ?? false }) else {
       throw VolumeError(.noSuchSlot, store: name, "has no slot \"\(slotName)\"; `vnvram slot list` names them")
     }
     guard header.slots.count(where: { $0 != nil }) > 1 else {

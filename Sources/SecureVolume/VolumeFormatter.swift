@@ -24,6 +24,11 @@ public enum VolumeFormatter {
         .noSpace, store: device.name,
         "has \(device.size), and this store needs \(geometry.imageSize.value) bytes; give it a larger file or device")
     }
+    guard device.physicalBlock <= geometry.blockSize else {
+      throw VolumeError(
+        .refused, store: device.name,
+        "has blocks of \(device.physicalBlock) bytes, and the store was to have blocks of \(geometry.blockSize)")
+    }
     let fresh = try makeKeys(device, geometry, key, name: name, cost: cost, created: created)
     return try write(fresh, device, geometry, content, progress)
   }
@@ -65,7 +70,8 @@ public enum VolumeFormatter {
     let zeros = ByteBuffer(count: 65536)
     // Headers first, B before A: an old store stays whole until A goes, and then there is none, and no new one yet.
     for offset in Format.copyOffsets.reversed() {
-      try medium.write(zeros, 0..<Format.headerSize, at: offset)
+      // With the unused space behind each, which may hold what was there before.
+      try medium.write(zeros, 0..<2 * Format.headerSize, at: offset)
       try medium.sync()
     }
     var offset = Format.ringOffset

@@ -154,14 +154,16 @@ struct PowerCutTests {
       return try contents(volume) == content ? "new" : "mixed"
     } catch  where error.code == .notAnImage {
       return "no image"
-    } catch  where error.code == .notAuthentic(.header) {
+    } catch  where error.code == .notAuthentic(.header) || !overOld && error.code == .wrongKey {
       // Header A itself was torn.
       return "refused"
     } catch  where overOld && error.code == .wrongKey {
       // Copy A's zeros had not landed, or not all of them: the old store is whole, or refused.
       do {
         return try contents(open(disk, makeKey(9))) == Stamps(repeating: 0, count: 12) ? "old" : "old and mixed"
-      } catch  where error.code == .notAuthentic(.header) { return "refused" } catch { return "\(error)" }
+      } catch  where error.code == .notAuthentic(.header) || error.code == .wrongKey {
+        return "refused"
+      } catch { return "\(error)" }
     } catch { return "\(error)" }
   }
 }
