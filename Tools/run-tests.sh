@@ -2,6 +2,8 @@
 # Runs every test there is, says how each part went, and ends with one line: `N passed, N failed, N skipped`. Status 0 only where
 # all passed. `make test` and CI call it; the packages it needs are there then.
 set -uo pipefail
+# Counting reads lines with characters beyond ASCII.
+export LC_ALL=C.UTF-8
 cd "$(dirname "$0")/.."
 
 swift=${SWIFT:-swift}
