@@ -48,6 +48,8 @@ public final class FileDevice: BlockDevice {
   /// Closes the file and gives up the lock. Not a sync.
   public func close() {
     guard descriptor >= 0 else { return }
+    // A child between fork and exec shares the lock and would hold it on.
+    _ = csystem_unlock(descriptor)
     _ = Glibc.close(descriptor)
     descriptor = -1
   }

@@ -38,6 +38,8 @@ int csystem_lock_exclusive(int fd) { return lock(fd, F_WRLCK); }
 
 int csystem_lock_shared(int fd) { return lock(fd, F_RDLCK); }
 
+int csystem_unlock(int fd) { return lock(fd, F_UNLCK); }
+
 int csystem_forbid_dumps(void) {
   struct rlimit none = {0, 0};
   if (setrlimit(RLIMIT_CORE, &none) != 0) return -1;

@@ -19,7 +19,7 @@ struct TamperingTests {
     /// Opened with all content as it was; the report or `check` names the change.
     case reported
     /// Opened with all content as it was.
-    case unnoticed
+    case withoutEffect
     /// The last record was lost, and the report says that the image was not closed cleanly.
     case honestLoss
     case changedContent
@@ -30,7 +30,7 @@ struct TamperingTests {
     do {
       let volume = try open(disk, makeKey(1))
       let found = try contents(volume)
-      if found == expected { return try volume.check().isEmpty ? .unnoticed : .reported }
+      if found == expected { return try volume.check().isEmpty ? .withoutEffect : .reported }
       if let before, found == before, !volume.opening.wasClosedCleanly { return .honestLoss }
       return .changedContent
     } catch { return .refused(error.status) }
@@ -84,7 +84,7 @@ struct TamperingTests {
       for block in range.lowerBound / 4096..<range.upperBound / 4096 { disk.makeUnreadable(block: block) }
     }
     disk.overwrite(ByteOffset(dataEnd), with: bytes[dataEnd...].map { ~$0 })
-    #expect(Self.outcome(disk, expected: content) == .unnoticed)
+    #expect(Self.outcome(disk, expected: content) == .withoutEffect)
   }
 
   /// Every bit of an image that was not closed: the live records too.
@@ -107,7 +107,7 @@ struct TamperingTests {
     print("bit flips, not closed, \(geometry.sectorSize)-byte sectors: \(outcomes)")
     #expect(outcomes[.changedContent] == nil)
     #expect(outcomes[.honestLoss, default: 0] > 0)
-    #expect(Set(outcomes.keys).isSubset(of: [.refused(.notAuthentic), .reported, .honestLoss, .unnoticed]))
+    #expect(Set(outcomes.keys).isSubset(of: [.refused(.notAuthentic), .reported, .honestLoss, .withoutEffect]))
   }
 
   @Test func sectorsSwapped() throws {
@@ -162,7 +162,7 @@ struct TamperingTests {
     // The ring of an image that was closed cleanly has no meaning.
     let ring = SimulatedDisk(copyOf: newer, isWritable: false)
     ring.overwrite(ByteOffset(geometry.ringOffset), with: Array(older[Int(geometry.ringOffset)..<leaves.lowerBound]))
-    #expect(Self.outcome(ring, expected: [2, 2, 2]) == .unnoticed)
+    #expect(Self.outcome(ring, expected: [2, 2, 2]) == .withoutEffect)
   }
 
   /// Another store under the same key-encryption key and of the same shape.

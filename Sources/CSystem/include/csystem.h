@@ -19,6 +19,7 @@ int csystem_allocate(int fd, int64_t length);
 // fcntl(F_OFD_SETLK) over the whole file, without waiting. 0 or -1 and errno (EAGAIN: another process has it).
 int csystem_lock_exclusive(int fd);
 int csystem_lock_shared(int fd);
+int csystem_unlock(int fd);
 // prctl(PR_SET_DUMPABLE, 0) and RLIMIT_CORE 0: no core dump, no ptrace by the same user.
 int csystem_forbid_dumps(void);
 // signalfd(2), close-on-exec and non-blocking: reads as those of the signals that the caller has blocked.
