@@ -55,6 +55,7 @@ test: swift
 
 bench: programs
 	@Tools/install-packages.sh demo
+	@$(BUILD_PROGRAMS) --product vnvram-bench
 	@Tests/Benchmarks/run.sh $(PROGRAMS)
 
 lint: swift

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Builds and runs the benchmarks, with an idle vnvram-swtpm to be measured. `make bench` calls it with the programs' folder.
+# Runs the benchmarks, with an idle vnvram-swtpm to be measured. `make bench` builds them and calls this with the
+# programs' folder.
 # VNVRAM_BENCH_DIR chooses the file system; the default is below .build, since /tmp may be in memory.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -10,8 +11,6 @@ if [ "${VNVRAM_BENCH_SESSION:-}" != yes ]; then
   exec keyctl session - "$0" "$bin" 2> >(grep -v '^Joined session keyring' >&2)
 fi
 
-"${SWIFT:-swift}" build --configuration release --static-swift-stdlib --scratch-path "$(dirname "$bin")" \
-  --product vnvram-bench
 work=$(mktemp -d "${VNVRAM_BENCH_DIR:-.build}/vnvram-bench.XXXXXX")
 server=""
 cleanup() {
