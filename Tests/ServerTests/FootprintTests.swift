@@ -15,6 +15,16 @@ import Testing
     #expect(server.end() == 0)
   }
 
+  /// No core dump, whatever limits it was started under.
+  @Test func noCoreDump() throws {
+    let place = try Place()
+    let server = try TestServer(place)
+    let limits = try String(contentsOfFile: "/proc/\(server.identifier)/limits", encoding: .utf8)
+    let line = try #require(limits.split(separator: "\n").first { $0.hasPrefix("Max core file size") })
+    #expect(line.split(separator: " ").dropFirst(4).prefix(2) == ["0", "0"])
+    #expect(server.end() == 0)
+  }
+
   /// A number in a file of /proc.
   private static func value(_ name: String, of path: String) throws -> Int {
     let text = try String(contentsOfFile: path, encoding: .utf8)
