@@ -10,9 +10,13 @@ struct Checkpoint: ~Copyable {
     case leafBlocks
     case firstHeader
     case secondHeader
+    case release
   }
 
   var phase = Phase.sectors(0)
+  /// `Medium.syncs` when the last step had written: the next needs it durable. Under load the sync of a commit between
+  /// two steps sees to that, so that a checkpoint costs few syncs of its own.
+  var writtenAt: UInt64 = 0
   /// The sectors to be copied, in order, and where in the ring they are.
   let sectors: [(sector: SectorIndex, position: UInt64)]
   /// The leaf blocks to be written, and their content as of the record of images, one after the other.
@@ -177,7 +181,7 @@ extension SecureVolume {
   }
 
   private func advanceCheckpoint() throws(VolumeError) {
-    guard let phase = checkpoint?.phase else { return }
+    guard let phase = checkpoint?.phase, let next = checkpoint?.header else { return }
     try medium.mayWrite()
     switch phase {
     case .sectors(let done):
@@ -187,20 +191,32 @@ extension SecureVolume {
       checkpoint?.phase = end < count ? .sectors(end) : .leafBlocks
     case .leafBlocks:
       try checkpoint?.writeLeafBlocks(geometry, to: &medium)
-      try medium.sync()
-      checkpoint?.phase = .firstHeader
+      advance(to: .firstHeader)
     case .firstHeader:
-      guard let next = checkpoint?.header else { return }
-      try writeHeader(next, copy: next.copyOrder[0])
-      checkpoint?.phase = .secondHeader
+      try makeDurable()
+      try putHeader(next, copy: next.copyOrder[0])
+      advance(to: .secondHeader)
     case .secondHeader:
-      guard let next = checkpoint?.header else { return }
-      try writeHeader(next, copy: next.copyOrder[1])
+      try makeDurable()
+      try putHeader(next, copy: next.copyOrder[1])
+      advance(to: .release)
+    case .release:
+      try makeDurable()
       header = next
       journal.release(upTo: next.cursor)
       checkpoint = nil
       releaseRecord()
     }
+  }
+
+  private func advance(to phase: Checkpoint.Phase) {
+    checkpoint?.writtenAt = medium.syncs
+    checkpoint?.phase = phase
+  }
+
+  /// Makes what the step before wrote durable, unless a commit's sync has.
+  private func makeDurable() throws(VolumeError) {
+    if checkpoint?.writtenAt == medium.syncs { try medium.sync() }
   }
 
   private func copyInPlace(_ index: Int) throws(VolumeError) {

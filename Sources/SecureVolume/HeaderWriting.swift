@@ -27,9 +27,14 @@ extension SecureVolume {
 
   /// Writes one copy; durable on return.
   func writeHeader(_ next: Header, copy: Int) throws(VolumeError) {
+    try putHeader(next, copy: copy)
+    try medium.sync()
+  }
+
+  /// Writes one copy; not durable yet.
+  func putHeader(_ next: Header, copy: Int) throws(VolumeError) {
     let bytes: ByteBuffer
     do { bytes = try next.sealed(copy: copy, with: &keys.structure) } catch { throw VolumeError(error, store: name) }
     try medium.write(bytes, 0..<bytes.count, at: Format.copyOffsets[copy])
-    try medium.sync()
   }
 }

@@ -7,6 +7,8 @@ import Primitives
 struct Medium {
   let device: any BlockDevice
   private(set) var failure: VolumeError?
+  /// How often it was synced: what was written when this was lower is durable.
+  private(set) var syncs: UInt64 = 0
 
   init(_ device: any BlockDevice) { self.device = device }
 
@@ -39,6 +41,7 @@ struct Medium {
   mutating func sync() throws(VolumeError) {
     try mayWrite()
     do { try device.sync() } catch { throw fail(error) }
+    syncs += 1
   }
 
   /// Throws where the image was opened for reading, or something failed before.
