@@ -1,6 +1,6 @@
-# What a visitor types. Everything that is built is under .build; nothing else is touched, but for `make install`.
+# What a visitor types. Everything that is built is under .build; `make install` copies the programs from there.
 #
-#   make demo      builds the programs and shows them at work, in about a minute; 10 s the second time
+#   make demo      builds the programs and shows them at work, in a minute or two; some seconds the second time
 #   make test      builds and runs all tests
 #   make bench     measures, in ratios
 #   make install   copies programs and documents to $(DESTDIR)$(PREFIX)
@@ -61,7 +61,8 @@ bench: programs
 lint: swift
 	swift-format lint --strict --recursive Sources Tests Package.swift
 
-install: programs
+install:
+	@test -x $(PROGRAMS)/vnvram-swtpm || { echo "Run make first, as yourself." >&2; exit 1; }
 	install -d $(bindir) $(docdir)/Keys
 	install -m 755 -s $(PROGRAMS)/vnvram $(PROGRAMS)/vnvram-swtpm $(bindir)
 	install -m 644 README.md FORMAT.md SECURITY.md CHANGELOG.md LICENSE $(docdir)

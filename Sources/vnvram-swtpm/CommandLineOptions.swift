@@ -98,7 +98,7 @@ struct CommandLineOptions {
       --tpmstate backend-uri=vnvram://IMAGE
                          The image; `vnvram format IMAGE --key NAME --profile tpm2` makes one. Nothing here ever does.
       --server           Where TPM commands come in. TCP listens on 127.0.0.1 unless told otherwise.
-      --ctrl             Where the control channel's commands come in (swtpm_ioctl, QEMU).
+      --ctrl             Where the control channel's commands come in (swtpm_ioctl; not yet QEMU).
       --flags            not-need-init: power on without waiting for INIT; startup-clear: and send TPM2_Startup(CLEAR).
       -t, --terminate    End when a client hangs up.
       -h, --help; -v, --version
@@ -113,13 +113,13 @@ struct CommandLineOptions {
       --on-key-loss lock|keep
                          What to do when the key is revoked or expires while the TPM runs. lock (the default): drop all
                          keys; commands that store something fail until the server is started again. keep: go on.
-      --audit FILE|none  Where uses of keys are recorded (see vnvram --help).
+      --audit FILE|none  Where uses of keys are recorded (see vnvram format --help).
 
     Example:
       vnvram key generate vm7
       vnvram format vm7.vnvram --key vm7 --profile tpm2
       vnvram-swtpm socket --tpm2 --tpmstate backend-uri=vnvram://vm7.vnvram \\
-        --server type=tcp,port=2321 --ctrl type=tcp,port=2322 --flags not-need-init,startup-clear
+        --server type=tcp,port=2321 --ctrl type=tcp,port=2322 --flags not-need-init,startup-clear &
       tpm2_getrandom -T swtpm:host=127.0.0.1,port=2321 --hex 8
 
     The exit statuses are those of vnvram: 0 done, 2 usage, 3 key missing, 4 wrong key, 5 key unusable, 6 not authentic,

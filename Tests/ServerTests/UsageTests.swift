@@ -47,7 +47,7 @@ import Testing
       of: "2322", with: "\(port + 1)")
     script = script.replacingOccurrences(of: " key generate ", with: " key generate --keyring session ")
     // The server runs beside the last command, and ends after it.
-    script = script.replacingOccurrences(of: ",startup-clear\n", with: ",startup-clear &\nsleep 0.3\n")
+    script = script.replacingOccurrences(of: ",startup-clear &\n", with: ",startup-clear &\nsleep 1\n")
     place.key.remove()
     let outcome = try place.run(["bash", "-c", "set -e\n\(script)\nkill %1\nwait %1"])
     #expect(outcome.status == 0, "\(script)\n\(outcome.text)")
