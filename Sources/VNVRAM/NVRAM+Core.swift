@@ -53,7 +53,6 @@ extension NVRAM {
   func serveQueue(_ s: NVRAMShared, own: Request? = nil) {
     while s.state == .running, let core = s.core, core.failure == nil, s.coreWaiters == 0 || own != nil {
       if own?.hasEnded == true { return }
-      gather(s)
       let batch = takeBatch(s)
       guard !batch.isEmpty else { return }
       monitor.withoutLock { core.serve(batch) }
@@ -61,7 +60,6 @@ extension NVRAM {
       // Not under the lock, which all of them want first.
       let waiting = batch.filter { $0.completion == nil && $0 !== own }.map(\.finished)
       if !waiting.isEmpty { monitor.withoutLock { for condition in waiting { condition.signal() } } }
-      s.lastGroup = waiting.count + (own == nil ? 0 : 1)
     }
   }
 
@@ -76,17 +74,4 @@ extension NVRAM {
     }
     return batch
   }
-
-  /// Gives those who were served last a moment to come again, so that all who write at the same time go out in the same
-  /// record: else they part into two groups that wait for one another, each with a sync of its own.
-  private func gather(_ s: NVRAMShared) {
-    guard s.lastGroup > 0 else { return }
-    let expected = min(s.queue.count + s.lastGroup, Self.batchLimit)
-    let end = Instant.now.advanced(by: Self.gatherTime)
-    while s.queue.count < expected, s.coreWaiters == 0, Instant.now < end { monitor.withoutLock { _ = sched_yield() } }
-    s.lastGroup = 0
-  }
-
-  /// A fraction of what a sync takes; longer waits made single writers slower and groups not larger.
-  private static var gatherTime: Duration { .microseconds(10) }
 }

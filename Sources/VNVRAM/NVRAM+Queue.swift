@@ -84,8 +84,6 @@ extension NVRAM {
   func giveBack(_ taken: Taken) {
     monitor.withLock { s in
       s.settle(taken.entry)
-      // With others waiting, who has just been served is likely to come again.
-      s.lastGroup = s.queue.isEmpty ? 0 : 1
       noteServed(s)
       releaseCore(s)
     }

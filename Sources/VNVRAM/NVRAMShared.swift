@@ -31,8 +31,6 @@ final class NVRAMShared {
   var requestsSoFar: UInt64 = 0
   /// Requests that have ended, for use again.
   var spare: [Request] = []
-  /// How many threads waited for the requests that were served together last.
-  var lastGroup = 0
   /// Signalled when an entry that is being deregistered has no request left.
   let entryIsQuiet = Condition()
 
