@@ -60,6 +60,10 @@ let package = Package(
     .target(
       name: "StorageSimulation", dependencies: ["BlockIO", "Primitives"], path: "Tests/StorageSimulation",
       swiftSettings: strict),
+    // What tests share that start programs: children, kernel keys, sockets, folders of their own.
+    .target(
+      name: "TestSupport", dependencies: ["CLibkeyutils", "CSystem"],
+      path: "Tests/TestSupport", swiftSettings: strict),
     .executableTarget(
       name: "vnvram-bench",
       dependencies: [
@@ -84,9 +88,9 @@ let package = Package(
     .executableTarget(
       name: "VTPMTestServer", dependencies: ["VTPM", "Primitives"], path: "Tests/VTPMTestServer",
       swiftSettings: strict),
-    tests("VTPMTests", ["VTPM", "VTPMTestServer", "Primitives"]),
+    tests("VTPMTests", ["VTPM", "VTPMTestServer", "TestSupport", "Primitives"]),
     .testTarget(
-      name: "CommandLineTests", dependencies: ["vnvram", "CLibkeyutils", "CSystem", "Primitives"],
+      name: "CommandLineTests", dependencies: ["vnvram", "TestSupport", "CLibkeyutils", "CSystem", "Primitives"],
       exclude: ["Scripts"], swiftSettings: strict),
-    tests("ServerTests", ["vnvram", "vnvram-swtpm", "CLibkeyutils"]),
+    tests("ServerTests", ["vnvram", "vnvram-swtpm", "TestSupport", "CLibkeyutils"]),
   ])

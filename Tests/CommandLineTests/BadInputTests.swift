@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// Bad input: each is answered by its documented status, in text and in JSON, and changes nothing on disk.
@@ -16,7 +17,7 @@ struct BadInputTests {
       ["import", image, "new", "ten"],
     ]
     for command in commands {
-      let outcome = try Child(["vnvram"] + command, in: workspace.folder).wait()
+      let outcome = try Child(["vnvram"] + command, in: workspace.folder).outcome()
       #expect(outcome.status == status, "\(command): \(outcome.errorText)", sourceLocation: sourceLocation)
       #expect(outcome.errorText.hasPrefix("vnvram: "), sourceLocation: sourceLocation)
       if command[0] != "status" { #expect(outcome.output.isEmpty, sourceLocation: sourceLocation) }

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// Images that were damaged or tampered with: status 6, with the place.

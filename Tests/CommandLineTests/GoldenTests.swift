@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// Scripts with the output that they must have. A script is a file in Scripts: lines that begin with `$ ` are commands

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// SIGKILL in the middle of writing.
@@ -21,7 +22,7 @@ struct KillTests {
       let child = try Child(["vnvram", "put", "a.img", "one", "content"], in: workspace.folder)
       usleep(UInt32(UInt64(round % 100) * whole / 80_000))
       child.kill()
-      let outcome = try child.wait()
+      let outcome = try child.outcome()
       if outcome.status == 0 { finished += 1 } else { killed += 1 }
       try #require(outcome.status == 0 || outcome.status == -SIGKILL, "\(outcome.errorText)")
       let got = try workspace.run("get", "a.img", "one")
@@ -47,7 +48,7 @@ struct KillTests {
         ["vnvram", "format", "b.img", "--key", workspace.key, "--entry", "x=4M", "--force"], in: workspace.folder)
       usleep(UInt32(round * 4000))
       child.kill()
-      _ = try child.wait()
+      _ = try child.outcome()
       let status = try workspace.run("ls", "b.img").status
       #expect(status == 0 || status == 8 || status == 11, "round \(round): \(status)")
     }

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// Contents of several windows of the program's own reading (256 KiB). Release builds once crashed from the second window on.

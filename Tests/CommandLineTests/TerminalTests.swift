@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// What people meet at a terminal: a passphrase that isn't echoed, a recovery key that is shown once.
@@ -30,7 +31,7 @@ struct TerminalTests {
 
   private func atTerminal(_ workspace: Workspace, typing lines: String, _ arguments: String...) throws -> Child.Outcome
   {
-    try Child(["python3", "-c", Self.driver, lines] + arguments, in: workspace.folder).wait()
+    try Child(["python3", "-c", Self.driver, lines] + arguments, in: workspace.folder).outcome()
   }
 
   @Test("a passphrase is asked for without echo") func passphrase() throws {

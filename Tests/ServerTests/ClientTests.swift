@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// Real clients over both transports: tpm2-tools and swtpm_ioctl.

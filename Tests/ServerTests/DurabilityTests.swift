@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// What the TPM acknowledged outlives the server, however it ends.

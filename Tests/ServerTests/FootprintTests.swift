@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// What an idle server takes, for people to read: there is one per virtual machine.

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// A key that goes while the TPM runs.

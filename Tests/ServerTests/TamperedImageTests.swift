@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// Images that aren't what they were. None of them ever becomes a new TPM.

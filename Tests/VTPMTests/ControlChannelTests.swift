@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// The control channel, byte for byte. Where Debian's swtpm is installed it is asked the same.
@@ -34,9 +35,9 @@ import Testing
 
   @Test(arguments: TestServer.Transport.allCases) func answersAsWritten(transport: TestServer.Transport) throws {
     let server = try TestServer(TestDirectory(), over: transport)
-    try play { try RawClient(server, .control) }
+    try play { try Socket(server, .control) }
     #expect(server.isRunning)
-    #expect(try RawClient(server, .control).ask("00000003") == "00000000")
+    #expect(try Socket(server, .control).ask("00000003") == "00000000")
     #expect(server.wait() == 0)
   }
 
@@ -45,16 +46,16 @@ import Testing
     let path = "\(directory.path)/tpm.ctrl"
     var command = ["swtpm", "socket", "--tpm2", "--tpmstate", "dir=\(directory.path)", "--ctrl"]
     command += ["type=unixio,path=\(path)", "--server", "type=unixio,path=\(directory.path)/tpm"]
-    let process = try Child(command, in: directory.path, output: "/dev/null")
+    let process = try Child(command, in: directory.path, merged: true, output: "/dev/null")
     defer {
       process.signal(SIGTERM)
       _ = process.wait()
     }
-    while process.isRunning && (try? RawClient(path: path)) == nil { usleep(5000) }
-    try play { try RawClient(path: path) }
+    while process.isRunning && (try? Socket(path: path)) == nil { usleep(5000) }
+    try play { try Socket(path: path) }
   }
 
-  private func play(_ connect: () throws -> RawClient) throws {
+  private func play(_ connect: () throws -> Socket) throws {
     var client = try connect()
     for (index, (request, answer)) in Self.transcript.enumerated() {
       let got = client.ask(request)
@@ -66,7 +67,7 @@ import Testing
   /// Says what is supported: no hashing (4), state blobs (8, 9), SET_DATAFD (12), command header (15) or lock (16).
   @Test func capabilities() throws {
     let server = try TestServer(TestDirectory())
-    let client = try RawClient(server, .control)
+    let client = try Socket(server, .control)
     #expect(client.ask("00000001") == "0000000000006cef")
     for command in ["06", "07", "08", "0c", "0d", "10", "13"] {
       #expect(client.ask("000000\(command) 000000000000000000000000") == "0000000a")
@@ -75,7 +76,7 @@ import Testing
 
   @Test func infoInParts() throws {
     let server = try TestServer(TestDirectory())
-    let client = try RawClient(server, .control)
+    let client = try Socket(server, .control)
     let whole = client.ask(bytes("00000012 0000000000000007 00000000 00000000"))
     let text = try #require(String(bytes: whole.dropFirst(12).dropLast(), encoding: .utf8))
     #expect(text.hasPrefix("{\"TPMSpecification\":{\"family\":\"2.0\""))
@@ -88,7 +89,7 @@ import Testing
 
   @Test func messagesInPieces() throws {
     let server = try TestServer(TestDirectory())
-    let client = try RawClient(server, .control)
+    let client = try Socket(server, .control)
     for byte in bytes("00000012 0000000000000003 00000000 00000000") { client.send([byte]) }
     #expect(client.receive().count > 12)
   }
@@ -97,16 +98,16 @@ import Testing
     let server = try TestServer(TestDirectory())
     for start in ["00", "00000012 00000000", "00000011 000000", "0000000b"] {
       // RESET_TPMESTABLISHED is 5 bytes, though it is refused: it is waited for before that is looked at.
-      #expect(try RawClient(server, .control).ask(start) == "")
+      #expect(try Socket(server, .control).ask(start) == "")
     }
     #expect(server.log.contains("wasn't complete within 500 ms"))
   }
 
   @Test func oneClientAtATime() throws {
     let server = try TestServer(TestDirectory())
-    var first: RawClient? = try RawClient(server, .control)
+    var first: Socket? = try Socket(server, .control)
     #expect(first?.ask("0000000e") == "00000000")
-    let second = try RawClient(server, .control)
+    let second = try Socket(server, .control)
     second.send(bytes("00000001"))
     #expect(!second.hasInput(within: 100))
     first = nil
@@ -129,12 +130,12 @@ import Testing
           + (0..<length).map { _ in UInt8.random(in: 0...255, using: &generator) }
       }
     for input in inputs {
-      let client = try RawClient(server, .control)
+      let client = try Socket(server, .control)
       client.send(input)
     }
-    #expect(try RawClient(server, .control).ask("00000001") == "0000000000006cef")
+    #expect(try Socket(server, .control).ask("00000001") == "0000000000006cef")
     // TPM2_Startup is for locality 0, and a random one was set.
-    #expect(try RawClient(server, .control).ask("00000005 00") == "00000000")
-    #expect(try RawClient(server, .data).ask("8001 0000000c 00000144 0000") == "80010000000a00000000")
+    #expect(try Socket(server, .control).ask("00000005 00") == "00000000")
+    #expect(try Socket(server, .data).ask("8001 0000000c 00000144 0000") == "80010000000a00000000")
   }
 }

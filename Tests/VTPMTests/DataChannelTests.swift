@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// How TPM commands are cut out of a stream, and what becomes of a stream that isn't one.
@@ -12,7 +13,7 @@ import Testing
     transport: TestServer.Transport
   ) throws {
     let server = try TestServer(TestDirectory(), ["--flags", "startup-clear"], over: transport)
-    let client = try RawClient(server, .data)
+    let client = try Socket(server, .data)
     #expect(client.ask(Self.family) == Self.familyAnswer)
     for byte in bytes(Self.family) {
       client.send([byte])
@@ -29,10 +30,10 @@ import Testing
 
   @Test func offAnswersFailure() throws {
     let server = try TestServer(TestDirectory())
-    let client = try RawClient(server, .data)
+    let client = try Socket(server, .data)
     #expect(client.ask("8001 0000000a 00000181") == "80010000000a00000101")
     #expect(client.ask(Self.startup) == "80010000000a00000101")
-    let control = try RawClient(server, .control)
+    let control = try Socket(server, .control)
     #expect(control.ask("00000002 00000000") == "00000000")
     #expect(client.ask(Self.startup) == "80010000000a00000000")
     #expect(control.ask("0000000e") == "00000000")
@@ -47,10 +48,10 @@ import Testing
     "00000008 00 0000000c 8001 0000000c 00000144 0000",
   ]) func impossibleSizes(command: String) throws {
     let server = try TestServer(TestDirectory(), ["--flags", "startup-clear"])
-    let client = try RawClient(server, .data)
+    let client = try Socket(server, .data)
     #expect(client.ask(command) == "")
     #expect(server.log.contains("is refused"))
-    #expect(try RawClient(server, .data).ask(Self.family) == Self.familyAnswer)
+    #expect(try Socket(server, .data).ask(Self.family) == Self.familyAnswer)
   }
 
   /// Sizes that can be, around what can't: the TPM answers for itself.
@@ -58,7 +59,7 @@ import Testing
     let server = try TestServer(TestDirectory(), ["--flags", "startup-clear"])
     var generator = SystemRandomNumberGenerator()
     for size in [10, 11, 13, 100, 2048, 4095, 4096] {
-      let client = try RawClient(server, .data)
+      let client = try Socket(server, .data)
       for tag in [[0x80, 0x01], [0x80, 0x02], [0x00, 0xC1], [0xFF, 0xFF]] as [[UInt8]] {
         let length = [UInt8](repeating: 0, count: 2) + [UInt8(size >> 8), UInt8(size & 0xFF)]
         let body = (0..<(size - 8)).map { _ in UInt8.random(in: 0...255, using: &generator) }
@@ -66,29 +67,29 @@ import Testing
         #expect(answer.count >= 10)
       }
     }
-    #expect(try RawClient(server, .data).ask(Self.family) == Self.familyAnswer)
+    #expect(try Socket(server, .data).ask(Self.family) == Self.familyAnswer)
   }
 
   @Test func clientsThatLeave() throws {
     let server = try TestServer(TestDirectory(), ["--flags", "startup-clear"])
     for length in [0, 1, 9, 10, 15] {
-      let client = try RawClient(server, .data)
+      let client = try Socket(server, .data)
       client.send(Array(bytes(Self.family).prefix(length)))
     }
     // Many commands and never a response taken.
     do {
-      let client = try RawClient(server, .data)
+      let client = try Socket(server, .data)
       for _ in 0..<50 { client.send(bytes(Self.family)) }
     }
-    #expect(try RawClient(server, .data).ask(Self.family) == Self.familyAnswer)
+    #expect(try Socket(server, .data).ask(Self.family) == Self.familyAnswer)
     #expect(server.log.contains("left in the middle of a command"))
   }
 
   @Test func oneClientAtATime() throws {
     let server = try TestServer(TestDirectory(), ["--flags", "startup-clear"])
-    var first: RawClient? = try RawClient(server, .data)
+    var first: Socket? = try Socket(server, .data)
     #expect(first?.ask(Self.family) == Self.familyAnswer)
-    let second = try RawClient(server, .data)
+    let second = try Socket(server, .data)
     second.send(bytes(Self.family))
     #expect(!second.hasInput(within: 100))
     first = nil
@@ -98,7 +99,7 @@ import Testing
   /// The locality that the control channel sets is the one that the next command has: PCR 20 can't be reset from 0.
   @Test func localityOfACommand() throws {
     let server = try TestServer(TestDirectory(), ["--flags", "startup-clear"])
-    let (data, control) = (try RawClient(server, .data), try RawClient(server, .control))
+    let (data, control) = (try Socket(server, .data), try Socket(server, .control))
     // TPM2_PCR_Reset of PCR 20, which localities 2 and 4 may, with an empty password session.
     let reset = "8002 0000001b 0000013d 00000014 00000009 40000009 0000 00 0000"
     #expect(data.ask(reset) == "80010000000a00000907")

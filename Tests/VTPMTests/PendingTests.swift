@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// A store that isn't ready yet: the sockets are there, who needs the TPM waits, who doesn't is answered.
@@ -16,7 +17,7 @@ import Testing
 
   @Test func initWaitsForTheStore() throws {
     let (directory, server) = try pending()
-    let (data, control) = (try RawClient(server, .data), try RawClient(server, .control))
+    let (data, control) = (try Socket(server, .data), try Socket(server, .control))
     #expect(data.ask(Self.probe) == Self.failure)
     #expect(control.ask("00000001") == "0000000000006cef")
     control.send(bytes("00000002 00000000"))
@@ -34,7 +35,7 @@ import Testing
 
   @Test func startsByItselfWhenReady() throws {
     let (directory, server) = try pending(["--flags", "startup-clear"])
-    var data: RawClient? = try RawClient(server, .data)
+    var data: Socket? = try Socket(server, .data)
     data?.send(bytes(DataChannelTests.family))
     #expect(data?.hasInput(within: 100) == false)
     directory.remove("state/pending")
@@ -46,9 +47,9 @@ import Testing
   /// While one client waits for INIT another can ask, and stop the waiting.
   @Test func aSecondClientWhileOneWaits() throws {
     let (directory, server) = try pending()
-    let first = try RawClient(server, .control)
+    let first = try Socket(server, .control)
     first.send(bytes("00000002 00000000"))
-    let second = try RawClient(server, .control)
+    let second = try Socket(server, .control)
     #expect(second.ask("00000001") == "0000000000006cef")
     #expect(second.ask("0000000e") == "00000000")
     #expect(first.receive().hex == "00000009")
@@ -58,9 +59,9 @@ import Testing
 
   @Test func shutdownWhileOneWaits() throws {
     let (_, server) = try pending()
-    let first = try RawClient(server, .control)
+    let first = try Socket(server, .control)
     first.send(bytes("00000002 00000000"))
-    let second = try RawClient(server, .control)
+    let second = try Socket(server, .control)
     #expect(second.ask("00000003") == "00000000")
     #expect(first.receive().hex == "00000009")
     #expect(server.wait() == 0)
@@ -69,14 +70,14 @@ import Testing
   /// Who asked for INIT and left isn't waited for: the TPM stays off.
   @Test func theWaitingClientLeaves() throws {
     let (directory, server) = try pending()
-    var first: RawClient? = try RawClient(server, .control)
+    var first: Socket? = try Socket(server, .control)
     first?.send(bytes("00000002 00000000"))
-    let second = try RawClient(server, .control)
+    let second = try Socket(server, .control)
     // Answered only when the first is held.
     #expect(second.ask("00000001") == "0000000000006cef")
     first = nil
     // The one that left is noticed in its turn; then commands are refused and don't wait any more.
-    let data = try RawClient(server, .data)
+    let data = try Socket(server, .data)
     #expect(data.ask(DataChannelTests.startup) == Self.failure)
     directory.remove("state/pending")
     #expect(second.ask("00000004") == "0000000a")
@@ -86,11 +87,11 @@ import Testing
   /// A command whose client left while it waited is not run.
   @Test func theWaitingCommandsClientLeaves() throws {
     let (directory, server) = try pending(["--flags", "startup-clear"])
-    var data: RawClient? = try RawClient(server, .data)
+    var data: Socket? = try Socket(server, .data)
     data?.send(bytes(StoreFaultTests.define(7)))
     #expect(data?.hasInput(within: 50) == false)
     data = nil
-    let next = try RawClient(server, .data)
+    let next = try Socket(server, .data)
     // Answered at once: so the first one's place is free.
     #expect(next.ask(Self.probe) == Self.failure)
     directory.remove("state/pending")
@@ -99,7 +100,7 @@ import Testing
 
   @Test(arguments: [[], ["--flags", "not-need-init"]]) func givesUp(flags: [String]) throws {
     let (directory, server) = try pending(flags + ["--key-timeout", "1"])
-    let control = try RawClient(server, .control)
+    let control = try Socket(server, .control)
     control.send(bytes("00000002 00000000"))
     #expect(control.receive().hex == "00000009")
     #expect(server.wait() == 13)
@@ -110,10 +111,10 @@ import Testing
 
   @Test func aWrongKeyForGood() throws {
     let (directory, server) = try pending()
-    let control = try RawClient(server, .control)
+    let control = try Socket(server, .control)
     control.send(bytes("00000002 00000000"))
     // Answered only when the first is held.
-    #expect(try RawClient(server, .control).ask("00000001") == "0000000000006cef")
+    #expect(try Socket(server, .control).ask("00000001") == "0000000000006cef")
     try directory.write("4", "state/failed")
     #expect(control.receive().hex == "00000009")
     #expect(server.wait() == 4)

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// How the server begins and ends.
@@ -6,7 +7,7 @@ import Testing
   @Test(arguments: [SIGTERM, SIGINT]) func endsOnASignal(number: Int32) throws {
     let directory = try TestDirectory()
     let server = try TestServer(directory, ["--flags", "startup-clear"])
-    let data = try RawClient(server, .data)
+    let data = try Socket(server, .data)
     #expect(data.ask(StoreFaultTests.define(0)).hasPrefix("8002"))
     let permall = directory.read("state/permall")
     server.signal(number)
@@ -38,10 +39,10 @@ import Testing
       [
         Tool.builtProduct("VTPMTestServer"), "--state", second.statePath, "--ctrl",
         "type=unixio,path=\(second.controlPath)",
-      ], in: directory.path, output: "\(directory.path)/log")
+      ], in: directory.path, merged: true, output: "\(directory.path)/log")
     #expect(third.wait() == 9)
     #expect(second.log.contains("in use by another process"))
-    #expect(try RawClient(second, .control).ask("0000000e") == "00000000")
+    #expect(try Socket(second, .control).ask("0000000e") == "00000000")
   }
 
   @Test func otherFilesAreNotReplaced() throws {
@@ -51,7 +52,7 @@ import Testing
       [
         Tool.builtProduct("VTPMTestServer"), "--state", directory.path, "--ctrl",
         "type=unixio,path=\(directory.path)/file",
-      ], in: directory.path, output: "\(directory.path)/log")
+      ], in: directory.path, merged: true, output: "\(directory.path)/log")
     #expect(server.wait() == 9)
     #expect(directory.read("file") == Array("precious".utf8))
   }
@@ -63,7 +64,7 @@ import Testing
     let directory = try TestDirectory()
     let server = try Child(
       [Tool.builtProduct("VTPMTestServer"), "--state", directory.path] + arguments, in: directory.path,
-      output: "\(directory.path)/log")
+      merged: true, output: "\(directory.path)/log")
     #expect(server.wait() == 2)
   }
 }

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// Stores that fail. The rule: no failure reads as "there is no state", nothing unread is overwritten, nothing
@@ -15,7 +16,7 @@ import Testing
   private func seeded() throws -> (directory: TestDirectory, permall: [UInt8]) {
     let directory = try TestDirectory()
     let server = try TestServer(directory, ["--flags", "startup-clear"])
-    #expect(try RawClient(server, .data).ask(Self.define(0)).contains("00000000"))
+    #expect(try Socket(server, .data).ask(Self.define(0)).contains("00000000"))
     server.kill()
     return (directory, try #require(directory.read("state/permall")))
   }
@@ -28,17 +29,17 @@ import Testing
     let (directory, permall) = try seeded()
     try directory.write("\(status)", "state/fail-load")
     let server = try TestServer(directory)
-    let client = try RawClient(server, .control)
+    let client = try Socket(server, .control)
     #expect(client.ask(Self.initialize) == answer)
     #expect(client.ask(Self.initialize) == answer)
     #expect(directory.read("state/permall") == permall)
     #expect(server.log.contains("can't load the TPM's permall"))
     // The TPM stays off, and comes back with the store.
     #expect(client.ask("00000004") == "0000000a")
-    #expect(try RawClient(server, .data).ask("8001 0000000c 00000144 0000") == "80010000000a00000101")
+    #expect(try Socket(server, .data).ask("8001 0000000c 00000144 0000") == "80010000000a00000101")
     directory.remove("state/fail-load")
     #expect(client.ask(Self.initialize) == "00000000")
-    let data = try RawClient(server, .data)
+    let data = try Socket(server, .data)
     #expect(data.ask("8001 0000000c 00000144 0000") == "80010000000a00000000")
     // TPM_RC_NV_DEFINED: the index is there, so it is the same TPM.
     #expect(data.ask(Self.define(0)) == "80010000000a0000014c")
@@ -76,7 +77,7 @@ import Testing
     }
     try directory.write(bad, "state/permall")
     let server = try TestServer(directory)
-    let answer = try RawClient(server, .control).ask(Self.initialize)
+    let answer = try Socket(server, .control).ask(Self.initialize)
     #expect(answer != "00000000")
     #expect(answer.count == 8)
     #expect(directory.read("state/permall") == bad)
@@ -90,7 +91,7 @@ import Testing
     let bad = (0..<size).map { _ in UInt8.random(in: 0...255) }
     try directory.write(bad, "state/volatilestate")
     let server = try TestServer(directory)
-    #expect(try RawClient(server, .control).ask(Self.initialize) != "00000000")
+    #expect(try Socket(server, .control).ask(Self.initialize) != "00000000")
     #expect(directory.read("state/permall") == permall)
     #expect(directory.read("state/volatilestate") == bad)
   }
@@ -100,7 +101,7 @@ import Testing
     let directory = try TestDirectory()
     let server = try TestServer(directory)
     try directory.write("10", "state/fail-store")
-    let client = try RawClient(server, .control)
+    let client = try Socket(server, .control)
     #expect(client.ask(Self.initialize) == "00000011")
     #expect(server.log.contains("can't store the TPM's permall"))
     #expect(directory.read("state/permall") == nil)
@@ -114,7 +115,7 @@ import Testing
   @Test func laterStoreFails() throws {
     let directory = try TestDirectory()
     let server = try TestServer(directory, ["--flags", "startup-clear"])
-    let (data, control) = (try RawClient(server, .data), try RawClient(server, .control))
+    let (data, control) = (try Socket(server, .data), try Socket(server, .control))
     #expect(data.ask(Self.define(0)).hasPrefix("8002"))
     let permall = directory.read("state/permall")
     try directory.write("11", "state/fail-store")
@@ -138,7 +139,7 @@ import Testing
   @Test func volatileStateFails() throws {
     let directory = try TestDirectory()
     let server = try TestServer(directory, ["--flags", "startup-clear"])
-    let control = try RawClient(server, .control)
+    let control = try Socket(server, .control)
     #expect(control.ask("0000000a") == "00000000")
     try directory.write("10", "state/fail-store-volatilestate")
     #expect(control.ask("0000000a") == "00000011")

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// A directory of one test's own, removed with it.
@@ -56,7 +57,7 @@ final class TestServer {
       try FileManager.default.createDirectory(
         atPath: "\(directory.path)/\(name)", withIntermediateDirectories: true)
     }
-    port = transport == .tcp ? try Self.freePorts() : 0
+    port = transport == .tcp ? try Socket.freePorts() : 0
     var command = [Tool.builtProduct("VTPMTestServer"), "--state", "\(directory.path)/state"] + arguments
     switch transport {
     case .unix:
@@ -64,8 +65,8 @@ final class TestServer {
       command += ["--ctrl", "type=unixio,path=\(directory.path)/tpm.ctrl"]
     case .tcp: command += ["--server", "type=tcp,port=\(port)", "--ctrl", "type=tcp,port=\(port + 1)"]
     }
-    process = try Child(command, in: "\(directory.path)/work", output: "\(directory.path)/log")
-    while process.isRunning && (try? RawClient(self, .control)) == nil { usleep(2000) }
+    process = try Child(command, in: "\(directory.path)/work", merged: true, output: "\(directory.path)/log")
+    while process.isRunning && (try? Socket(self, .control)) == nil { usleep(2000) }
   }
 
   deinit { kill() }
@@ -80,19 +81,7 @@ final class TestServer {
     _ = wait()
   }
 
-  /// The exit status; nil where a signal ended it.
+  /// The exit status; minus the signal's number where one ended it.
   @discardableResult
-  func wait() -> Int32? { process.wait() }
-
-  /// A free port whose successor is free too: tpm2-tools take the control channel to be there.
-  private static func freePorts() throws -> UInt16 {
-    for _ in 0..<100 {
-      let (first, port) = try RawClient.bind(0)
-      defer { close(first) }
-      guard port < UInt16.max, let (second, _) = try? RawClient.bind(port + 1) else { continue }
-      close(second)
-      return port
-    }
-    throw POSIXError(.EADDRNOTAVAIL)
-  }
+  func wait() -> Int32 { process.wait() }
 }

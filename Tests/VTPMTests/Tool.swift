@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// Programs that the tests run.
@@ -18,8 +19,8 @@ enum Tool {
   static func run(_ arguments: [String], in directory: String, environment: [String: String] = [:]) throws -> Result {
     let output = "\(directory)/output-\(UUID().uuidString)"
     defer { try? FileManager.default.removeItem(atPath: output) }
-    let child = try Child(arguments, in: directory, output: output, environment: environment)
-    let status = child.wait() ?? -1
+    let child = try Child(arguments, in: directory, merged: true, output: output, environment: environment)
+    let status = child.wait()
     let bytes = FileManager.default.contents(atPath: output) ?? Data()
     return Result(status: status, output: String(decoding: bytes, as: UTF8.self))
   }

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// Real clients: swtpm_ioctl and tpm2-tools, over TCP and over Unix sockets.
@@ -75,9 +76,9 @@ import Testing
     server.kill()
 
     server = try TestServer(directory)
-    #expect(try RawClient(server, .control).ask("00000002 00000000") == "00000000")
+    #expect(try Socket(server, .control).ask("00000002 00000000") == "00000000")
     #expect(try server.tpm2("tpm2_pcrread", "sha256:16").output == extended)
-    #expect(try RawClient(server, .control).ask("00000002 00000001") == "00000000")
+    #expect(try Socket(server, .control).ask("00000002 00000001") == "00000000")
     #expect(directory.read("state/volatilestate") == nil)
   }
 

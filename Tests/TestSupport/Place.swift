@@ -1,82 +1,81 @@
 import Foundation
-import Testing
 
 /// A folder of one test's own, removed with it, with a kernel key and an image for it; programs run in the folder.
-final class Place {
-  let folder: String
-  let key = KernelKey()
+public final class Place {
+  public let folder: String
+  public let key = KernelKey()
 
-  var image: String { path("tpm.vnvram") }
+  public var image: String { path("tpm.vnvram") }
 
   /// Makes the key and an image, with the entries of a TPM 2.0 unless others are asked for.
-  init(_ layout: [String] = ["--profile", "tpm2"]) throws {
+  public init(_ layout: [String] = ["--profile", "tpm2"]) throws {
     // Short: a Unix socket's path has at most 107 bytes.
     folder = NSTemporaryDirectory() + "vnvram-server-\(UUID().uuidString.prefix(8).lowercased())"
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     key.load()
     let format = try run(["vnvram", "format", image, "--key", key.name] + layout)
-    try #require(format.status == 0, "\(format.text)")
+    try TestFailure.unless(format.status == 0, format.text)
   }
 
   deinit { try? FileManager.default.removeItem(atPath: folder) }
 
-  func path(_ name: String) -> String { "\(folder)/\(name)" }
+  public func path(_ name: String) -> String { "\(folder)/\(name)" }
 
   /// Files other than those that the tests themselves need.
-  var names: [String] {
+  public var names: [String] {
     let all = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
     return all.filter { !$0.hasPrefix("log") && !$0.hasPrefix("audit") }.sorted()
   }
 
-  func bytes(_ name: String? = nil) throws -> [UInt8] {
+  public func bytes(_ name: String? = nil) throws -> [UInt8] {
     [UInt8](try Data(contentsOf: URL(fileURLWithPath: name.map(path) ?? image)))
   }
 
-  func write(_ bytes: [UInt8], _ name: String? = nil) throws {
+  public func write(_ bytes: [UInt8], _ name: String? = nil) throws {
     try Data(bytes).write(to: URL(fileURLWithPath: name.map(path) ?? image))
   }
 
   /// Flips a bit of the image.
-  func flip(_ offset: Int) throws {
+  public func flip(_ offset: Int) throws {
     var all = try bytes()
     all[offset] ^= 1
     try write(all)
   }
 
-  struct Outcome {
+  public struct Outcome {
     /// The exit status; minus a signal's number.
-    let status: Int32
+    public let status: Int32
     /// Both outputs.
-    let text: String
+    public let text: String
   }
 
   /// Runs a program and waits for it.
   @discardableResult
-  func run(_ arguments: [String], environment: [String: String] = [:]) throws -> Outcome {
+  public func run(_ arguments: [String], environment: [String: String] = [:]) throws -> Outcome {
     let child = try start(arguments, environment: environment)
     let status = child.wait()
     defer { try? FileManager.default.removeItem(atPath: child.output) }
     return Outcome(status: status, text: child.text)
   }
 
-  func start(_ arguments: [String], environment: [String: String] = [:]) throws -> Child {
-    try Child(arguments, in: folder, output: path("log-\(UUID().uuidString)"), environment: environment)
+  public func start(_ arguments: [String], environment: [String: String] = [:]) throws -> Child {
+    try Child(arguments, in: folder, merged: true, output: path("log-\(UUID().uuidString)"), environment: environment)
   }
 
   /// Runs the server, which ends by itself, on Unix sockets in the folder.
-  func runServer(_ arguments: [String] = [], on image: String? = nil) throws -> Outcome {
+  public func runServer(_ arguments: [String] = [], on image: String? = nil) throws -> Outcome {
     try run(TestServer.command(image ?? self.image, TestServer.unixSockets(folder), arguments))
   }
 
   /// The image's content at a byte offset, as `FORMAT.md` has it in the header.
-  static func headerField(_ bytes: [UInt8], at offset: Int) -> Int {
+  public static func headerField(_ bytes: [UInt8], at offset: Int) -> Int {
     bytes[offset..<offset + 8].reversed().reduce(0) { $0 << 8 | Int($1) }
   }
 
   /// Whether `vnvram info` says that the image was closed cleanly.
-  func wasClosedCleanly() throws -> Bool {
+  public func wasClosedCleanly() throws -> Bool {
     let info = try run(["vnvram", "info", image, "--json"])
-    try #require(info.status == 0, "\(info.text)")
+    try TestFailure.unless(info.status == 0, info.text)
     return info.text.contains("\"closed_cleanly\":true")
   }
 }

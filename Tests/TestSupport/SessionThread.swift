@@ -4,8 +4,8 @@ import Synchronization
 
 /// One thread with a session keyring of its own, on which all children are started: they inherit it, and so keys of
 /// these tests are seen by nobody else. A session keyring hangs on the thread that joined it, not on the process.
-final class SessionThread: Sendable {
-  static let shared = SessionThread()
+public final class SessionThread: Sendable {
+  public static let shared = SessionThread()
 
   private let jobs = Mutex<[@Sendable () -> Void]>([])
   private let pending = DispatchSemaphore(value: 0)
@@ -23,7 +23,7 @@ final class SessionThread: Sendable {
   }
 
   /// Runs `body` on the thread and waits for it.
-  func run<T: Sendable>(_ body: @escaping @Sendable () -> T) -> T {
+  public func run<T: Sendable>(_ body: @escaping @Sendable () -> T) -> T {
     let box = Box<T>()
     let done = DispatchSemaphore(value: 0)
     let job: @Sendable () -> Void = {

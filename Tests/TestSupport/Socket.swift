@@ -2,10 +2,10 @@ import Foundation
 import Testing
 
 /// A client that sends bytes and takes what comes back, over either transport.
-final class Socket {
+public final class Socket {
   private let descriptor: Int32
 
-  init(path: String) throws {
+  public init(path: String) throws {
     descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
     var address = sockaddr_un()
     address.sun_family = sa_family_t(AF_UNIX)
@@ -13,7 +13,7 @@ final class Socket {
     try unsafe connect(&address, MemoryLayout<sockaddr_un>.size)
   }
 
-  init(port: UInt16) throws {
+  public init(port: UInt16) throws {
     descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
     var address = Self.loopback(port)
     try unsafe connect(&address, MemoryLayout<sockaddr_in>.size)
@@ -30,22 +30,22 @@ final class Socket {
 
   deinit { close(descriptor) }
 
-  func send(_ bytes: [UInt8]) { _ = unsafe Foundation.send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL)) }
+  public func send(_ bytes: [UInt8]) { _ = unsafe Foundation.send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL)) }
 
   /// What one read gives; empty where the server hung up.
-  func receive() -> [UInt8] {
+  public func receive() -> [UInt8] {
     var bytes = [UInt8](repeating: 0, count: 8192)
     let n = unsafe recv(descriptor, &bytes, bytes.count, 0)
     return Array(bytes.prefix(max(0, n)))
   }
 
-  func ask(_ bytes: [UInt8]) -> [UInt8] {
+  public func ask(_ bytes: [UInt8]) -> [UInt8] {
     send(bytes)
     return receive()
   }
 
   /// Whether something comes within the time, in milliseconds.
-  func hasInput(within milliseconds: Int32) -> Bool {
+  public func hasInput(within milliseconds: Int32) -> Bool {
     var descriptors = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
     return unsafe poll(&descriptors, 1, milliseconds) == 1
   }
@@ -61,7 +61,7 @@ final class Socket {
   }
 
   /// A listening socket on the loopback address, and its port; 0 asks for a free one.
-  static func listen(_ port: UInt16 = 0) throws -> (descriptor: Int32, port: UInt16) {
+  public static func listen(_ port: UInt16 = 0) throws -> (descriptor: Int32, port: UInt16) {
     var address = loopback(port)
     let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
     var length = socklen_t(MemoryLayout<sockaddr_in>.size)
@@ -79,7 +79,7 @@ final class Socket {
   }
 
   /// A free port whose successor is free too: tpm2-tools take the control channel to be there.
-  static func freePorts() throws -> UInt16 {
+  public static func freePorts() throws -> UInt16 {
     for _ in 0..<100 {
       let (first, port) = try listen()
       defer { close(first) }

@@ -1,23 +1,24 @@
 import Foundation
-import Testing
 
 /// vnvram-swtpm as a child process on a place's image, over either transport.
-final class TestServer {
-  enum Transport: CaseIterable {
+public final class TestServer {
+  public enum Transport: CaseIterable, Sendable {
     case unix
     case tcp
   }
 
-  static let startsByItself = ["--flags", "not-need-init,startup-clear"]
+  public static let startsByItself = ["--flags", "not-need-init,startup-clear"]
 
-  let place: Place
-  let transport: Transport
+  public let place: Place
+  public let transport: Transport
   private let port: UInt16
   private let process: Child
   private var hasEnded = false
 
   /// Starts it and waits until it listens, unless it ended before.
-  init(_ place: Place, _ arguments: [String] = startsByItself, over transport: Transport = .unix) throws {
+  public init(_ place: Place, _ arguments: [String] = TestServer.startsByItself, over transport: Transport = .unix)
+    throws
+  {
     self.place = place
     self.transport = transport
     port = transport == .tcp ? try Socket.freePorts() : 0
@@ -30,60 +31,60 @@ final class TestServer {
     if !hasEnded { _ = kill() }
   }
 
-  static func command(_ image: String, _ sockets: [String], _ arguments: [String]) -> [String] {
+  public static func command(_ image: String, _ sockets: [String], _ arguments: [String]) -> [String] {
     ["vnvram-swtpm", "socket", "--tpm2", "--tpmstate", "backend-uri=vnvram://\(image)"] + sockets + arguments
   }
 
-  static func unixSockets(_ folder: String) -> [String] {
+  public static func unixSockets(_ folder: String) -> [String] {
     ["--server", "type=unixio,path=\(folder)/tpm", "--ctrl", "type=unixio,path=\(folder)/tpm.ctrl"]
   }
 
-  static func ports(_ port: UInt16) -> [String] {
+  public static func ports(_ port: UInt16) -> [String] {
     ["--server", "type=tcp,port=\(port)", "--ctrl", "type=tcp,port=\(port + 1)"]
   }
 
   // MARK: The process
 
-  var identifier: pid_t { process.identifier }
-  var isRunning: Bool { process.isRunning }
-  var log: String { process.text }
+  public var identifier: pid_t { process.identifier }
+  public var isRunning: Bool { process.isRunning }
+  public var log: String { process.text }
 
   /// Waits until the log says `text`. What it says comes after what it did.
-  func waitUntilLogged(_ text: String) throws {
+  public func waitUntilLogged(_ text: String) throws {
     for _ in 0..<10_000 {
       if log.contains(text) { return }
-      try #require(isRunning, "\(log)")
+      try TestFailure.unless(isRunning, log)
       usleep(2000)
     }
-    Issue.record("not logged: \(text)\n\(log)")
+    throw TestFailure("not logged: \(text)\n\(log)")
   }
 
-  func signal(_ number: Int32) { process.signal(number) }
+  public func signal(_ number: Int32) { process.signal(number) }
 
   /// The exit status; minus a signal's number. To be called once.
-  func wait() -> Int32 {
+  public func wait() -> Int32 {
     hasEnded = true
     return process.wait()
   }
 
-  func end() -> Int32 {
+  public func end() -> Int32 {
     signal(SIGTERM)
     return wait()
   }
 
-  func kill() -> Int32 {
+  public func kill() -> Int32 {
     signal(SIGKILL)
     return wait()
   }
 
   // MARK: Clients
 
-  enum Channel {
+  public enum Channel: Sendable {
     case data
     case control
   }
 
-  func connect(_ channel: Channel) throws -> Socket {
+  public func connect(_ channel: Channel) throws -> Socket {
     switch transport {
     case .unix: try Socket(path: place.path(channel == .data ? "tpm" : "tpm.ctrl"))
     case .tcp: try Socket(port: channel == .data ? port : port + 1)
@@ -92,16 +93,16 @@ final class TestServer {
 
   /// Runs one of tpm2-tools. Where the data channel is, the control channel is taken to be beside it.
   @discardableResult
-  func tpm2(_ arguments: String...) throws -> Place.Outcome {
+  public func tpm2(_ arguments: String...) throws -> Place.Outcome {
     let way = transport == .unix ? "swtpm:path=\(place.path("tpm"))" : "swtpm:host=127.0.0.1,port=\(port)"
     return try place.run(arguments, environment: ["TPM2TOOLS_TCTI": way])
   }
 
   /// Runs swtpm_ioctl.
   @discardableResult
-  func control(_ arguments: String...) throws -> Place.Outcome { try place.run(controlCommand + arguments) }
+  public func control(_ arguments: String...) throws -> Place.Outcome { try place.run(controlCommand + arguments) }
 
-  func startControl(_ arguments: String...) throws -> Child { try place.start(controlCommand + arguments) }
+  public func startControl(_ arguments: String...) throws -> Child { try place.start(controlCommand + arguments) }
 
   private var controlCommand: [String] {
     ["swtpm_ioctl"] + (transport == .unix ? ["--unix", place.path("tpm.ctrl")] : ["--tcp", "127.0.0.1:\(port + 1)"])

@@ -2,11 +2,11 @@ import CLibkeyutils
 import Foundation
 
 /// The kernel key of one test, in the session keyring of all children.
-final class KernelKey: Sendable {
-  let name: String
+public final class KernelKey: Sendable {
+  public let name: String
   private let content: [UInt8]
 
-  init() {
+  public init() {
     name = "server-\(UUID().uuidString.prefix(8).lowercased())"
     content = Self.random()
   }
@@ -16,10 +16,10 @@ final class KernelKey: Sendable {
   private static func random() -> [UInt8] { (0..<32).map { _ in UInt8.random(in: 0...255) } }
 
   /// Puts it there: the content that the image was formatted with.
-  func load() { put(content) }
+  public func load() { put(content) }
 
   /// Puts another one of the same name there.
-  func loadWrong() { put(Self.random()) }
+  public func loadWrong() { put(Self.random()) }
 
   private func put(_ bytes: [UInt8]) {
     let description = "vnvram:\(name)"
@@ -38,12 +38,12 @@ final class KernelKey: Sendable {
     }
   }
 
-  func remove() { with { _ = keyctl_unlink($0, KEY_SPEC_SESSION_KEYRING) } }
+  public func remove() { with { _ = keyctl_unlink($0, KEY_SPEC_SESSION_KEYRING) } }
 
-  func revoke() { with { _ = keyctl_revoke($0) } }
+  public func revoke() { with { _ = keyctl_revoke($0) } }
 
   /// Lets it expire, and waits until it has.
-  func expire() {
+  public func expire() {
     with { serial in
       _ = keyctl_set_timeout(serial, 1)
       while keyctl_read(serial, nil, 0) >= 0 { usleep(20_000) }

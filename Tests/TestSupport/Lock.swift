@@ -1,8 +1,8 @@
 import CSystem
 
 /// The lock that a vnvram process holds on its image.
-enum Lock {
-  static func take(_ descriptor: Int32, exclusively: Bool) -> Bool {
+public enum Lock {
+  public static func take(_ descriptor: Int32, exclusively: Bool) -> Bool {
     (exclusively ? csystem_lock_exclusive(descriptor) : csystem_lock_shared(descriptor)) == 0
   }
 }
