@@ -42,6 +42,9 @@ let package = Package(
     module("Audit", ["CSystem", "Primitives"]),
     module("ProgramIO", ["CSystem", "Primitives"]),
     module("SecureVolume", ["Crypto", "BlockIO", "Primitives"]),
+    // tpm2-tss is loaded at run time, and only where a TPM is asked for; its headers are needed to build (libtss2-dev).
+    .target(name: "CTSS"),
+    module("Anchors", ["CTSS", "SecureVolume", "BlockIO", "Primitives"]),
     module("BlobStore", ["SecureVolume", "Primitives"]),
     module("VNVRAM", ["BlobStore", "SecureVolume", "Keyring", "Audit", "BlockIO", "Crypto", "Primitives"]),
     module("VTPM", ["CLibtpms", "CSystem", "Primitives"]),
@@ -76,6 +79,8 @@ let package = Package(
     tests("BlockIOTests", ["BlockIO", "StorageSimulation", "Primitives"]),
     tests("AuditTests", ["Audit", "Primitives"]),
     tests("SecureVolumeTests", ["SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives"]),
+    tests(
+      "AnchorTests", ["Anchors", "CTSS", "SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives"]),
     tests("FormatTests", ["BlobStore", "SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives"]),
     tests("BlobStoreTests", ["BlobStore", "SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives"]),
     tests(

@@ -39,8 +39,8 @@ extension SecureVolume {
   private static var sectorsPerStep: Int { 64 }
 
   /// Brings everything in place and gives the header new content, which `update` makes; both copies are durable on
-  /// return and the ring is empty.
-  func settle(_ update: (inout Header) -> Void) throws(VolumeError) {
+  /// return and the ring is empty; and so is what the anchor says of them.
+  func settle(_ moment: AnchorMoment = .running, _ update: (inout Header) -> Void) throws(VolumeError) {
     precondition(!isClosed)
     if checkpoint == nil, !journal.isEmpty { try startCheckpoint() }
     try finishCheckpoint()
@@ -56,6 +56,7 @@ extension SecureVolume {
       medium.giveUp(error)
       throw error
     }
+    try advanceAnchor(moment)
   }
 
   func finishCheckpoint() throws(VolumeError) {
@@ -206,6 +207,7 @@ extension SecureVolume {
       journal.release(upTo: next.cursor)
       checkpoint = nil
       releaseRecord()
+      advanceAnchorIfDue()
     }
   }
 

@@ -30,6 +30,11 @@ enum Format {
   static let recordEntrySize = 40
   static let macSize = 32
 
+  /// FORMAT §12: "vnvram-A".
+  static let anchorMagic: [UInt8] = [0x76, 0x6E, 0x76, 0x72, 0x61, 0x6D, 0x2D, 0x41]
+  static let anchorVersion: UInt32 = 1
+  static let anchorMACOffset = AnchorRecord.size - 32
+
   /// The first word of every authenticated input.
   enum InputType: UInt32 {
     case header = 1
@@ -37,6 +42,7 @@ enum Format {
     case root = 3
     case record = 4
     case image = 5
+    case anchor = 6
     case sector = 16
   }
 

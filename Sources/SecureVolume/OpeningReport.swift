@@ -10,4 +10,6 @@ public struct OpeningReport: Equatable, Sendable {
   public let recordsReplayed: Int
   /// The generation that was recovered.
   public let generation: Generation
+  /// What the anchor said; `nil` where there was none, or the image was accepted as it is.
+  public internal(set) var anchor: AnchorFinding?
 }

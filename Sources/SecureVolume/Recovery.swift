@@ -6,7 +6,7 @@ import Primitives
 /// for writing, what was recovered is made durable before it is served (FORMAT §7).
 enum Recovery {
   static func open(
-    medium: consuming Medium, keys: consuming VolumeKeys, choice: HeaderPair.Choice
+    medium: consuming Medium, keys: consuming VolumeKeys, choice: HeaderPair.Choice, anchor: AnchorUse? = nil
   ) throws(VolumeError) -> SecureVolume {
     let header = choice.header
     let digest: InlineBytes32
@@ -20,7 +20,15 @@ enum Recovery {
       generation: replay.generation)
     let endsInImages = replay.endsInImages
     let volume = replay.finish(opening: opening)
-    if volume.isWritable { try makeDurable(volume, choice, endsInImages: endsInImages) }
+    // Before the first write.
+    if let anchor, !anchor.isAccepting { try volume.consult(anchor.anchor) }
+    guard volume.isWritable else { return volume }
+    let anchoring = volume.anchoring
+    // What is recovered goes into both headers first: until then the anchor is not told of it.
+    volume.anchoring = nil
+    try makeDurable(volume, choice, endsInImages: endsInImages)
+    volume.anchoring = anchoring
+    if let anchor, anchor.isAccepting { try volume.accept(anchor.anchor) } else { try volume.advanceAnchor(.opening) }
     return volume
   }
 

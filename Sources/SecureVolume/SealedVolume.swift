@@ -78,10 +78,34 @@ public final class SealedVolume {
   /// Opens with `key`. For writing, where the device is: then what a power cut left is recovered and made durable
   /// first, and a new epoch begins. For reading, nothing is written.
   ///
-  /// - Parameter slotName: try only the slot of this name; a passphrase costs its time for each slot that it is tried on.
-  /// - Throws: `.wrongKey` where no slot opens; `.notAuthentic` with what shows it; `.device`.
+  /// - Parameters:
+  ///   - slotName: try only the slot of this name; a passphrase costs its time for each slot that it is tried on.
+  ///   - anchor: an image that this knows to be old is refused, before anything is written; open for writing, it follows
+  ///     the image from then on.
+  /// - Throws: `.wrongKey` where no slot opens; `.notAuthentic` with what shows it; `.device`; `.rolledBack`, `.forked`;
+  ///   `.anchor` where the anchor is missing, isn't authentic, or could not be read or written.
   public func unlock(
-    with key: borrowing KeyEncryptionKey, slotName: String? = nil
+    with key: borrowing KeyEncryptionKey, slotName: String? = nil, anchor: (any FreshnessAnchor)? = nil
+  ) throws(VolumeError) -> SecureVolume {
+    try unlock(with: key, slotName: slotName, use: anchor.map { AnchorUse(anchor: $0, isAccepting: false) })
+  }
+
+  /// Opens for writing, and makes `anchor` say that this image, as it is now, is the newest: where a rollback is meant, an
+  /// anchor was lost, or a store is to get its first. Its generation leaps beyond that of the image and of the anchor, so
+  /// that copies that were given up are older ever after. The caller has asked a person, and recorded the answer.
+  ///
+  /// - Throws: as `unlock(with:slotName:anchor:)`; `.anchor(.refused)` for an anchor that remembers nothing.
+  public func unlock(
+    with key: borrowing KeyEncryptionKey, slotName: String? = nil, accepting anchor: any FreshnessAnchor
+  ) throws(VolumeError) -> SecureVolume {
+    guard medium.device.isWritable else {
+      throw VolumeError(.readOnly, store: name, "is opened for reading only; accepting it takes writing")
+    }
+    return try unlock(with: key, slotName: slotName, use: AnchorUse(anchor: anchor, isAccepting: true))
+  }
+
+  private func unlock(
+    with key: borrowing KeyEncryptionKey, slotName: String?, use: AnchorUse?
   ) throws(VolumeError) -> SecureVolume {
     var keys = try unwrap(with: key, slotName: slotName)
     let choice = try pair.choose(with: &keys.structure)
@@ -101,7 +125,7 @@ public final class SealedVolume {
       throw VolumeError(.refused, store: name, "was opened for writing from what was read before; read it anew")
     }
     isSpent = medium.device.isWritable
-    return try Recovery.open(medium: medium, keys: keys, choice: choice)
+    return try Recovery.open(medium: medium, keys: keys, choice: choice, anchor: use)
   }
 
   private func unwrap(

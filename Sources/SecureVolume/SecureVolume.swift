@@ -15,7 +15,7 @@ public final class SecureVolume: SectorVolume {
   public let uuid: StoreUUID
   public let geometry: Geometry
   /// How the image was found, and what was recovered.
-  public let opening: OpeningReport
+  public internal(set) var opening: OpeningReport
   /// Commits so far.
   public internal(set) var generation: Generation
 
@@ -32,6 +32,13 @@ public final class SecureVolume: SectorVolume {
   /// Ciphertext on its way in.
   var ciphertext: ByteBuffer
   var isClosed = false
+  /// `nil` without an anchor, and while opened for reading.
+  var anchoring: Anchoring?
+  /// So many commits after the last, the anchor is advanced with the next checkpoint; after twice as many none is taken
+  /// before it is. More make a crash's window longer, fewer cost a sync of the anchor each time.
+  public var commitsPerAnchor: UInt64 = 1024 {
+    didSet { commitsPerAnchor = min(max(1, commitsPerAnchor), Self.mostCommitsPerAnchor) }
+  }
 
   /// Bytes of ring in use from which on `maintain` begins a checkpoint.
   private let checkpointThreshold: UInt64
@@ -121,6 +128,7 @@ public final class SecureVolume: SectorVolume {
     precondition(changes.sectorSize == sectorSize && !isClosed)
     guard !changes.isEmpty else { return }
     try medium.mayWrite()
+    if anchoring != nil { try keepToAnchorBound() }
     let size = geometry.commitSize(sectors: changes.count)
     try makeRoom(for: size)
     if record.count < Int(size) { record = ByteBuffer(count: Int(size)) }
@@ -187,14 +195,18 @@ public final class SecureVolume: SectorVolume {
   }
 
   /// Whether `maintain` has anything to do.
-  public var wantsMaintenance: Bool { !isClosed && (checkpoint != nil || journal.used > checkpointThreshold) }
+  public var wantsMaintenance: Bool {
+    !isClosed && (checkpoint != nil || journal.used > checkpointThreshold || wantsAnchor)
+  }
 
   /// Does one bounded piece of work towards free ring space; call it when nobody waits. True: there is more to do.
   public func maintain() throws(VolumeError) -> Bool {
     guard !isClosed, isWritable else { return false }
     if checkpoint != nil {
       try stepCheckpoint()
-    } else if journal.used > checkpointThreshold {
+    } else if wantsAnchor, journal.isEmpty {
+      advanceAnchorIfDue()
+    } else if journal.used > checkpointThreshold || wantsAnchor {
       try startCheckpoint()
     }
     return checkpoint != nil
@@ -204,13 +216,18 @@ public final class SecureVolume: SectorVolume {
 
   /// Brings everything in place and marks the image as closed cleanly; durable on return. Keys go when the last
   /// reference does. An image opened for reading is left as it was.
+  ///
+  /// - Throws: `.anchor` where all went well but that the anchor could not be brought up to date: the image is closed.
   public func close() throws(VolumeError) {
     guard !isClosed else { return }
     guard isWritable else {
       isClosed = true
       return
     }
-    try settle { $0.isClean = true }
+    do { try settle(.closing) { $0.isClean = true } } catch {
+      if case .anchor = error.code { isClosed = true }
+      throw error
+    }
     isClosed = true
   }
 }

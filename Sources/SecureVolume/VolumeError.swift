@@ -19,6 +19,12 @@ public struct VolumeError: StatusError, Equatable {
     case wrongKey
     /// Damaged or tampered with: something that the key says should be there isn't. With what shows it.
     case notAuthentic(Evidence)
+    /// Older than its anchor remembers.
+    case rolledBack
+    /// As far as its anchor remembers, with another content: two copies went separate ways.
+    case forked
+    /// The anchor is missing, isn't authentic, or failed: nobody can tell whether the image is the newest.
+    case anchor(AnchorError.Code)
     /// The image, the ring or a limit is too small for what was asked.
     case noSpace
     /// Opened for reading only.
@@ -63,6 +69,10 @@ public struct VolumeError: StatusError, Equatable {
     self.init(.cryptography, store: store, error.description)
   }
 
+  init(_ error: AnchorError, store: String) {
+    self.init(.anchor(error.code), store: store, "its anchor \(error)")
+  }
+
   public static func == (a: Self, b: Self) -> Bool { a.code == b.code }
 
   public var status: Status {
@@ -73,6 +83,8 @@ public struct VolumeError: StatusError, Equatable {
     case .notEncrypted, .readOnly, .exists, .refused: .refused
     case .wrongKey: .wrongKey
     case .notAuthentic: .notAuthentic
+    case .rolledBack, .forked: .rolledBack
+    case .anchor(let code): code.status
     case .noSpace: .noSpace
     case .noSuchSlot: .notFound
     }

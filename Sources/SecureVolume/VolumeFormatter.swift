@@ -10,14 +10,16 @@ public enum VolumeFormatter {
   ///   - key: the first slot's key, and `name` the slot's.
   ///   - content: fills the plaintext of each sector, in order; it is called once for each.
   ///   - progress: called with sectors done, now and then.
-  /// - Throws: `.noSpace` naming the size that is needed, before anything is written.
+  ///   - anchor: follows the store from its beginning. It gets a place before anything is written, and its record last.
+  ///   - replacingAnchor: where there is an anchor in that place already, take it.
+  /// - Throws: `.anchor`; `.noSpace` naming the size that is needed, before anything is written.
   /// - Returns: the store's UUID. All is durable.
   @discardableResult
   public static func format(
     _ device: any BlockDevice, geometry: Geometry, key: borrowing KeyEncryptionKey, name: String,
     cost: ScryptCost? = nil, created: UInt64,
     content: (SectorIndex, consuming MutableSpan<UInt8>) throws(VolumeError) -> Void,
-    progress: (UInt64) -> Void = { _ in }
+    progress: (UInt64) -> Void = { _ in }, anchor: (any FreshnessAnchor)? = nil, replacingAnchor: Bool = false
   ) throws(VolumeError) -> StoreUUID {
     guard device.size >= geometry.imageSize else {
       throw VolumeError(
@@ -30,7 +32,12 @@ public enum VolumeFormatter {
         "has blocks of \(device.physicalBlock) bytes, and the store was to have blocks of \(geometry.blockSize)")
     }
     let fresh = try makeKeys(device, geometry, key, name: name, cost: cost, created: created)
-    return try write(fresh, device, geometry, content, progress)
+    if let anchor {
+      do { try anchor.establish(for: fresh.header.uuid, keeping: nil, replacing: replacingAnchor) } catch {
+        throw VolumeError(error, store: device.name)
+      }
+    }
+    return try write(fresh, device, geometry, content, progress, anchor)
   }
 
   /// What a new store begins with.
@@ -64,7 +71,8 @@ public enum VolumeFormatter {
 
   private static func write(
     _ fresh: consuming Fresh, _ device: any BlockDevice, _ geometry: Geometry,
-    _ content: (SectorIndex, consuming MutableSpan<UInt8>) throws(VolumeError) -> Void, _ progress: (UInt64) -> Void
+    _ content: (SectorIndex, consuming MutableSpan<UInt8>) throws(VolumeError) -> Void, _ progress: (UInt64) -> Void,
+    _ anchor: (any FreshnessAnchor)?
   ) throws(VolumeError) -> StoreUUID {
     var medium = Medium(device)
     let zeros = ByteBuffer(count: 65536)
@@ -99,7 +107,20 @@ public enum VolumeFormatter {
       try medium.write(bytes, 0..<bytes.count, at: Format.copyOffsets[copy])
       try medium.sync()
     }
+    if let anchor { try tell(anchor, &fresh, store: medium.name) }
     return fresh.header.uuid
+  }
+
+  /// The anchor's first record.
+  private static func tell(_ anchor: any FreshnessAnchor, _ fresh: inout Fresh, store: String) throws(VolumeError) {
+    let counter: UInt64
+    do { counter = try anchor.counter(for: .establishing) } catch { throw VolumeError(error, store: store) }
+    let sealed: ByteBuffer
+    do {
+      sealed = try AnchorRecord(of: fresh.header, sequence: 1, counter: counter).sealed(
+        digest: fresh.digest, with: &fresh.keys.structure)
+    } catch { throw VolumeError(error, store: store) }
+    do { try anchor.store(sealed, .establishing) } catch { throw VolumeError(error, store: store) }
   }
 
   private static func writeSectors(

@@ -1,0 +1,192 @@
+import BlockIO
+import Glibc
+import Primitives
+import SecureVolume
+
+/// A file on the host that remembers how far a store had come (FORMAT §12).
+///
+/// Two places for a record, far enough apart that no power cut spoils both; a new record goes where the older one is. The
+/// file has its size from the beginning and is written in place: advancing it allocates nothing, needs no right in its
+/// directory, and costs one write and one sync. It is locked against other processes for as long as it is open, so that
+/// two copies of an image are never in use with one anchor.
+///
+/// It protects against whoever can change the image and not this file. See `TPMCounterAnchor` for where that is one and
+/// the same.
+public final class FileAnchor: FreshnessAnchor {
+  /// Bytes of an anchor file.
+  public static let size = ByteCount(2 * placeSize)
+  /// From one record's place to the next: the largest unit of a power cut (FORMAT §1).
+  private static let placeSize = 16384
+
+  /// What was asked for: a file, or a directory that has one for each store.
+  private let path: String?
+  private var device: (any BlockDevice)?
+  /// The place of the newest authentic record, which is not to be overwritten.
+  private var current: Int?
+  public private(set) var name: String
+  /// With a counter, `TPMCounterAnchor` believes its records; without, they are not to be believed alone.
+  private let goesWithCounter: Bool
+
+  /// - Parameter path: the file; or a directory, and then the file is `UUID.anchor` in it.
+  public convenience init(path: String) { self.init(path: path, goesWithCounter: false) }
+
+  init(path: String, goesWithCounter: Bool) {
+    self.path = path
+    name = path
+    self.goesWithCounter = goesWithCounter
+  }
+
+  /// An anchor on a device of its own, at least `size` bytes large.
+  public init(_ device: any BlockDevice) {
+    path = nil
+    name = device.name
+    self.device = device
+    goesWithCounter = false
+  }
+
+  // MARK: FreshnessAnchor
+
+  public func prepare(for store: StoreUUID, forWriting: Bool) { _ = try? open(store, forWriting: forWriting) }
+
+  public func recall(_ store: StoreUUID, forWriting: Bool) throws(AnchorError) -> AnchorMemory {
+    let device = try open(store, forWriting: forWriting)
+    current = nil
+    guard device.size >= Self.size else {
+      throw AnchorError(
+        .notAuthentic, anchor: name,
+        "has \(device.size), and an anchor has \(Self.size): it is cut short, or no anchor; restore it, or accept the image "
+          + "as it is with `vnvram accept-rollback`")
+    }
+    do throws(BlockError) {
+      if forWriting {
+        // A process before may have met a failed sync: what the cache shows need not be in the file.
+        try device.sync()
+        try device.discardCache()
+      }
+      return .records([try read(device, 0), try read(device, 1)])
+    } catch { throw AnchorError(error, anchor: name) }
+  }
+
+  private func read(_ device: any BlockDevice, _ index: Int) throws(BlockError) -> [UInt8] {
+    var record = ByteBuffer(count: AnchorRecord.size)
+    try device.read(at: ByteOffset(index * Self.placeSize), into: record.mutableSpan)
+    return record.span.array
+  }
+
+  public func adopt(_ record: AnchorRecord, at index: Int, forWriting: Bool) throws(AnchorError) {
+    guard goesWithCounter || record.counter == 0 else {
+      throw AnchorError(
+        .refused, anchor: name, "goes with a TPM's counter, which is not to be left out; name both: tpm:INDEX,\(name)")
+    }
+    current = index
+  }
+
+  public func establish(for store: StoreUUID, keeping index: Int?, replacing: Bool) throws(AnchorError) {
+    do throws(AnchorError) {
+      let device = try open(store, forWriting: true)
+      if !replacing, try !isBlank(device) {
+        throw AnchorError(
+          .exists, anchor: name,
+          "exists already, and may be what another store's freshness hangs on; name another, or say --force")
+      }
+      if let file = device as? FileDevice { try grow(file) }
+    } catch {
+      guard error.code == .missing else { throw error }
+      do { device = try FileDevice.create(path: place(store), size: Self.size, replacing: false) } catch {
+        throw AnchorError(error, anchor: name)
+      }
+    }
+    current = index
+  }
+
+  private func isBlank(_ device: any BlockDevice) throws(AnchorError) -> Bool {
+    guard device.size >= Self.size else { return device.size == .zero }
+    do throws(BlockError) {
+      let places = [try read(device, 0), try read(device, 1)]
+      return places.allSatisfy { $0.allSatisfy { $0 == 0 } }
+    } catch { throw AnchorError(error, anchor: name) }
+  }
+
+  private func grow(_ file: FileDevice) throws(AnchorError) {
+    do { try file.grow(to: Self.size) } catch { throw AnchorError(error, anchor: name) }
+  }
+
+  public func store(_ sealed: borrowing ByteBuffer, _ moment: AnchorMoment) throws(AnchorError) {
+    precondition(sealed.count == AnchorRecord.size)
+    guard let device else { throw AnchorError(.refused, anchor: name, "is not open") }
+    // After a failure the same place again: only the other one is known to be whole.
+    let index = current == 0 ? 1 : 0
+    do throws(BlockError) {
+      try device.write(sealed.span, at: ByteOffset(index * Self.placeSize))
+      try device.sync()
+    } catch { throw AnchorError(error, anchor: name) }
+    current = index
+  }
+
+  public func release() {
+    guard path != nil else { return }
+    device?.close()
+    device = nil
+    current = nil
+  }
+
+  // MARK: The file
+
+  private func open(_ store: StoreUUID, forWriting: Bool) throws(AnchorError) -> any BlockDevice {
+    let place = place(store)
+    if let device, device.name == place || path == nil {
+      if !forWriting || device.isWritable { return device }
+      device.close()
+      self.device = nil
+    }
+    name = place
+    try checkOwner(place)
+    do {
+      let opened = try FileDevice.open(path: place, access: forWriting ? .readWrite : .readOnly)
+      device = opened
+      return opened
+    } catch { throw error.code == .notFound ? missing : AnchorError(error, anchor: place) }
+  }
+
+  private func place(_ store: StoreUUID) -> String {
+    guard let path else { return name }
+    var status = stat()
+    let isDirectory = unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
+    guard isDirectory || path.hasSuffix("/") else { return path }
+    return (path.hasSuffix("/") ? path : path + "/") + "\(store).anchor"
+  }
+
+  private var missing: AnchorError {
+    AnchorError(
+      .missing, anchor: name,
+      "is missing, and without it nobody can tell whether the image is the newest; restore the anchor, or accept the image "
+        + "as it is with `vnvram accept-rollback`")
+  }
+
+  /// What others may change remembers nothing. Images may lie behind symbolic links; there is no reason for an anchor to.
+  private func checkOwner(_ place: String) throws(AnchorError) {
+    var status = stat()
+    guard unsafe lstat(place, &status) == 0 else {
+      guard errno == ENOENT || errno == ENOTDIR else {
+        throw AnchorError(BlockError(errno: errno, device: place, "looking at it"), anchor: place)
+      }
+      throw missing
+    }
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      throw AnchorError(.refused, anchor: place, "is no regular file; name the file itself")
+    }
+    guard status.st_uid == geteuid() || status.st_uid == 0 else {
+      throw AnchorError(
+        .refused, anchor: place, "belongs to user \(status.st_uid), who could set it back; change its owner")
+    }
+    guard status.st_mode & 0o022 == 0 else {
+      throw AnchorError(.refused, anchor: place, "may be written by others than its owner; take that away (chmod 600)")
+    }
+  }
+}
+
+extension AnchorError {
+  init(_ error: BlockError, anchor: String) {
+    self.init(.device(error.status), anchor: anchor, error.detail)
+  }
+}
