@@ -51,13 +51,15 @@ let package = Package(
     .executableTarget(
       name: "vnvram",
       dependencies: [
-        "VNVRAM", "BlobStore", "SecureVolume", "Keyring", "Audit", "BlockIO", "Crypto", "ProgramIO", "Primitives",
-        argumentParser,
+        "VNVRAM", "Anchors", "BlobStore", "SecureVolume", "Keyring", "Audit", "BlockIO", "Crypto", "ProgramIO",
+        "Primitives", argumentParser,
       ],
       swiftSettings: strict),
     .executableTarget(
       name: "vnvram-swtpm",
-      dependencies: ["VTPM", "VNVRAM", "BlobStore", "Audit", "ProgramIO", "CSystem", "Primitives"],
+      dependencies: [
+        "VTPM", "VNVRAM", "Anchors", "SecureVolume", "BlobStore", "Audit", "ProgramIO", "CSystem", "Primitives",
+      ],
       swiftSettings: strict),
 
     .target(
@@ -70,7 +72,8 @@ let package = Package(
     .executableTarget(
       name: "vnvram-bench",
       dependencies: [
-        "VNVRAM", "BlobStore", "SecureVolume", "Keyring", "Audit", "BlockIO", "Crypto", "CLibcrypto", "Primitives",
+        "VNVRAM", "Anchors", "BlobStore", "SecureVolume", "Keyring", "Audit", "BlockIO", "Crypto", "CLibcrypto",
+        "Primitives",
       ],
       path: "Tests/Benchmarks", exclude: ["run.sh"], swiftSettings: strict),
     tests("PrimitivesTests", ["Primitives"]),

@@ -22,4 +22,6 @@ public enum AuditEvent: String, Sendable, CaseIterable {
   case exported
   /// A store was made.
   case formatted
+  /// Somebody took an image for the newest that its anchor had refused, or that had none.
+  case rollbackAccepted = "rollback-accepted"
 }

@@ -35,6 +35,19 @@ public enum Terminal {
     return secret
   }
 
+  /// Asks a question at the controlling terminal; the answer is shown as it is typed.
+  ///
+  /// - Throws: as `readPassphrase`.
+  public static func readAnswer(_ prompt: String) throws(FileError) -> String {
+    let name = "terminal"
+    let descriptor = unsafe open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY)
+    guard descriptor >= 0 else { throw FileError(errno, file: name, detail: "there is none to ask at") }
+    defer { close(descriptor) }
+    try OutputFile(descriptor: descriptor, name: name).write(prompt)
+    let line = try InputFile(descriptor: descriptor, name: name).readSecretLine(limit: passphraseLimit)
+    return String(decoding: line.span.array, as: UTF8.self)
+  }
+
   /// A line with the editing that people expect: backspace, Control-U, Control-C, Control-D.
   private static func readLine(_ terminal: borrowing InputFile) throws(FileError) -> SecretBytes {
     var line = SecretBytes(count: passphraseLimit)

@@ -50,10 +50,20 @@ extension FreshnessAnchor {
 }
 
 /// An anchor, and what is to be done with it at an opening.
-struct AnchorUse {
-  let anchor: any FreshnessAnchor
+public struct AnchorUse {
+  public let anchor: any FreshnessAnchor
   /// It is told what the image is, instead of asked.
-  let isAccepting: Bool
+  public let isAccepting: Bool
+
+  /// The image is compared with it, and it follows the image.
+  public static func following(_ anchor: any FreshnessAnchor) -> AnchorUse {
+    AnchorUse(anchor: anchor, isAccepting: false)
+  }
+
+  /// The image counts as the newest: see `SealedVolume.unlock(with:slotName:accepting:)`.
+  public static func accepting(_ anchor: any FreshnessAnchor) -> AnchorUse {
+    AnchorUse(anchor: anchor, isAccepting: true)
+  }
 }
 
 /// What an anchor remembers.

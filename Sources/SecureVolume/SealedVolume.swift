@@ -87,7 +87,7 @@ public final class SealedVolume {
   public func unlock(
     with key: borrowing KeyEncryptionKey, slotName: String? = nil, anchor: (any FreshnessAnchor)? = nil
   ) throws(VolumeError) -> SecureVolume {
-    try unlock(with: key, slotName: slotName, use: anchor.map { AnchorUse(anchor: $0, isAccepting: false) })
+    try unlock(with: key, slotName: slotName, use: anchor.map { .following($0) })
   }
 
   /// Opens for writing, and makes `anchor` say that this image, as it is now, is the newest: where a rollback is meant, an
@@ -98,15 +98,16 @@ public final class SealedVolume {
   public func unlock(
     with key: borrowing KeyEncryptionKey, slotName: String? = nil, accepting anchor: any FreshnessAnchor
   ) throws(VolumeError) -> SecureVolume {
-    guard medium.device.isWritable else {
-      throw VolumeError(.readOnly, store: name, "is opened for reading only; accepting it takes writing")
-    }
-    return try unlock(with: key, slotName: slotName, use: AnchorUse(anchor: anchor, isAccepting: true))
+    try unlock(with: key, slotName: slotName, use: .accepting(anchor))
   }
 
-  private func unlock(
+  /// Either of both.
+  public func unlock(
     with key: borrowing KeyEncryptionKey, slotName: String?, use: AnchorUse?
   ) throws(VolumeError) -> SecureVolume {
+    if use?.isAccepting == true, !medium.device.isWritable {
+      throw VolumeError(.readOnly, store: name, "is opened for reading only; accepting it takes writing")
+    }
     var keys = try unwrap(with: key, slotName: slotName)
     let choice = try pair.choose(with: &keys.structure)
     if case .spoilt(let copy) = choice.twin { try refuseOtherStore(copy, than: choice.header, key) }

@@ -26,7 +26,7 @@ extension NVRAM {
   /// - Parameters:
   ///   - key: opens the store's first slot, which is called `slotName`.
   ///   - cost: for a passphrase, what trying it costs.
-  ///   - replacing: overwrite the store that is there. Else one that is there is kept, whatever its condition.
+  ///   - replacing: overwrite the store that is there, and the anchor that is in the anchor's place. Else one that is there is kept, whatever its condition.
   ///   - growing: make the file larger where it is too small.
   /// - Throws: `.volume(.exists)`; `.volume(.noSpace)` with the size that is needed; `.audit`, and nothing was done;
   ///   `.started` once it was started.
@@ -93,7 +93,7 @@ extension NVRAM {
     let place = try takePlace()
     defer { monitor.withLock { releaseCore($0) } }
     try prepare(place, replacing: replacing, growing: growing)
-    let uuid = try write(place, key, slotName, cost)
+    let uuid = try write(place, key, slotName, cost, replacing: replacing)
     var done = use
     (done.event, done.uuid, done.slot, done.detail) = (.formatted, uuid, 0, nil)
     try record(done)
@@ -120,6 +120,7 @@ extension NVRAM {
   /// Where a store is going to be. Whoever has one has the core.
   private struct Place {
     let device: any BlockDevice
+    let anchor: (any FreshnessAnchor)?
     let entries: [EntrySpecification]
     let layout: StreamLayout
     let needed: ByteCount
@@ -136,7 +137,7 @@ extension NVRAM {
         let entries = entries(s)
         let layout = try layout(entries)
         let needed = configuration.form == .plain ? layout.size : try geometry(holding: layout, s).imageSize
-        return Place(device: device, entries: entries, layout: layout, needed: needed)
+        return Place(device: device, anchor: s.anchor, entries: entries, layout: layout, needed: needed)
       } catch {
         releaseCore(s)
         throw error
@@ -194,17 +195,17 @@ extension NVRAM {
   }
 
   private func write(
-    _ place: Place, _ key: borrowing KeyEncryptionKey, _ slotName: String, _ cost: ScryptCost?
+    _ place: Place, _ key: borrowing KeyEncryptionKey, _ slotName: String, _ cost: ScryptCost?, replacing: Bool
   ) throws(NVRAMError) -> StoreUUID {
     let size = configuration.sectorSize
     let geometry = Geometry(fitting: place.device.size, sectorSize: size, blockSize: blockSize(place.device))
     guard let geometry else { throw impossible }
     do {
       return try VolumeFormatter.format(
-        place.device, geometry: geometry, key: key, name: slotName, cost: cost, created: UInt64(max(0, time(nil)))
-      ) { (sector, plaintext) throws(VolumeError) in
-        place.layout.fillPlaintext(sector, sectorSize: size, into: plaintext)
-      }
+        place.device, geometry: geometry, key: key, name: slotName, cost: cost, created: UInt64(max(0, time(nil))),
+        content: { (sector, plaintext) throws(VolumeError) in
+          place.layout.fillPlaintext(sector, sectorSize: size, into: plaintext)
+        }, anchor: place.anchor, replacingAnchor: replacing)
     } catch { throw NVRAMError(error) }
   }
 

@@ -26,7 +26,8 @@ extension NVRAM {
       }
       let opening: Opening
       do throws(NVRAMError) {
-        opening = try monitor.withoutLock { () throws(NVRAMError) in try open(device, earlier: []) }
+        let anchor = s.anchor
+        opening = try monitor.withoutLock { () throws(NVRAMError) in try open(device, anchor, earlier: []) }
       } catch {
         switch error.status {
         case .notAnImage where error.code == .unformatted: s.become(.unformatted)
@@ -61,10 +62,14 @@ extension NVRAM {
   }
 
   /// Opens the device with whatever key there is. Without the lock.
-  func open(_ device: any BlockDevice, earlier: [Unlocker.SlotSighting]) throws(NVRAMError) -> Opening {
+  func open(
+    _ device: any BlockDevice, _ anchor: (any FreshnessAnchor)?, earlier: [Unlocker.SlotSighting]
+  ) throws(NVRAMError) -> Opening {
     if configuration.form == .plain { return Opening(core: try openPlain(device)) }
     let sealed = try sealedVolume(device)
-    let attempt = try unlocker.attempt(sealed, earlier: earlier)
+    // While the process still may: it can be confined by the time that a key comes.
+    anchor?.prepare(for: sealed.uuid, forWriting: device.isWritable)
+    let attempt = try unlocker.attempt(sealed, anchor.map { .following($0) }, earlier: earlier)
     return Opening(
       core: try attempt.volume.map { (volume) throws(NVRAMError) in try StoreCore(sealed: volume) },
       seen: attempt.seen, opener: attempt.opened, wanted: attempt.wanted)
@@ -130,17 +135,18 @@ extension NVRAM {
   ///
   /// - Throws: `.wrongKey`, and it stays as it was; `.audit`; what the image has wrong; `.started` in other states.
   public func unlock(with key: borrowing KeyEncryptionKey, slotName: String? = nil) throws(NVRAMError) {
-    let device = try monitor.withLock { (s) throws(NVRAMError) in
+    let (device, anchor) = try monitor.withLock { (s) throws(NVRAMError) in
       _ = takeCore(s)
       guard s.isOpen, let device = s.device, s.state.isWaiting else {
         releaseCore(s)
         throw s.isOpen ? NVRAMError(.started, .failed, store: name, "waits for no key") : closed
       }
-      return device
+      return (device, s.anchor)
     }
     var result: Result<StoreCore, NVRAMError>
     do throws(NVRAMError) {
-      let volume = try unlocker.unlock(try sealedVolume(device), with: key, slotName: slotName)
+      let volume = try unlocker.unlock(
+        try sealedVolume(device), with: key, slotName: slotName, anchor: anchor.map { .following($0) })
       result = .success(try StoreCore(sealed: volume))
     } catch { result = .failure(error) }
     try monitor.withLock { (s) throws(NVRAMError) in
@@ -220,6 +226,8 @@ extension NVRAM {
       // Not when the last reference goes: who closes wants to open it again.
       s.device?.close()
       s.device = nil
+      s.anchor?.release()
+      s.anchor = nil
       s.become(.closed)
       releaseCore(s)
       s.workerMustEnd = true

@@ -13,6 +13,7 @@ extension NVRAM {
     let now = Instant.now
     let isBusy = now < s.lastServed.advanced(by: Self.pause)
     s.lastServed = now
+    noteAnchor(s, core, now)
     guard core.wantsMaintenance else { return s.upkeepDue = nil }
     if isBusy, s.queue.isEmpty, s.coreWaiters == 0 { _ = monitor.withoutLock { core.maintain() } }
     // Told once; it looks again by itself as long as the pause is put off.
@@ -24,9 +25,38 @@ extension NVRAM {
   func keepUp(_ s: NVRAMShared) {
     guard let due = s.upkeepDue, due <= .now else { return }
     s.upkeepDue = nil
+    defer { if let core = s.core { noteAnchor(s, core, .now) } }
     while s.queue.isEmpty, s.coreWaiters == 0, let core = s.core, core.wantsMaintenance {
       guard monitor.withoutLock({ core.maintain() }) else { return }
     }
     if s.core?.wantsMaintenance == true { s.upkeepDue = Instant.now.advanced(by: Self.pause) }
+  }
+
+  // MARK: The anchor
+
+  func isAnchorDue(_ s: NVRAMShared) -> Bool { s.anchorDue.map { $0 <= .now } ?? false }
+
+  /// A store that writes rarely would otherwise leave its last commits unknown to the anchor for days.
+  private func noteAnchor(_ s: NVRAMShared, _ core: StoreCore, _ now: Instant) {
+    guard let volume = core.volume, volume.isAheadOfAnchor else {
+      s.hasAnchorTrouble = false
+      return s.anchorDue = nil
+    }
+    if let failure = volume.anchorFailure, !s.hasAnchorTrouble {
+      s.hasAnchorTrouble = true
+      s.tell(.trouble(NVRAMError(failure)))
+    }
+    guard s.anchorDue == nil else { return }
+    s.anchorDue = now.advanced(by: configuration.longestAnchorInterval)
+    s.workerHasWork.signal()
+  }
+
+  /// By the worker, which has the core.
+  func requestAnchor(_ s: NVRAMShared) {
+    guard let due = s.anchorDue, due <= .now else { return }
+    s.anchorDue = nil
+    guard let volume = s.core?.volume else { return }
+    volume.requestAnchor()
+    if s.upkeepDue == nil { s.upkeepDue = .now }
   }
 }

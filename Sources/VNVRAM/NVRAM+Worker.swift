@@ -31,13 +31,14 @@ extension NVRAM {
     if s.workerMustEnd { return true }
     if s.isOpen, s.watch.isUrgent { return true }
     guard s.state == .running, !s.coreIsTaken, s.coreWaiters == 0 else { return false }
-    return !s.queue.isEmpty || isUpkeepDue(s)
+    return !s.queue.isEmpty || isUpkeepDue(s) || isAnchorDue(s)
   }
 
   private func nextTime(_ s: NVRAMShared) -> Instant? {
     guard s.isOpen else { return nil }
     let upkeep = s.state == .running ? s.upkeepDue : nil
-    return [s.watch.next, s.queue.earliestDeadline, upkeep].compactMap { $0 }.min()
+    let anchor = s.state == .running ? s.anchorDue : nil
+    return [s.watch.next, s.queue.earliestDeadline, upkeep, anchor].compactMap { $0 }.min()
   }
 
   // MARK: Giving out
@@ -74,8 +75,9 @@ extension NVRAM {
   // MARK: The core
 
   private func serveOrKeepUp(_ s: NVRAMShared) {
-    guard !s.queue.isEmpty || isUpkeepDue(s) else { return }
+    guard !s.queue.isEmpty || isUpkeepDue(s) || isAnchorDue(s) else { return }
     s.coreIsTaken = true
+    requestAnchor(s)
     if s.queue.isEmpty {
       keepUp(s)
     } else {
@@ -109,7 +111,8 @@ extension NVRAM {
     let before = s.state
     s.become(.verifying)
     do throws(NVRAMError) {
-      let opening = try monitor.withoutLock { () throws(NVRAMError) in try open(device, earlier: s.seen) }
+      let anchor = s.anchor
+      let opening = try monitor.withoutLock { () throws(NVRAMError) in try open(device, anchor, earlier: s.seen) }
       if opening.core == nil, case .locked = before {
         s.become(.locked(opening.wanted))
         s.seen = opening.seen

@@ -14,6 +14,7 @@ import Audit
 import BlobStore
 import BlockIO
 import Primitives
+import SecureVolume
 
 /// An encrypted store of entries, held back until a key for it is there.
 ///
@@ -28,22 +29,29 @@ public final class NVRAM: Sendable {
   let monitor: Monitor<NVRAMShared>
 
   /// Sets up an NVRAM on a device. Nothing is read or written yet.
-  public init(_ device: sending any BlockDevice, audit: AuditLog, configuration: NVRAMConfiguration = .init()) {
+  ///
+  /// - Parameter anchor: what the image is compared with at each unlocking, and what follows it; it belongs to the NVRAM
+  ///   until `close`.
+  public init(
+    _ device: sending any BlockDevice, audit: AuditLog, configuration: NVRAMConfiguration = .init(),
+    anchor: sending (any FreshnessAnchor)? = nil
+  ) {
     name = device.name
     self.configuration = configuration
     unlocker = Unlocker(audit: audit)
-    monitor = Monitor(NVRAMShared(device: device, configuration))
+    monitor = Monitor(NVRAMShared(device: device, anchor: anchor, configuration))
   }
 
   /// Sets up an NVRAM on an image file or a block device that exists, and locks it for this process.
   ///
   /// - Throws: `.device`.
   public static func setUp(
-    path: String, audit: AuditLog, configuration: NVRAMConfiguration = .init()
+    path: String, audit: AuditLog, configuration: NVRAMConfiguration = .init(),
+    anchor: sending (any FreshnessAnchor)? = nil
   ) throws(NVRAMError) -> NVRAM {
     do {
       let device = try FileDevice.open(path: path, access: .readWrite)
-      return NVRAM(device, audit: audit, configuration: configuration)
+      return NVRAM(device, audit: audit, configuration: configuration, anchor: anchor)
     } catch { throw NVRAMError(error) }
   }
 

@@ -26,6 +26,8 @@ public struct NVRAMConfiguration: Sendable {
   public var maximumRequests = 1024
   /// Bytes that waiting requests may hold. What goes beyond is refused with `.queueFull`.
   public var maximumRequestBytes = 16 << 20
+  /// How long a commit may be unknown to the anchor. (By number of commits: `SecureVolume.commitsPerAnchor`.)
+  public var longestAnchorInterval = Duration.seconds(60)
   /// Bytes per sector of a store that is formatted: 512 or 4096.
   public var sectorSize = 4096
 

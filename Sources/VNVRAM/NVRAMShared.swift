@@ -15,6 +15,8 @@ final class NVRAMShared {
   /// False once `close` has begun.
   var isOpen = true
   var device: (any BlockDevice)?
+  /// Touched by who has the core, as the device is.
+  var anchor: (any FreshnessAnchor)?
 
   var core: StoreCore?
   var coreIsTaken = false
@@ -25,6 +27,10 @@ final class NVRAMShared {
   var lastServed = Instant(nanoseconds: 0)
   /// When the worker is to free journal space, if nothing comes between.
   var upkeepDue: Instant?
+  /// When the worker is to bring the anchor up to date, if nothing does before.
+  var anchorDue: Instant?
+  /// Whether observers know that it could not be.
+  var hasAnchorTrouble = false
 
   var registered: [EntryName: RegisteredEntry] = [:]
   var queue: RequestQueue
@@ -52,8 +58,9 @@ final class NVRAMShared {
     case completion(Request)
   }
 
-  init(device: any BlockDevice, _ configuration: NVRAMConfiguration) {
+  init(device: any BlockDevice, anchor: (any FreshnessAnchor)?, _ configuration: NVRAMConfiguration) {
     self.device = device
+    self.anchor = anchor
     queue = RequestQueue(
       maximumCount: configuration.maximumRequests, maximumBytes: configuration.maximumRequestBytes)
     watch = KeyWatch(configuration)

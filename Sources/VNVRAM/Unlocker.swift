@@ -19,24 +19,27 @@ public struct Unlocker: Sendable {
   ///
   /// What the device is open for, the volume is; see `SealedVolume.unlock` for what is recovered and durable.
   ///
+  /// - Parameter anchor: what the image is compared with before anything is written.
   /// - Throws: where none opens it, `.wrongKey`, `.keyUnusable` or `.keyMissing`, with `keys` naming every one;
-  ///   `.audit`; `.volume` where a key was right and the image is not.
-  public func unlock(_ sealed: SealedVolume) throws(NVRAMError) -> SecureVolume {
-    let attempt = try attempt(sealed, earlier: [])
+  ///   `.audit`; `.volume` where a key was right and the image is not, or its anchor says that it is old.
+  public func unlock(_ sealed: SealedVolume, anchor: AnchorUse? = nil) throws(NVRAMError) -> SecureVolume {
+    let attempt = try attempt(sealed, anchor, earlier: [])
     guard let volume = attempt.volume else { throw NVRAMError(attempt.wanted, store: sealed.name) }
     return volume
   }
 
   /// Unlocks with a recovery key, a passphrase, or a kernel key that the caller has read.
   ///
-  /// - Parameter slotName: try only the slot of this name; a passphrase costs its time for each that it is tried on.
+  /// - Parameters:
+  ///   - slotName: try only the slot of this name; a passphrase costs its time for each that it is tried on.
+  ///   - anchor: what the image is compared with before anything is written.
   /// - Throws: `.wrongKey`; `.audit`, and then the key was not used; `.volume`.
   public func unlock(
-    _ sealed: SealedVolume, with key: borrowing KeyEncryptionKey, slotName: String? = nil
+    _ sealed: SealedVolume, with key: borrowing KeyEncryptionKey, slotName: String? = nil, anchor: AnchorUse? = nil
   ) throws(NVRAMError) -> SecureVolume {
     let use = KeyUse(sealed: sealed, slot: nil, name: slotName, kind: key.kind)
     try record(use.record(.askedFor))
-    return try open(sealed, with: key, use, slotName: slotName)
+    return try open(sealed, with: key, use, slotName: slotName, anchor)
   }
 
   // MARK: The keyring
@@ -61,17 +64,21 @@ public struct Unlocker: Sendable {
   }
 
   /// Tries every keyring slot once, but not a key that `earlier` says is wrong and that is still the same.
-  func attempt(_ sealed: SealedVolume, earlier: [SlotSighting]) throws(NVRAMError) -> Attempt {
+  func attempt(
+    _ sealed: SealedVolume, _ anchor: AnchorUse?, earlier: [SlotSighting]
+  ) throws(NVRAMError) -> Attempt {
     var attempt = Attempt()
     for slot in sealed.slots where slot.kind == .keyring {
-      try tryKey(of: slot, in: sealed, earlier: earlier.first { $0.slot == slot.name && $0.isWrong }, &attempt)
+      let before = earlier.first { $0.slot == slot.name && $0.isWrong }
+      try tryKey(of: slot, in: sealed, anchor, earlier: before, &attempt)
       if attempt.volume != nil { break }
     }
     return attempt
   }
 
   private func tryKey(
-    of slot: SlotDescription, in sealed: SealedVolume, earlier: SlotSighting?, _ attempt: inout Attempt
+    of slot: SlotDescription, in sealed: SealedVolume, _ anchor: AnchorUse?, earlier: SlotSighting?,
+    _ attempt: inout Attempt
   ) throws(NVRAMError) {
     var use = KeyUse(sealed: sealed, slot: slot.index, name: slot.name, kind: slot.kind)
     try record(use.record(.askedFor))
@@ -87,7 +94,7 @@ public struct Unlocker: Sendable {
     do { key = try SightedKey(reading: found.serial, name: name) } catch { return try note(error, use, &attempt) }
     let sighting = key.sighting
     if SlotSighting(slot: slot.name, sighting: sighting, isWrong: true) != earlier {
-      attempt.volume = try unlock(sealed, with: key, use)
+      attempt.volume = try unlock(sealed, with: key, use, anchor)
     }
     let seen = SlotSighting(slot: slot.name, sighting: sighting, isWrong: attempt.volume == nil)
     attempt.seen.append(seen)
@@ -96,10 +103,10 @@ public struct Unlocker: Sendable {
 
   /// `nil` where the key is wrong.
   private func unlock(
-    _ sealed: SealedVolume, with key: consuming SightedKey, _ use: KeyUse
+    _ sealed: SealedVolume, with key: consuming SightedKey, _ use: KeyUse, _ anchor: AnchorUse?
   ) throws(NVRAMError) -> SecureVolume? {
     do {
-      return try open(sealed, with: KeyEncryptionKey(.keyring, key.secret), use, slotName: use.name)
+      return try open(sealed, with: KeyEncryptionKey(.keyring, key.secret), use, slotName: use.name, anchor)
     } catch  where error.code == .wrongKey { return nil }
   }
 
@@ -131,10 +138,11 @@ public struct Unlocker: Sendable {
 
   /// Unlocks, and records how it went.
   private func open(
-    _ sealed: SealedVolume, with key: borrowing KeyEncryptionKey, _ use: KeyUse, slotName: String?
+    _ sealed: SealedVolume, with key: borrowing KeyEncryptionKey, _ use: KeyUse, slotName: String?,
+    _ anchor: AnchorUse?
   ) throws(NVRAMError) -> SecureVolume {
     let volume: SecureVolume
-    do { volume = try sealed.unlock(with: key, slotName: slotName) } catch {
+    do { volume = try sealed.unlock(with: key, slotName: slotName, use: anchor) } catch {
       let event: AuditEvent = error.code == .wrongKey ? .wrong : .unwrapped
       try record(use.record(event, status: error.status, error.detail))
       throw NVRAMError(error)

@@ -1,3 +1,4 @@
+import Anchors
 import Audit
 import VNVRAM
 import VTPM
@@ -19,6 +20,7 @@ struct CommandLineOptions {
   var failOnEncryptedDrive = true
   var keyLossPolicy = NVRAMConfiguration.KeyLossPolicy.lock
   var audit: AuditDestination?
+  var anchor: AnchorSpecification?
   private var isTPM2 = false
 
   static func parse(_ arguments: [String]) throws(TPMError) -> Request {
@@ -72,6 +74,11 @@ struct CommandLineOptions {
       default: throw .usage("--on-key-loss is lock or keep")
       }
     case "--audit": audit = AuditDestination(value)
+    case "--anchor":
+      guard let specification = AnchorSpecification(value) else {
+        throw .usage("--anchor is \(AnchorSpecification.syntax)")
+      }
+      anchor = specification
     default: throw .usage("unknown option \(option); see vnvram-swtpm --help")
     }
   }
@@ -114,6 +121,9 @@ struct CommandLineOptions {
                          What to do when the key is revoked or expires while the TPM runs. lock (the default): drop all
                          keys; commands that store something fail until the server is started again. keep: go on.
       --audit FILE|none  Where uses of keys are recorded (see vnvram format --help).
+      --anchor ANCHOR    What remembers how far the image had come, so that an older copy of it is refused with status 7: a
+                         file or directory; tpm:INDEX,FILE[,tcti=CONFIGURATION]; generation:N; none. The default is
+                         VNVRAM_ANCHOR. `vnvram format --anchor` makes it.
 
     Example:
       vnvram key generate vm7
@@ -123,7 +133,7 @@ struct CommandLineOptions {
       tpm2_getrandom -T swtpm:host=127.0.0.1,port=2321 --hex 8
 
     The exit statuses are those of vnvram: 0 done, 2 usage, 3 key missing, 4 wrong key, 5 key unusable, 6 not authentic,
-    8 not an image, 9 in use, 10 no space, 11 input/output, 12 audit, 13 timed out, 14 no entry for a TPM's state,
+    7 rolled back, 8 not an image, 9 in use, 10 no space, 11 input/output, 12 audit, 13 timed out, 14 no entry for a TPM's state,
     15 not encrypted.
 
     """

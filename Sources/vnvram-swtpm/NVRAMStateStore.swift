@@ -3,6 +3,7 @@ import BlobStore
 import CSystem
 import Glibc
 import Primitives
+import SecureVolume
 import Synchronization
 import VNVRAM
 import VTPM
@@ -19,10 +20,13 @@ final class NVRAMStateStore: TPMStateStore {
   private let trouble = Trouble()
 
   /// Opens and locks the image. No key is used yet.
-  init(image: String, audit: AuditLog, keyLossPolicy: NVRAMConfiguration.KeyLossPolicy) throws(NVRAMError) {
+  init(
+    image: String, audit: AuditLog, keyLossPolicy: NVRAMConfiguration.KeyLossPolicy,
+    anchor: sending (any FreshnessAnchor)?
+  ) throws(NVRAMError) {
     var configuration = NVRAMConfiguration()
     configuration.keyLossPolicy = keyLossPolicy
-    nvram = try NVRAM.setUp(path: image, audit: audit, configuration: configuration)
+    nvram = try NVRAM.setUp(path: image, audit: audit, configuration: configuration, anchor: anchor)
     let descriptor = csystem_event_descriptor()
     readinessDescriptor = descriptor
     for name in Self.names {

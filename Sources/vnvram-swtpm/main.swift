@@ -1,5 +1,6 @@
 // A TPM 2.0 whose state lies in a vnvram image, with swtpm's command line and protocols. What it does is in VTPM (the
 // server and libtpms) and in VNVRAM (the store); here they are put together.
+import Anchors
 import Audit
 import Glibc
 import Primitives
@@ -38,7 +39,9 @@ enum Program {
     // Before the store has threads, so that none of them takes a signal that the server waits for.
     Server.blockTerminationSignals()
     let audit = AuditLog(try options.audit ?? AuditDestination.standard())
-    let store = try NVRAMStateStore(image: options.image, audit: audit, keyLossPolicy: options.keyLossPolicy)
+    let anchor = try (options.anchor ?? AnchorSpecification.ofEnvironment())?.make()
+    let store = try NVRAMStateStore(
+      image: options.image, audit: audit, keyLossPolicy: options.keyLossPolicy, anchor: anchor)
     try store.start(failOnEncryptedDrive: options.failOnEncryptedDrive)
     let status: Status
     do {

@@ -47,12 +47,17 @@ struct Failure: StatusError {
     }
   }
 
-  /// The reason of FORMAT §10.
+  /// The reason of FORMAT §10 or §12.
   private static func reason(_ code: VolumeError.Code) -> [(String, JSON)] {
     switch code {
     case .notAuthentic(let evidence): [("reason", .string(evidence.rawValue))]
     case .notAnImage: [("reason", "not-an-image")]
     case .unsupportedVersion: [("reason", "unsupported-version")]
+    case .rolledBack: [("reason", "rolled-back")]
+    case .forked: [("reason", "forked")]
+    case .anchor(.missing): [("reason", "anchor-missing")]
+    case .anchor(.notAuthentic): [("reason", "anchor-damaged")]
+    case .anchor(.rolledBack): [("reason", "anchor-rolled-back")]
     default: []
     }
   }

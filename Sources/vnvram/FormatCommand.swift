@@ -1,3 +1,4 @@
+import Anchors
 import ArgumentParser
 import Audit
 import BlobStore
@@ -43,6 +44,7 @@ struct FormatCommand: Subcommand {
   var force = false
   @Flag(help: "Grow a file that is too small.")
   var grow = false
+  @OptionGroup var anchor: AnchorOptions
   @OptionGroup var audit: AuditOptions
   @OptionGroup var output: OutputOptions
 
@@ -66,6 +68,10 @@ struct FormatCommand: Subcommand {
     }
     if unencrypted { return try formatPlain(layout, total) }
     guard let key else { throw Failure(.usage, "say which key is to open it: --key NAME") }
+    let anchor = try anchor.make()
+    if let anchor, anchor is ExpectedGeneration {
+      throw Failure(.usage, "\(image): a new image has generation 0; --anchor \(anchor.name) is for opening it")
+    }
     let log = try audit.log()
     let kernelKey = try NewKey.kernel(key.name, for: image, audit: log)
     let target = FormatTarget(path: image, force: force, grow: grow)
@@ -73,7 +79,7 @@ struct FormatCommand: Subcommand {
     let recovery = isRecovery ? try NewRecoveryKey(descriptor: recoveryKeyFd, json: output.json) : nil
     let device = try target.open(size: geometry.imageSize)
     do {
-      return try write(device, layout, geometry, kernelKey, recovery, log)
+      return try write(device, layout, geometry, kernelKey, recovery, log, anchor)
     } catch {
       target.remove()
       throw error
@@ -100,7 +106,7 @@ struct FormatCommand: Subcommand {
 
   private func write(
     _ device: FileDevice, _ layout: StreamLayout, _ geometry: Geometry, _ key: borrowing KeyEncryptionKey,
-    _ recovery: consuming NewRecoveryKey?, _ log: AuditLog
+    _ recovery: consuming NewRecoveryKey?, _ log: AuditLog, _ anchor: (any FreshnessAnchor)?
   ) throws -> Answer {
     let recovery = recovery
     switch recovery {
@@ -116,29 +122,30 @@ struct FormatCommand: Subcommand {
       device, geometry: geometry, key: key, name: name, created: WallClock.seconds,
       content: { sector, plaintext in
         layout.fillPlaintext(sector, sectorSize: geometry.sectorSize, into: plaintext)
-      }, progress: { progress.update($0 * UInt64(geometry.sectorSize)) })
+      }, progress: { progress.update($0 * UInt64(geometry.sectorSize)) }, anchor: anchor, replacingAnchor: force)
     var slots = ["key \(Text.quoted(name))"]
     switch recovery {
     case .some(let recovery):
-      let volume = try SealedVolume(device).unlock(with: key)
+      let volume = try SealedVolume(device).unlock(with: key, anchor: anchor)
       try volume.addSlot(recovery.key(), name: SlotKind.recovery.label, created: WallClock.seconds)
       try volume.close()
       slots.append("a recovery key")
     case .none: break
     }
+    anchor?.release()
     let entries = try self.layout.specifications()
     return Answer(
       text: [
         "\(image): formatted, \(geometry.imageSize.value) bytes, \(Text.count(entries.count, "entry", "entries")), opened by "
           + slots.joined(separator: " and "), "uuid \(uuid)",
-      ],
+      ] + (anchor.map { ["anchor \(Text.escaped($0.name))"] } ?? []),
       fields: [
         ("image", .string(image)), ("uuid", .string(uuid.description)), ("encrypted", true),
         ("image_size", .unsigned(geometry.imageSize.value)), ("file_size", .unsigned(device.size.value)),
         ("volume_size", .unsigned(geometry.volumeSize.value)), ("stream_size", .unsigned(layout.size.value)),
         ("sector_size", .integer(Int64(geometry.sectorSize))), ("keys", .array([.string(name)])),
         ("recovery_key", .bool(isRecovery)), ("entries", .integer(Int64(entries.count))),
-      ])
+      ] + (anchor.map { [("anchor", .string($0.name))] } ?? []))
   }
 
   private func formatPlain(_ layout: StreamLayout, _ total: ByteCount?) throws -> Answer {

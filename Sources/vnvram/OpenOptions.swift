@@ -25,6 +25,7 @@ struct OpenOptions: ParsableArguments {
   )
   var plaintext = false
 
+  @OptionGroup var anchor: AnchorOptions
   @OptionGroup var audit: AuditOptions
 
   func validate() throws {
@@ -35,12 +36,20 @@ struct OpenOptions: ParsableArguments {
     if slot != nil, recoveryKeyFd == nil, !passphrase, passphraseFd == nil {
       throw ValidationError("--slot goes with --recovery-key-fd, --passphrase or --passphrase-fd.")
     }
+    if plaintext, let named = anchor.anchor, named.specification != .none {
+      throw ValidationError("--anchor goes without --plaintext: nothing tells whether a plain image is the newest.")
+    }
     try DescriptorArgument.check(recoveryKeyFd, passphraseFd)
+  }
+
+  /// A plain image has none, whatever the environment says.
+  private func anchorUse() throws -> AnchorUse? {
+    plaintext ? nil : try anchor.make().map { .following($0) }
   }
 
   /// Opens an image for reading; nothing of it is changed.
   func open(_ image: String) throws -> OpenedImage {
-    try OpenedImage(image, .readOnly, unlock: try unlock(), audit: { try audit.log() })
+    try OpenedImage(image, .readOnly, unlock: try unlock(), anchor: try anchorUse(), audit: { try audit.log() })
   }
 
   /// Changes an image.
@@ -53,11 +62,12 @@ struct OpenOptions: ParsableArguments {
     _ image: String, check: (OpenedImage) throws -> C, _ change: (OpenedImage, C) throws -> R
   ) throws -> (R, warnings: [String]) {
     let unlock = try unlock()
-    let reading = try OpenedImage(image, .readOnly, unlock: unlock, audit: { try audit.log() })
+    let anchor = try anchorUse()
+    let reading = try OpenedImage(image, .readOnly, unlock: unlock, anchor: anchor, audit: { try audit.log() })
     let warnings = reading.warnings
     let checked = try check(reading)
     reading.release()
-    let opened = try OpenedImage(image, .readWrite, unlock: unlock, audit: { try audit.log() })
+    let opened = try OpenedImage(image, .readWrite, unlock: unlock, anchor: anchor, audit: { try audit.log() })
     let result: R
     do { result = try change(opened, checked) } catch {
       opened.abandon()
@@ -68,7 +78,7 @@ struct OpenOptions: ParsableArguments {
   }
 
   /// Reads the secret, if there is one to read, before the image is locked: a person may take a while.
-  private func unlock() throws -> Unlock {
+  func unlock() throws -> Unlock {
     if let recoveryKeyFd {
       let key = KeyEncryptionKey(.recovery, try RecoveryKey.read(descriptor: recoveryKeyFd))
       return Unlock(isPlain: false, slot: slot, key: key)

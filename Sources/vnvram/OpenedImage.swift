@@ -20,14 +20,17 @@ final class OpenedImage {
   let name: String
   let volume: Volume
   private let device: FileDevice
+  private let anchor: (any FreshnessAnchor)?
   private var parsed: BlobStore?
   /// The names of the kernel keys that were tried.
   private var keyNames: [String] = []
 
   init(
-    _ path: String, _ access: FileDevice.Access, unlock: borrowing Unlock, audit: () throws -> AuditLog
+    _ path: String, _ access: FileDevice.Access, unlock: borrowing Unlock, anchor: AnchorUse? = nil,
+    audit: () throws -> AuditLog
   ) throws {
     name = path
+    self.anchor = anchor?.anchor
     device = try FileDevice.open(path: path, access: access)
     if unlock.isPlain {
       guard try !SealedVolume.looksEncrypted(device) else {
@@ -40,9 +43,9 @@ final class OpenedImage {
     let unlocker = Unlocker(audit: try audit())
     let opened: SecureVolume
     switch unlock.key {
-    case .some(let key): opened = try unlocker.unlock(sealed, with: key, slotName: unlock.slot)
+    case .some(let key): opened = try unlocker.unlock(sealed, with: key, slotName: unlock.slot, anchor: anchor)
     case .none:
-      opened = try unlocker.unlock(sealed)
+      opened = try unlocker.unlock(sealed, anchor: anchor)
       keyNames = sealed.keyNames
     }
     volume = .encrypted(opened)
@@ -88,12 +91,18 @@ final class OpenedImage {
 
   /// Brings everything in place and marks the image as closed cleanly. What was committed is durable without it.
   func close() throws {
-    if case .encrypted(let volume) = volume { try volume.close() }
-    device.close()
+    if case .encrypted(let volume) = volume {
+      try volume.close()
+      if anchor != nil { ClosedGeneration.set(volume.generation) }
+    }
+    release()
   }
 
   /// Gives up the lock of an image that was opened for reading.
-  func release() { device.close() }
+  func release() {
+    device.close()
+    anchor?.release()
+  }
 
   /// After a change that was refused: what is staged is forgotten, and the image is closed cleanly if it still takes
   /// writes.
@@ -101,7 +110,7 @@ final class OpenedImage {
     parsed?.rollBackStaged()
     guard case .encrypted(let volume) = volume, volume.failure == nil else { return }
     try? volume.close()
-    device.close()
+    release()
   }
 
   var keyWarnings: [String] { keyNames.compactMap { KeyName($0).flatMap(KeyWarning.tooWide) } }
@@ -114,9 +123,10 @@ final class OpenedImage {
     var warnings = keyWarnings
     let report = volume.opening
     guard !report.wasClosedCleanly else { return warnings }
-    warnings.append(
-      "\(name): was not closed cleanly; what was recovered is \(report.generation), and without an anchor nobody can "
-        + "tell whether later commits were cut off")
+    let known =
+      report.anchor.map { "its anchor remembers \($0.generation): what may have come later could be cut off unnoticed" }
+      ?? "without an anchor nobody can tell whether later commits were cut off"
+    warnings.append("\(name): was not closed cleanly; what was recovered is \(report.generation), and \(known)")
     return warnings
   }
 }

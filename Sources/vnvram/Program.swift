@@ -30,7 +30,7 @@ enum Program {
     do {
       let out = OutputFile(descriptor: 1, name: "standard output")
       if json {
-        var fields: [(String, JSON)] = [("status", .string(status.name))] + answer.fields
+        var fields: [(String, JSON)] = [("status", .string(status.name))] + answer.fields + ClosedGeneration.fields
         if !answer.warnings.isEmpty { fields.append(("warnings", .array(answer.warnings.map { .string($0) }))) }
         if let failure = answer.failure { fields.append(("error", failure.json)) }
         try out.write(JSON.object(fields).text + "\n")

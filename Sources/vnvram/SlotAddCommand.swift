@@ -123,6 +123,7 @@ struct AuthorisationOptions: ParsableArguments {
   var openPassphrase = false
   @Option(help: ArgumentHelp("Open the image with the passphrase that this descriptor gives.", valueName: "n"))
   var openPassphraseFd: Int32?
+  @OptionGroup var anchor: AnchorOptions
   @OptionGroup var audit: AuditOptions
 
   var options: OpenOptions {
@@ -132,6 +133,7 @@ struct AuthorisationOptions: ParsableArguments {
     options.passphraseFd = openPassphraseFd
     options.slot = nil
     options.plaintext = false
+    options.anchor = anchor
     options.audit = audit
     return options
   }

@@ -35,6 +35,11 @@ struct StatusCommand: Subcommand {
       answer.warnings = opened.keyWarnings
       let report = volume.opening
       answer.text = ["running: it opens, at \(report.generation)", Self.closing(report)]
+      if let anchor = report.anchor {
+        answer.text.append(
+          "\(anchor.verdict.rawValue): its anchor \(Text.escaped(anchor.anchor)) remembers \(anchor.generation)")
+        answer.fields.append(("anchor", .string(anchor.verdict.rawValue)))
+      }
       answer.fields += [
         ("encrypted", true), ("uuid", .string(volume.uuid.description)),
         ("generation", .unsigned(report.generation.value)),

@@ -30,7 +30,7 @@ struct VNVRAMCommand: ParsableCommand {
         name: "Images",
         subcommands: [
           SizeCommand.self, FormatCommand.self, InfoCommand.self, StatusCommand.self, CheckCommand.self,
-          ScrubCommand.self,
+          ScrubCommand.self, AcceptRollbackCommand.self,
         ]),
       CommandGroup(
         name: "Entries",
