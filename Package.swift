@@ -83,13 +83,14 @@ let package = Package(
     tests("AuditTests", ["Audit", "Primitives"]),
     tests("SecureVolumeTests", ["SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives"]),
     tests(
-      "AnchorTests", ["Anchors", "CTSS", "SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives"]),
+      "AnchorTests",
+      ["Anchors", "SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "TestSupport", "Primitives"]),
     tests("FormatTests", ["BlobStore", "SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives"]),
     tests("BlobStoreTests", ["BlobStore", "SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives"]),
     tests(
       "VNVRAMTests",
       [
-        "VNVRAM", "BlobStore", "SecureVolume", "Keyring", "Audit", "Crypto", "BlockIO", "StorageSimulation",
+        "VNVRAM", "Anchors", "BlobStore", "SecureVolume", "Keyring", "Audit", "Crypto", "BlockIO", "StorageSimulation",
         "Primitives",
       ]),
     // A server of its own process for VTPMTests: libtpms is global to a process, and signals and exit statuses are too.

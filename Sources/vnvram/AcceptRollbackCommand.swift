@@ -1,3 +1,4 @@
+import Anchors
 import ArgumentParser
 import Audit
 import Primitives
@@ -29,6 +30,10 @@ struct AcceptRollbackCommand: Subcommand {
   func perform() throws -> Answer {
     guard !opening.plaintext, let anchor = try opening.anchor.make() else {
       throw Failure(.usage, "\(image): say which anchor is to accept it: --anchor")
+    }
+    if anchor is ExpectedGeneration {
+      throw Failure(
+        .usage, "\(image): \(anchor.name) remembers nothing; give the generation that the image has instead")
     }
     let unlock = try opening.unlock()
     let refusal = try refusal(unlock, anchor)

@@ -66,6 +66,29 @@ struct TerminalTests {
     #expect(try workspace.run("ls", "b.img", "--recovery-key-fd", "0", input: workspace.path("recovery")).status == 0)
   }
 
+  @Test("a rollback is accepted by a person") func rollback() throws {
+    let workspace = try Workspace()
+    try workspace.makeImage("a.img", "--entry", "one=100", "--anchor", "a.anchor")
+    let command = ["accept-rollback", "old.img", "--anchor", "a.anchor"]
+    try #require(
+      try workspace.shell("cp a.img old.img; cp a.img copy.img; printf x | vnvram put a.img one --anchor a.anchor")
+        .status
+        == 0)
+    for answer in ["no", "", "YES", "yes please"] {
+      let refused = try atTerminal(
+        workspace, typing: answer.isEmpty ? "|" : answer, "vnvram", command[0], command[1], command[2], command[3])
+      #expect(refused.status == 15 && refused.text.contains("nothing was changed"), "\(refused.text)")
+      #expect(refused.text.contains("generation 0") && refused.text.contains("generation 1"), "\(refused.text)")
+      #expect(try File.bytes(workspace.path("old.img")) == File.bytes(workspace.path("copy.img")))
+    }
+    #expect(try workspace.shell("grep rollback-accepted audit.jsonl").status == 1)
+    let accepted = try atTerminal(workspace, typing: "yes", "vnvram", command[0], command[1], command[2], command[3])
+    #expect(accepted.status == 0 && accepted.text.contains("accepted at generation 0"), "\(accepted.text)")
+    #expect(try workspace.shell("grep -c rollback-accepted audit.jsonl").text == "1\n")
+    #expect(try workspace.run("ls", "old.img", "--anchor", "a.anchor").status == 0)
+    #expect(try workspace.run("ls", "a.img", "--anchor", "a.anchor").status == 7)
+  }
+
   @Test("binary content doesn't reach a terminal unasked") func binary() throws {
     let workspace = try Workspace()
     try workspace.makeImage()
