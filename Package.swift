@@ -36,7 +36,7 @@ let package = Package(
     .systemLibrary(name: "CLibtpms", pkgConfig: "libtpms", providers: [.apt(["libtpms-dev"])]),
     .target(name: "CSystem"),
     module("Primitives", ["CSystem"]),
-    module("Crypto", ["CLibcrypto", "Primitives"]),
+    module("Crypto", ["CLibcrypto", "CSystem", "Primitives"]),
     module("Keyring", ["CLibkeyutils", "CSystem", "Primitives"]),
     module("BlockIO", ["CSystem", "Primitives"]),
     module("Audit", ["CSystem", "Primitives"]),
@@ -58,7 +58,8 @@ let package = Package(
     .executableTarget(
       name: "vnvram-swtpm",
       dependencies: [
-        "VTPM", "VNVRAM", "Anchors", "SecureVolume", "BlobStore", "Audit", "ProgramIO", "CSystem", "Primitives",
+        "VTPM", "VNVRAM", "Anchors", "SecureVolume", "BlobStore", "Crypto", "Audit", "ProgramIO", "CSystem",
+        "Primitives",
       ],
       swiftSettings: strict),
 
@@ -101,5 +102,12 @@ let package = Package(
     .testTarget(
       name: "CommandLineTests", dependencies: ["vnvram", "TestSupport", "CLibkeyutils", "CSystem", "Primitives"],
       exclude: ["Scripts"], swiftSettings: strict),
+    // What Tests/MemoryScan looks into.
+    .executableTarget(
+      name: "MemoryScanHelper",
+      dependencies: [
+        "VNVRAM", "BlobStore", "SecureVolume", "Keyring", "Audit", "BlockIO", "Crypto", "ProgramIO", "Primitives",
+      ],
+      path: "Tests/MemoryScan/Helper", swiftSettings: strict),
     tests("ServerTests", ["vnvram", "vnvram-swtpm", "TestSupport", "CLibkeyutils"]),
   ])

@@ -86,6 +86,8 @@ swift_tests() {
 }
 
 python_tests "The independent reader of images" Tests/IndependentReader
+python_tests "Keys in memory" Tests/MemoryScan
+grep -ho 'memory scan, .*' "$logs/MemoryScan.log"
 python_tests "What the documents say, and the demonstration" Tests/Documents
 swift_tests
 finish

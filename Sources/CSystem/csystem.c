@@ -2,8 +2,10 @@
 #include "csystem.h"
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -49,3 +51,16 @@ int csystem_forbid_dumps(void) {
 int csystem_signal_descriptor(const sigset_t *signals) { return signalfd(-1, signals, SFD_CLOEXEC | SFD_NONBLOCK); }
 
 int csystem_event_descriptor(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
+
+int csystem_move_mapping(void *from, size_t size, void *to) {
+  return mremap(from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to ? 0 : -1;
+}
+
+static _Thread_local int depth;
+
+int csystem_thread_depth(int change) { return depth += change; }
+
+__attribute__((noinline, zero_call_used_regs("all"))) void csystem_wipe_stack(void) {
+  char stack[16384];
+  explicit_bzero(stack, sizeof stack);
+}

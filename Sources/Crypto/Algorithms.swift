@@ -1,17 +1,49 @@
 // libcrypto's algorithms, fetched once per process from the default library context, so that whatever provider the
 // host has configured (the FIPS one, say) is the one that works; and the owners of its contexts. libcrypto wipes a
-// context's key when it frees it.
+// context's key when it frees it, and contexts lie in protected memory (`KeyScope`).
 import CLibcrypto
 import Primitives
 
 /// The fetched algorithms. Immutable once fetched, and shared by all threads: libcrypto counts references atomically.
-enum Algorithms {
-  nonisolated(unsafe) static let xts = unsafe EVP_CIPHER_fetch(nil, "AES-256-XTS", nil)
-  nonisolated(unsafe) static let gcm = unsafe EVP_CIPHER_fetch(nil, "AES-256-GCM", nil)
-  nonisolated(unsafe) static let cmac = unsafe EVP_MAC_fetch(nil, "CMAC", nil)
-  nonisolated(unsafe) static let hmac = unsafe EVP_MAC_fetch(nil, "HMAC", nil)
-  nonisolated(unsafe) static let sha256 = unsafe EVP_MD_fetch(nil, "SHA256", nil)
-  nonisolated(unsafe) static let hkdf = unsafe EVP_KDF_fetch(nil, "HKDF", nil)
+///
+/// All of them are fetched at once, before the first key is there: what libcrypto keeps of an algorithm for as long as the
+/// process runs has no place in the memory for keys. Hence also those that libcrypto fetches by itself later.
+@safe struct Algorithms: @unchecked Sendable {
+  private static let shared = Algorithms()
+
+  static var xts: OpaquePointer? { unsafe shared.xts }
+  static var gcm: OpaquePointer? { unsafe shared.gcm }
+  static var cmac: OpaquePointer? { unsafe shared.cmac }
+  static var hmac: OpaquePointer? { unsafe shared.hmac }
+  static var sha256: OpaquePointer? { unsafe shared.sha256 }
+  static var hkdf: OpaquePointer? { unsafe shared.hkdf }
+  /// Whether libcrypto allocates through `KeyScope`. Asking fetches the algorithms.
+  static var keysAreProtected: Bool { shared.keysAreProtected }
+
+  private let keysAreProtected: Bool
+  private let xts: OpaquePointer?
+  private let gcm: OpaquePointer?
+  private let cmac: OpaquePointer?
+  private let hmac: OpaquePointer?
+  private let sha256: OpaquePointer?
+  private let hkdf: OpaquePointer?
+  // CMAC's and scrypt's, which libcrypto fetches by name.
+  private let cbc: OpaquePointer?
+  private let scrypt: OpaquePointer?
+
+  private init() {
+    keysAreProtected = KeyScope.install()
+    unsafe xts = EVP_CIPHER_fetch(nil, "AES-256-XTS", nil)
+    unsafe gcm = EVP_CIPHER_fetch(nil, "AES-256-GCM", nil)
+    unsafe cbc = EVP_CIPHER_fetch(nil, "AES-256-CBC", nil)
+    unsafe cmac = EVP_MAC_fetch(nil, "CMAC", nil)
+    unsafe hmac = EVP_MAC_fetch(nil, "HMAC", nil)
+    unsafe sha256 = EVP_MD_fetch(nil, "SHA256", nil)
+    unsafe hkdf = EVP_KDF_fetch(nil, "HKDF", nil)
+    unsafe scrypt = EVP_KDF_fetch(nil, "SCRYPT", nil)
+    // What isn't there is reported when it is asked for.
+    ERR_clear_error()
+  }
 }
 
 /// Names for OSSL_PARAM, which keeps the pointer: a Swift string's would be gone when the call returns.
@@ -45,6 +77,7 @@ extension CryptoError {
   static func last(_ operation: String) -> CryptoError {
     let code = ERR_get_error()
     ERR_clear_error()
+    guard !KeyScope.ranOut() else { return .outOfKeyMemory }
     guard code != 0, let reason = unsafe ERR_reason_error_string(code) else { return .failed(operation) }
     return .failed("\(operation): \(unsafe String(cString: reason))")
   }
@@ -89,8 +122,10 @@ extension CryptoError {
     guard done == 1 else { throw .last("EVP_MAC_init") }
   }
 
-  /// Starts over under the key that is set.
+  /// Starts over under the key that is set. HMAC copies its state under the key for each message, here and at the end.
   func restart() throws(CryptoError) {
+    KeyScope.enter()
+    defer { KeyScope.leave() }
     guard unsafe EVP_MAC_init(pointer, nil, 0, nil) == 1 else { throw .last("EVP_MAC_init") }
   }
 
@@ -103,6 +138,8 @@ extension CryptoError {
 
   /// The MAC into all of `output`, which has its exact size.
   func finish(into output: consuming MutableSpan<UInt8>) throws(CryptoError) {
+    KeyScope.enter()
+    defer { KeyScope.leave() }
     let done = unsafe output.withUnsafeMutableBufferPointer { output in
       var written = 0
       let result = unsafe EVP_MAC_final(pointer, output.baseAddress, &written, output.count)

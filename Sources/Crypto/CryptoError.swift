@@ -6,17 +6,20 @@ public enum CryptoError: StatusError, Equatable {
   case unavailable(String)
   /// The operation failed.
   case failed(String)
+  /// The protected memory for keys has no more room: too many stores are open at once.
+  case outOfKeyMemory
   /// The two halves of an XTS key are equal (SP 800-38E, FIPS 140 IG A.9).
   case equalKeyHalves
   /// A passphrase cost beyond the limits, or more memory than there is.
   case costOutOfRange(String)
 
-  public var status: Status { .failed }
+  public var status: Status { self == .outOfKeyMemory ? .noSpace : .failed }
 
   public var description: String {
     switch self {
     case .unavailable(let name): "libcrypto has no \(name)"
     case .failed(let operation): "libcrypto failed: \(operation)"
+    case .outOfKeyMemory: "the protected memory for keys is full; close stores that aren't in use"
     case .equalKeyHalves: "the two halves of an XTS key are equal"
     case .costOutOfRange(let what): "scrypt: \(what)"
     }

@@ -8,6 +8,9 @@ import Primitives
 
   public init() throws(CryptoError) {
     guard let algorithm = unsafe Algorithms.sha256 else { throw .unavailable("SHA-256") }
+    // A recovery key has a digest too.
+    KeyScope.enter()
+    defer { KeyScope.leave() }
     guard let new = unsafe EVP_MD_CTX_new() else { throw .last("EVP_MD_CTX_new") }
     guard unsafe EVP_DigestInit_ex2(new, algorithm, nil) == 1 else {
       unsafe EVP_MD_CTX_free(new)

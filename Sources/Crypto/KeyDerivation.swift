@@ -10,6 +10,8 @@ public enum KeyDerivation {
   ) throws(CryptoError) -> SecretBytes {
     precondition(key.count > 0 && count > 0 && count <= 255 * 32)
     guard let algorithm = unsafe Algorithms.hkdf else { throw .unavailable("HKDF") }
+    KeyScope.enter()
+    defer { KeyScope.leaveAndWipe() }
     guard let context = unsafe EVP_KDF_CTX_new(algorithm) else { throw .last("EVP_KDF_CTX_new") }
     defer { unsafe EVP_KDF_CTX_free(context) }
     var derived = SecretBytes(count: count)

@@ -14,7 +14,10 @@ public enum KeyWrap {
     ciphertext: consuming MutableSpan<UInt8>
   ) throws(CryptoError) -> InlineBytes16 {
     precondition(ciphertext.count == plaintext.count)
-    let context = try begin(key: key, nonce: nonce, associatedData: associatedData, encrypt: 1)
+    guard let cipher = unsafe Algorithms.gcm else { throw .unavailable("AES-256-GCM") }
+    KeyScope.enter()
+    defer { KeyScope.leaveAndWipe() }
+    let context = try unsafe begin(cipher, key: key, nonce: nonce, associatedData: associatedData, encrypt: 1)
     var output = ciphertext
     try run(context, plaintext.span, &output)
     var tag = InlineArray<16, UInt8>(repeating: 0)
@@ -37,7 +40,10 @@ public enum KeyWrap {
     ciphertext: Span<UInt8>, tag: InlineBytes16, key: borrowing SecretBytes, nonce: Span<UInt8>,
     associatedData: Span<UInt8>
   ) throws(CryptoError) -> SecretBytes? {
-    let context = try begin(key: key, nonce: nonce, associatedData: associatedData, encrypt: 0)
+    guard let cipher = unsafe Algorithms.gcm else { throw .unavailable("AES-256-GCM") }
+    KeyScope.enter()
+    defer { KeyScope.leaveAndWipe() }
+    let context = try unsafe begin(cipher, key: key, nonce: nonce, associatedData: associatedData, encrypt: 0)
     var plaintext = SecretBytes(count: ciphertext.count)
     var output = plaintext.mutableSpan
     try run(context, ciphertext, &output)
@@ -60,10 +66,9 @@ public enum KeyWrap {
   }
 
   private static func begin(
-    key: borrowing SecretBytes, nonce: Span<UInt8>, associatedData: Span<UInt8>, encrypt: Int32
+    _ cipher: OpaquePointer, key: borrowing SecretBytes, nonce: Span<UInt8>, associatedData: Span<UInt8>, encrypt: Int32
   ) throws(CryptoError) -> CipherContext {
     precondition(key.count == keyCount && nonce.count == nonceCount && associatedData.count <= Int(Int32.max))
-    guard let cipher = unsafe Algorithms.gcm else { throw .unavailable("AES-256-GCM") }
     let context = try CipherContext()
     let keySpan = key.span
     // 12 bytes is the length of a GCM nonce unless another is asked for.

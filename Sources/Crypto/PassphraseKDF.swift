@@ -48,6 +48,9 @@ public enum PassphraseKDF {
     passphrase: borrowing SecretBytes, salt: Span<UInt8>, cost: ScryptCost, count: Int
   ) throws(CryptoError) -> SecretBytes {
     precondition(count > 0 && count <= 1024 && cost.log2N < 32)
+    _ = Algorithms.keysAreProtected
+    KeyScope.enter()
+    defer { KeyScope.leaveAndWipe() }
     var derived = SecretBytes(count: count)
     var output = derived.mutableSpan
     let passphraseSpan = passphrase.span

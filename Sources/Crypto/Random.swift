@@ -8,6 +8,7 @@ public enum Random {
   /// Fills all of `destination` from the public generator.
   public static func fill(_ destination: consuming MutableSpan<UInt8>) throws(CryptoError) {
     precondition(destination.count <= Int(Int32.max))
+    _ = Algorithms.keysAreProtected
     let done = unsafe destination.withUnsafeMutableBufferPointer { bytes in
       unsafe bytes.isEmpty ? 1 : RAND_bytes(bytes.baseAddress, Int32(bytes.count))
     }
@@ -17,6 +18,7 @@ public enum Random {
   /// A key of `count` bytes, from the private generator.
   public static func secret(count: Int) throws(CryptoError) -> SecretBytes {
     precondition(count > 0 && count <= 1 << 16)
+    _ = Algorithms.keysAreProtected
     var secret = SecretBytes(count: count)
     var bytes = secret.mutableSpan
     let done = unsafe bytes.withUnsafeMutableBufferPointer { bytes in

@@ -10,7 +10,7 @@ public struct SectorCipher: ~Copyable, Sendable {
   /// Bytes in a key: the data key, then the tweak key.
   public static let keyCount = 64
 
-  private let encryption: CipherContext
+  let encryption: CipherContext
   private let decryption: CipherContext
 
   /// Throws `.equalKeyHalves` where both halves of the 64-byte key are the same, `.unavailable` where libcrypto has
@@ -30,6 +30,8 @@ public struct SectorCipher: ~Copyable, Sendable {
 
   private static func context(_ key: Span<UInt8>, encrypt: Int32) throws(CryptoError) -> CipherContext {
     guard let cipher = unsafe Algorithms.xts else { throw .unavailable("AES-256-XTS") }
+    KeyScope.enter()
+    defer { KeyScope.leaveAndWipe() }
     let context = try CipherContext()
     let done = unsafe key.withUnsafeBufferPointer { key in
       unsafe EVP_CipherInit_ex2(context.pointer, cipher, key.baseAddress, nil, encrypt, nil)

@@ -22,7 +22,10 @@ public struct SectorTag: ~Copyable, Sendable {
   private init(unchecked key: borrowing SecretBytes) throws(CryptoError) { context = try Self.keyed(key) }
 
   private static func keyed(_ key: borrowing SecretBytes) throws(CryptoError) -> MACContext {
-    let context = try unsafe MACContext(Algorithms.cmac, "CMAC")
+    let algorithm = unsafe Algorithms.cmac
+    KeyScope.enter()
+    defer { KeyScope.leaveAndWipe() }
+    let context = try unsafe MACContext(algorithm, "CMAC")
     try context.setKey(key.span, ParameterName.cipher, ParameterName.aes256CBC)
     return context
   }

@@ -18,7 +18,10 @@ public struct StructureMAC: ~Copyable, Sendable {
 
   /// Keys of any length but zero, for published vectors.
   init(anyLength key: borrowing SecretBytes) throws(CryptoError) {
-    let context = try unsafe MACContext(Algorithms.hmac, "HMAC")
+    let algorithm = unsafe Algorithms.hmac
+    KeyScope.enter()
+    defer { KeyScope.leaveAndWipe() }
+    let context = try unsafe MACContext(algorithm, "HMAC")
     try context.setKey(key.span, ParameterName.digest, ParameterName.sha256)
     self.context = context
   }

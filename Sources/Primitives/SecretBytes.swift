@@ -6,12 +6,13 @@ import Glibc
   private nonisolated(unsafe) let base: UnsafeMutableRawPointer
   public let count: Int
 
-  /// `count` zero bytes.
+  /// `count` zero bytes. Traps where there is no memory for them, as every allocation in Swift does: the arena is 64 MiB,
+  /// and how many secrets there are is up to the program, not to input.
   public init(count: Int) {
     precondition(count >= 0)
+    guard let place = unsafe SecretMemory.shared.allocate(count) else { fatalError("out of memory for keys") }
     self.count = count
-    unsafe base = SecretMemory.shared.allocate(count)
-    unsafe explicit_bzero(base, count)
+    unsafe base = place
   }
 
   /// A copy of `source`, which its owner wipes.
@@ -21,7 +22,7 @@ import Glibc
     all.copy(from: source)
   }
 
-  deinit { unsafe SecretMemory.shared.free(base, count) }
+  deinit { unsafe SecretMemory.shared.free(base) }
 
   public var span: Span<UInt8> {
     @_lifetime(borrow self)

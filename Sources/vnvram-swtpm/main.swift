@@ -2,6 +2,7 @@
 // server and libtpms) and in VNVRAM (the store); here they are put together.
 import Anchors
 import Audit
+import Crypto
 import Glibc
 import Primitives
 import ProgramIO
@@ -36,6 +37,9 @@ enum Program {
 
   /// Runs until a client, a signal or an error ends it. The store is closed cleanly in any case.
   private static func serve(_ options: CommandLineOptions, _ log: Log) throws -> Status {
+    // Before libtpms uses libcrypto, which shares its allocator with it.
+    CryptoLibrary.prepare()
+    if !CryptoLibrary.keepsKeysProtected { log.line("libcrypto keeps keys in ordinary memory while they are in use") }
     // Before the store has threads, so that none of them takes a signal that the server waits for.
     Server.blockTerminationSignals()
     let audit = AuditLog(try options.audit ?? AuditDestination.standard())

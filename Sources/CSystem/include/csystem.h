@@ -26,4 +26,11 @@ int csystem_forbid_dumps(void);
 int csystem_signal_descriptor(const sigset_t *signals);
 // eventfd(2), close-on-exec and non-blocking. -1 and errno.
 int csystem_event_descriptor(void);
+// mremap(2) onto other addresses, in place of what is mapped there. 0 or -1 and errno.
+int csystem_move_mapping(void *from, size_t size, void *to);
+// Adds to a counter that each thread has for itself, zero at first, and returns it: Swift has no thread-local variables.
+int csystem_thread_depth(int change);
+// Overwrites the stack below the caller, 16 KiB of it, and the registers that a call may use: what calls that are over
+// have left there.
+void csystem_wipe_stack(void);
 #endif
