@@ -61,6 +61,11 @@ final class NVRAMStateStore: TPMStateStore {
 
   func close() throws(NVRAMError) { try nvram.close() }
 
+  /// What ended the store, if anything did: the process's exit status says it though the server ended as it was asked to.
+  var failure: Status? {
+    if case .failed(let error) = nvram.state { error.status } else { nil }
+  }
+
   // MARK: TPMStateStore
 
   var readiness: TPMStateReadiness {
@@ -82,8 +87,7 @@ final class NVRAMStateStore: TPMStateStore {
     for name in Self.names {
       var nothing: [UInt8] = []
       do {
-        _ = try nvram.readContent(
-          Self.entry(name), at: ByteOffset(0), into: nothing.mutableSpan, deadline: Self.noWait)
+        _ = try nvram.readContent(Self.entry(name), at: ByteOffset(0), into: nothing.mutableSpan, deadline: .zero)
       } catch  where error.code == .entryMissing || error.code == .entryTooSmall {
         return TPMStateError(error.status, error.description)
       } catch {
@@ -94,15 +98,26 @@ final class NVRAMStateStore: TPMStateStore {
   }
 
   func load(_ name: TPMStateName) throws(TPMStateError) -> [UInt8]? {
-    do {
-      let content = try nvram.readContent(Self.entry(name), deadline: Self.noWait)
-      return content.isEmpty ? nil : content
-    } catch { throw TPMStateError(error.status, error.description) }
+    let content = try whileAtWork { (deadline) throws(NVRAMError) in
+      try nvram.readContent(Self.entry(name), deadline: deadline)
+    }
+    return content.isEmpty ? nil : content
   }
 
   func store(_ bytes: Span<UInt8>, as name: TPMStateName) throws(TPMStateError) {
-    do { try nvram.replaceContent(Self.entry(name), bytes, deadline: Self.noWait) } catch {
-      throw TPMStateError(error.status, error.description)
+    try whileAtWork { (deadline) throws(NVRAMError) in
+      try nvram.replaceContent(Self.entry(name), bytes, deadline: deadline)
+    }
+  }
+
+  /// Waits while the store is at work, upkeep for example, for as long as its device takes. It doesn't wait for a key: the
+  /// server has one thread, and waiting here would keep it from hearing of anything.
+  private func whileAtWork<R>(_ body: (Duration) throws(NVRAMError) -> R) throws(TPMStateError) -> R {
+    while true {
+      do throws(NVRAMError) { return try body(.milliseconds(20)) } catch {
+        let isAtWork = nvram.state == .running || nvram.state == .verifying
+        guard error.code == .timedOut, isAtWork else { throw TPMStateError(error.status, error.description) }
+      }
     }
   }
 
@@ -110,9 +125,6 @@ final class NVRAMStateStore: TPMStateStore {
     let nothing: [UInt8] = []
     try store(nothing.span, as: name)
   }
-
-  /// The server has one thread: waiting for a key here would keep it from hearing of anything.
-  private static let noWait = Duration.zero
 }
 
 /// What the NVRAM's thread tells and the server's asks for.

@@ -54,7 +54,8 @@ enum Program {
       try? store.close()
       throw error
     }
+    let failure = store.failure
     try store.close()
-    return status
+    return status == .done ? failure ?? .done : status
   }
 }

@@ -63,6 +63,20 @@ import Testing
     #expect(server.end() == 0)
   }
 
+  /// The store brings its journal in place in pauses between commands. A command that comes meanwhile waits for a step of
+  /// that; it doesn't fail for it, which would put the TPM into failure mode.
+  @Test func upkeepIsNoReasonToFail() throws {
+    let place = try Place()
+    let server = try TestServer(place)
+    let client = try server.connect(.data)
+    try client.run(TPMCommand.defineIndex)
+    for i in 0..<400 {
+      try #require(TPMCommand.code(client.ask(TPMCommand.write(UInt8(i % 256)))) == 0, "write \(i): \(server.log)")
+      usleep(UInt32(900 + i))
+    }
+    #expect(server.end() == 0)
+  }
+
   /// A server that is killed between TPM2_Shutdown and SIGTERM, and one without any command: nothing to lose.
   @Test func killedAtOnce() throws {
     let place = try Place()
