@@ -5,12 +5,14 @@ public final class Place {
   public let folder: String
   public let key = KernelKey()
 
-  public var image: String { path("tpm.vnvram") }
+  /// Another one may take its place.
+  public var image: String
 
   /// Makes the key and an image, with the entries of a TPM 2.0 unless others are asked for.
   public init(_ layout: [String] = ["--profile", "tpm2"]) throws {
     // Short: a Unix socket's path has at most 107 bytes.
     folder = NSTemporaryDirectory() + "vnvram-server-\(UUID().uuidString.prefix(8).lowercased())"
+    image = folder + "/tpm.vnvram"
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     key.load()
     let format = try run(["vnvram", "format", image, "--key", key.name] + layout)
