@@ -10,8 +10,8 @@ packages_build="gcc libc6-dev libstdc++-12-dev pkg-config libssl-dev libkeyutils
 # keyutils: a session keyring of one's own. openssl: verifies what the TPM signed.
 packages_demo="keyutils tpm2-tools openssl python3"
 # swtpm-tools: swtpm_ioctl, and swtpm to compare answers with. mount and util-linux: losetup. python3-cryptography: the
-# independent reader of images.
-packages_test="$packages_demo swtpm swtpm-tools python3-cryptography mount util-linux"
+# independent reader of images. e2fsprogs: file systems on loop devices.
+packages_test="$packages_demo swtpm swtpm-tools python3-cryptography mount util-linux e2fsprogs"
 
 list=""
 for group in "$@"; do
