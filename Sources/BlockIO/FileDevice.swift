@@ -310,6 +310,22 @@ public final class FileDevice: BlockDevice {
     guard result == 0 else { throw BlockError(errno: result, device: name, "dropping its cache") }
   }
 
+  /// Gives a file another name in the same directory, durably. The file itself has been synced.
+  ///
+  /// - Parameter replacing: what has that name already goes; without it that is `.exists`.
+  public static func rename(_ path: String, to name: String, replacing: Bool) throws(BlockError) {
+    try FileStatus.check(path)
+    try FileStatus.check(name)
+    let result = unsafe replacing ? Glibc.rename(path, name) : csystem_rename_new(path, name)
+    guard result == 0 else {
+      guard errno != EEXIST else {
+        throw BlockError(.exists, device: name, "exists already; name another file, or say that it is to be replaced")
+      }
+      throw BlockError(errno: errno, device: name, "renaming \(path) to it")
+    }
+    try syncDirectory(containing: name)
+  }
+
   /// Makes the entry of `path` in its directory durable, after the file was made, renamed or removed.
   public static func syncDirectory(containing path: String) throws(BlockError) {
     try FileStatus.check(path)

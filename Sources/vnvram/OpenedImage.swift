@@ -131,6 +131,12 @@ final class OpenedImage {
     return keyWarnings + closingWarnings
   }
 
+  /// What opening met of the header and could do without.
+  var headerWarnings: [String] {
+    guard case .encrypted(let volume) = volume else { return [] }
+    return volume.opening.findings.map { "\(name): \($0.detail), at \($0.offset)" }
+  }
+
   /// Whether all of it may be there.
   var closingWarnings: [String] {
     guard case .encrypted(let volume) = volume, !volume.opening.wasClosedCleanly else { return [] }
