@@ -31,6 +31,9 @@ struct BackupCommand: Subcommand {
     if opening.plaintext {
       throw ValidationError("A plain image has nothing to verify: copy it with cp while nothing uses it.")
     }
+    if opening.anchor.anchor != nil {
+      throw ValidationError("A backup asks no anchor, which whoever uses the image may hold: restore does.")
+    }
   }
 
   func perform() throws -> Answer {

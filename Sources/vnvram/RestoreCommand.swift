@@ -15,6 +15,8 @@ struct RestoreCommand: Subcommand {
       backup, too: a key that was removed since opens it again. Replacing an image takes --force; it must not be in use, \
       must be of the same store, and keeps its owner and mode.
 
+      An anchor that knows of a later state refuses it, with exit status 7. With --older it is put in place all the same;       then the image opens with that anchor only after `vnvram accept-rollback`.
+
       EXAMPLE
         vnvram restore web-1.backup web-1.img --force
       """)
@@ -25,6 +27,8 @@ struct RestoreCommand: Subcommand {
   var image: String
   @Flag(help: "Replace the image that is there.")
   var force = false
+  @Flag(help: "Whatever the anchor says.")
+  var older = false
   @OptionGroup var opening: OpenOptions
   @OptionGroup var output: OutputOptions
 
@@ -45,6 +49,7 @@ struct RestoreCommand: Subcommand {
         "\(image): is another store (\(uuid)) than \(file) is a backup of (\(backup.uuid)); name the right one, or move it "
           + "out of the way", fields: [("uuid", .string(uuid.description))])
     }
+    let objection = try askAnchor(backup)
     let new = try NewFile(at: place.path, size: backup.geometry.imageSize)
     if let status = place.status { try new.inherit(from: status) }
     let copy: SecureVolume
@@ -63,7 +68,33 @@ struct RestoreCommand: Subcommand {
         ("image", .string(image)), ("file", .string(file)), ("uuid", .string(copy.uuid.description)),
         ("generation", .unsigned(copy.generation.value)), ("replaced", present?.json ?? .null),
         ("entries", .integer(Int64(entries))),
-      ], warnings: opened.warnings + opened.headerWarnings)
+      ], warnings: opened.warnings + opened.headerWarnings + (objection.map { [$0] } ?? []))
+  }
+
+  /// What the anchor has against the backup, with --older; `nil` where it has nothing, or there is none.
+  ///
+  /// - Throws: without --older, that.
+  private func askAnchor(_ backup: SecureVolume) throws -> String? {
+    guard let anchor = try opening.anchor.make() else { return nil }
+    defer { anchor.release() }
+    let why: String
+    do {
+      let finding = try backup.compare(with: anchor)
+      guard finding.verdict == .rolledBack || finding.verdict == .forked else { return nil }
+      why =
+        "\(file): holds \(backup.generation), and the anchor \(finding.anchor) remembers "
+        + (finding.verdict == .forked ? "\(finding.generation) with another content" : "\(finding.generation)")
+    } catch {
+      guard older else { throw error }
+      return "\(error)"
+    }
+    guard older else {
+      throw Failure(
+        .rolledBack,
+        why
+          + "; find a newer backup, or put this one in place with --older, and accept it with `vnvram accept-rollback`")
+    }
+    return why + "; \(image) doesn't open with that anchor before `vnvram accept-rollback`"
   }
 }
 
