@@ -24,4 +24,8 @@ public enum AuditEvent: String, Sendable, CaseIterable {
   case formatted
   /// Somebody took an image for the newest that its anchor had refused, or that had none.
   case rollbackAccepted = "rollback-accepted"
+  /// A verified copy of a store was made, which the same keys open.
+  case backedUp = "backed-up"
+  /// A copy took a store's place.
+  case restored
 }

@@ -43,6 +43,16 @@ extension BlobStore {
     }
   }
 
+  /// What the stream has around contents, for finding it where nothing should be: its magic, and each name that is long
+  /// enough not to turn up by chance, as they are encoded.
+  public var frame: [[UInt8]] {
+    let names = directory.layout.places.map { place in
+      DERHeader(tag: DERHeader.Tag.utf8String, length: place.name.size).bytes + Array(place.name.text.utf8)
+        + [DERHeader.Tag.sequence]
+    }
+    return [StreamLayout.magicBytes] + names.filter { $0.count >= 8 }
+  }
+
   /// Contents may be anything: they are taken over.
   private func copyContents(from actual: Span<UInt8>, to expected: inout MutableSpan<UInt8>, start: UInt64) {
     let places = directory.layout.places

@@ -9,6 +9,8 @@ public protocol BlockDevice: AnyObject {
   /// The unit, in bytes, that a power cut leaves old, new or garbage as a whole; at least 512.
   var physicalBlock: Int { get }
   var isWritable: Bool { get }
+  /// Whether another process may write to it while it is read here: it was opened without a lock.
+  var mayChange: Bool { get }
 
   /// Fills all of `destination`. Reading past the end throws `.truncated`.
   func read(at offset: ByteOffset, into destination: consuming MutableSpan<UInt8>) throws(BlockError)
@@ -30,5 +32,6 @@ public protocol BlockDevice: AnyObject {
 }
 
 extension BlockDevice {
+  public var mayChange: Bool { false }
   public func close() {}
 }

@@ -24,6 +24,7 @@ public final class FileDevice: BlockDevice {
   /// A block device's own, in bytes; 4096 for files, since every file system here writes pages.
   public let physicalBlock: Int
   public let isWritable: Bool
+  public let mayChange: Bool
 
   let kind: FileStatus.Kind
   /// -1 once closed.
@@ -32,8 +33,9 @@ public final class FileDevice: BlockDevice {
 
   private init(
     path: String, kind: FileStatus.Kind, access: Access, size: ByteCount, physicalBlock: Int, hook: SystemCallHook?,
-    descriptor: consuming Descriptor
+    descriptor: consuming Descriptor, mayChange: Bool = false
   ) {
+    self.mayChange = mayChange
     name = path
     self.kind = kind
     self.size = size
@@ -54,6 +56,14 @@ public final class FileDevice: BlockDevice {
     descriptor = -1
   }
 
+  /// The bits of its mode that give rights to its group or everyone: to everyone, for a block device, whose group is the
+  /// system's. 0 where there are none, or where that can't be told.
+  public var wideMode: UInt32 {
+    var status = stat()
+    guard unsafe fstat(descriptor, &status) == 0 else { return 0 }
+    return status.st_mode & (kind == .block ? 0o007 : 0o077)
+  }
+
   // MARK: Opening
 
   /// Opens what exists.
@@ -64,7 +74,15 @@ public final class FileDevice: BlockDevice {
     try open(path: path, access: access, hook: nil)
   }
 
-  static func open(path: String, access: Access, hook: SystemCallHook?) throws(BlockError) -> FileDevice {
+  /// Opens what exists for reading, whoever has it open, and keeps nobody from opening it: without a lock. What is read
+  /// may be of different moments.
+  public static func openUnlocked(path: String) throws(BlockError) -> FileDevice {
+    try open(path: path, access: .readOnly, hook: nil, locking: false)
+  }
+
+  static func open(
+    path: String, access: Access, hook: SystemCallHook?, locking: Bool = true
+  ) throws(BlockError) -> FileDevice {
     try FileStatus.check(path)
     // Asked before opening, since opening alone makes some character devices do something; and after, since the path
     // may name something else by then.
@@ -85,11 +103,18 @@ public final class FileDevice: BlockDevice {
     if kind == .block, access == .readWrite, try FileStatus.isReadOnly(descriptor.raw, path: path) {
       throw BlockError(.readOnly, device: path, "is a read-only device; open it for reading, or make it writable")
     }
-    try descriptor.lock(access, path: path)
+    if locking {
+      try descriptor.lock(access, path: path)
+      // Who had the lock before may have put another file in its place: this one has lost its name then.
+      guard unsafe stat(path, &before) == 0, before.st_dev == after.st_dev, before.st_ino == after.st_ino else {
+        throw BlockError(
+          .inUse, device: path, "was replaced by another file while it was being opened; try again")
+      }
+    }
     return FileDevice(
       path: path, kind: kind, access: access, size: try FileStatus.size(descriptor.raw, kind, path: path),
       physicalBlock: kind == .block ? try FileStatus.physicalBlock(descriptor.raw, path: path) : 4096, hook: hook,
-      descriptor: descriptor)
+      descriptor: descriptor, mayChange: !locking)
   }
 
   /// Makes a file of `size` bytes, readable by its owner alone, opened for writing; or takes what exists, if `replacing`.
@@ -283,6 +308,22 @@ public final class FileDevice: BlockDevice {
   public func discardCache() throws(BlockError) {
     let result = posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED)
     guard result == 0 else { throw BlockError(errno: result, device: name, "dropping its cache") }
+  }
+
+  /// Gives a file another name in the same directory, durably. The file itself has been synced.
+  ///
+  /// - Parameter replacing: what has that name already goes; without it that is `.exists`.
+  public static func rename(_ path: String, to name: String, replacing: Bool) throws(BlockError) {
+    try FileStatus.check(path)
+    try FileStatus.check(name)
+    let result = unsafe replacing ? Glibc.rename(path, name) : csystem_rename_new(path, name)
+    guard result == 0 else {
+      guard errno != EEXIST else {
+        throw BlockError(.exists, device: name, "exists already; name another file, or say that it is to be replaced")
+      }
+      throw BlockError(errno: errno, device: name, "renaming \(path) to it")
+    }
+    try syncDirectory(containing: name)
   }
 
   /// Makes the entry of `path` in its directory durable, after the file was made, renamed or removed.

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <string.h>
+#include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -30,6 +31,10 @@ int csystem_block_device_physical_block(int fd, uint32_t *bytes) {
 int csystem_block_device_read_only(int fd, int *read_only) { return ioctl(fd, BLKROGET, read_only); }
 
 int csystem_allocate(int fd, int64_t length) { return fallocate(fd, 0, 0, length); }
+
+int csystem_rename_new(const char *from, const char *to) {
+  return renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
+}
 
 static int lock(int fd, short type) {
   struct flock whole = {.l_type = type, .l_whence = SEEK_SET};

@@ -6,6 +6,8 @@ import Primitives
 struct HeaderCopy: ~Copyable, Sendable {
   /// Why a copy does not count.
   enum Flaw: Equatable, Sendable {
+    /// Reading it failed: it may be anything, the newest header among them.
+    case unreadable
     case noMagic
     case unsupportedVersion(String)
     case notAuthentic
@@ -17,11 +19,13 @@ struct HeaderCopy: ~Copyable, Sendable {
   /// 0 for A, 1 for B.
   let index: Int
   let bytes: ByteBuffer
+  let isReadable: Bool
 
-  /// `bytes` must be `Format.headerSize` long.
-  init(index: Int, bytes: consuming ByteBuffer) {
+  /// `bytes` must be `Format.headerSize` long; zeros where it is not readable.
+  init(index: Int, bytes: consuming ByteBuffer, isReadable: Bool = true) {
     precondition(bytes.count == Format.headerSize)
     self.index = index
+    self.isReadable = isReadable
     self.bytes = bytes
   }
 
@@ -29,6 +33,7 @@ struct HeaderCopy: ~Copyable, Sendable {
 
   /// What is wrong with the fields that say what this is, if anything.
   var identityFlaw: Flaw? {
+    guard isReadable else { return .unreadable }
     guard hasMagic else { return .noMagic }
     let span = bytes.span
     let version = span.load(UInt32.self, at: 8)

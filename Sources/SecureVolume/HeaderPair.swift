@@ -7,15 +7,26 @@ struct HeaderPair: ~Copyable {
   let b: HeaderCopy
   let name: String
 
-  /// Reads both. Throws `.notAnImage` or `.unsupportedVersion` where that can be said without a key.
-  init(reading medium: borrowing Medium) throws(VolumeError) {
-    try self.init(a: Self.read(0, medium), b: Self.read(1, medium), name: medium.name, size: medium.device.size)
+  /// What reading a copy threw, where one is not readable.
+  let failure: VolumeError?
+
+  /// Reads both. Throws `.notAnImage` or `.unsupportedVersion` where that can be said without a key, and the device's
+  /// error where a copy can't be read and the other one tells nothing.
+  ///
+  /// - Parameter salvaging: take what is there, as long as there may be a slot in it.
+  init(reading medium: borrowing Medium, salvaging: Bool = false) throws(VolumeError) {
+    var failure: VolumeError?
+    let a = Self.read(0, medium, &failure)
+    let b = Self.read(1, medium, &failure)
+    try self.init(a: a, b: b, failure: failure, name: medium.name, size: medium.device.size, salvaging: salvaging)
   }
 
   private init(
-    a: consuming HeaderCopy, b: consuming HeaderCopy, name: String, size: ByteCount
+    a: consuming HeaderCopy, b: consuming HeaderCopy, failure: VolumeError?, name: String, size: ByteCount,
+    salvaging: Bool
   ) throws(VolumeError) {
     let flaws = (a.identityFlaw, b.identityFlaw)
+    if let failure, flaws.0 != nil, flaws.1 != nil { throw failure }
     if flaws.0 == .noMagic, flaws.1 == .noMagic {
       throw VolumeError(
         .notAnImage, store: name, "is not a vnvram image, or its formatting was cut short; nothing was changed")
@@ -28,13 +39,14 @@ struct HeaderPair: ~Copyable {
           .unsupportedVersion, store: name, "is of \(what), which this program does not know; use a newer vnvram")
       }
     }
-    if !Self.reaches(a, size), !Self.reaches(b, size) {
+    if !salvaging, !Self.reaches(a, size), !Self.reaches(b, size) {
       throw VolumeError(
         .notAuthentic(.geometry), store: name,
         "its sizes contradict each other, or it is cut short: it has \(size); restore it from a backup")
     }
     self.a = a
     self.b = b
+    self.failure = failure
     self.name = name
   }
 
@@ -62,14 +74,23 @@ struct HeaderPair: ~Copyable {
   }
 
   /// A copy that the file doesn't reach reads as zeros: it has no magic.
-  private static func read(_ index: Int, _ medium: borrowing Medium) throws(VolumeError) -> HeaderCopy {
+  private static func read(_ index: Int, _ medium: borrowing Medium, _ failure: inout VolumeError?) -> HeaderCopy {
     var bytes = ByteBuffer(count: Format.headerSize)
     let offset = Format.copyOffsets[index]
     let size = medium.device.size.value
     if size > offset {
-      try medium.read(at: offset, into: &bytes, 0..<Int(min(UInt64(Format.headerSize), size - offset)))
+      do { try medium.read(at: offset, into: &bytes, 0..<Int(min(UInt64(Format.headerSize), size - offset))) } catch {
+        failure = error
+        return HeaderCopy(index: index, bytes: ByteBuffer(count: Format.headerSize), isReadable: false)
+      }
     }
     return HeaderCopy(index: index, bytes: bytes)
+  }
+
+  /// Whether both copies are the same, byte by byte.
+  func equals(_ other: borrowing HeaderPair) -> Bool {
+    a.bytes.span.equals(other.a.bytes.span) && b.bytes.span.equals(other.b.bytes.span)
+      && a.isReadable == other.a.isReadable && b.isReadable == other.b.isReadable
   }
 
   /// A copy whose first 40 bytes are right, for what can be said before a key is there.
@@ -86,6 +107,9 @@ struct HeaderPair: ~Copyable {
       case behind(copy: Int)
       /// The other copy does not count.
       case spoilt(copy: Int)
+      /// The other copy can't be read. This one suffices: whatever the other says, all that was acknowledged follows
+      /// from this one (FORMAT §2).
+      case unreadable(copy: Int)
     }
 
     let header: Header
@@ -95,7 +119,7 @@ struct HeaderPair: ~Copyable {
     var outdated: Int? {
       switch twin {
       case .equal: nil
-      case .behind(let copy), .spoilt(let copy): copy
+      case .behind(let copy), .spoilt(let copy), .unreadable(let copy): copy
       }
     }
 
@@ -106,6 +130,8 @@ struct HeaderPair: ~Copyable {
       case .equal: header.isClean ? [] : [0]
       case .behind(let copy): [1 - copy, copy]
       case .spoilt(let copy): [copy]
+      // Never opened for writing.
+      case .unreadable: []
       }
     }
   }
@@ -120,15 +146,19 @@ struct HeaderPair: ~Copyable {
     case (.success(let first), .success(let second)):
       return try choose(first, second)
     case (.success(let header), .failure(let flaw)):
+      if flaw.flaw == .unreadable { return Choice(header: header, twin: .unreadable(copy: 1)) }
       try refuse(flaw.flaw)
       return Choice(header: header, twin: .spoilt(copy: 1))
     case (.failure(let flaw), .success(let header)):
+      if flaw.flaw == .unreadable { return Choice(header: header, twin: .unreadable(copy: 0)) }
       try refuse(flaw.flaw)
       guard !header.isClean else {
         throw pairError("copy A is damaged, which no power cut explains beside a copy B that was closed cleanly")
       }
       return Choice(header: header, twin: .spoilt(copy: 0))
     case (.failure(let first), .failure(let second)):
+      // The one that can't be read may be the good one.
+      if let failure { throw failure }
       try refuse(first.flaw)
       try refuse(second.flaw)
       throw VolumeError(
@@ -164,11 +194,40 @@ struct HeaderPair: ~Copyable {
     case .malformed:
       throw VolumeError(
         .notAuthentic(.header), store: name, "its header is authentic and still not as the format has it")
-    case .noMagic, .unsupportedVersion, .notAuthentic: return
+    case .unreadable, .noMagic, .unsupportedVersion, .notAuthentic: return
     }
+  }
+
+  /// A copy that can't be read now may come back, and an opening for writing would write over it. Nothing acknowledged
+  /// would be lost by that; but a device that fails is no place to go on writing to.
+  func mayNotOverwrite(_ copy: Int) -> VolumeError {
+    VolumeError(
+      .device(.inputOutput), store: name,
+      "header copy \(copy == 0 ? "A" : "B") can't be read (\(failure?.detail ?? "")), and so it isn't opened for writing; "
+        + "reading goes on with the other copy: `vnvram backup` makes a whole image of it, and `vnvram restore` puts that in "
+        + "place")
   }
 
   func pairError(_ what: String) -> VolumeError {
     VolumeError(.notAuthentic(.headerPair), store: name, "\(what); restore the image from a backup")
+  }
+}
+
+extension HeaderPair.Choice {
+  /// What is to be said of the copy that doesn't count.
+  var findings: [VolumeFinding] {
+    guard let copy = outdated else { return [] }
+    let offset = ByteOffset(Format.copyOffsets[copy])
+    let name = "header copy \(copy == 0 ? "A" : "B")"
+    if case .unreadable = twin {
+      return [
+        VolumeFinding(.unreadable, .unreadable, at: offset, "\(name) can't be read; the other one says what there is")
+      ]
+    }
+    return [
+      VolumeFinding(
+        .headerPair, .notice, at: offset,
+        "\(name) is behind or damaged; a power cut explains it, and opening for writing mends it")
+    ]
   }
 }

@@ -45,6 +45,11 @@ struct Journal: Sendable {
     versions[sector] = Version(position: (record.position + offset) % geometry.ringSize, sequence: record.sequence)
   }
 
+  /// Takes a version of a sector that belongs to no journal that counts, when salvaging.
+  mutating func adopt(_ sector: SectorIndex, at position: UInt64, sequence: UInt64) {
+    versions[sector] = Version(position: position, sequence: sequence)
+  }
+
   /// Frees everything before `cursor`, once both headers say so.
   mutating func release(upTo cursor: JournalCursor) {
     let size = geometry.ringSize

@@ -17,7 +17,7 @@ enum Recovery {
     try replay.run()
     let opening = OpeningReport(
       wasClosedCleanly: header.isClean, outdatedHeaderCopy: choice.outdated, recordsReplayed: replay.count,
-      generation: replay.generation)
+      generation: replay.generation, findings: choice.findings)
     let endsInImages = replay.endsInImages
     let volume = replay.finish(opening: opening)
     // Before the first write.
@@ -30,6 +30,24 @@ enum Recovery {
     volume.anchoring = anchoring
     if let anchor, anchor.isAccepting { try volume.accept(anchor.anchor) } else { try volume.advanceAnchor(.opening) }
     return volume
+  }
+
+  /// Opens for reading, whatever the device is open for: nothing is written.
+  static func read(
+    medium: Medium, keys: consuming VolumeKeys, choice: HeaderPair.Choice, mode: ReplayMode
+  ) throws(VolumeError) -> SecureVolume {
+    let header = choice.header
+    let digest: InlineBytes32
+    do { digest = try Header.geometryDigest(uuid: header.uuid, geometry: header.geometry) } catch {
+      throw VolumeError(error, store: medium.name)
+    }
+    var replay = Replay(medium: medium, keys: keys, header: header, digest: digest, mode: mode)
+    try replay.run()
+    var opening = OpeningReport(
+      wasClosedCleanly: header.isClean, outdatedHeaderCopy: choice.outdated, recordsReplayed: replay.count,
+      generation: replay.generation, findings: choice.findings + replay.flaws)
+    if !replay.rootVerifies { opening.trust = .sectors }
+    return replay.finish(opening: opening)
   }
 
   /// Both header copies as found, for sure; then a checkpoint, and with it a new epoch.
@@ -57,6 +75,16 @@ enum Recovery {
   }
 }
 
+/// What a replay makes of what it can't explain.
+enum ReplayMode {
+  /// An error.
+  case strict
+  /// Another process may be appending while the journal is read: it ends where it doesn't verify any more.
+  case following
+  /// Noted, and left aside.
+  case salvaging
+}
+
 /// Replays the journal in memory. Nothing is written.
 struct Replay: ~Copyable {
   private let medium: Medium
@@ -79,8 +107,17 @@ struct Replay: ~Copyable {
   private var unit: ByteBuffer
   /// Bytes of what may be records that are still worth reading and hashing.
   private var mayHash: UInt64
+  private let mode: ReplayMode
+  /// `.salvaging`: what is wrong, in place of an error.
+  private(set) var flaws: [VolumeFinding] = []
+  /// Whether the tree is the one that the header, or the last record of images, names.
+  private(set) var rootVerifies = true
 
-  init(medium: consuming Medium, keys: consuming VolumeKeys, header: Header, digest: InlineBytes32) {
+  init(
+    medium: consuming Medium, keys: consuming VolumeKeys, header: Header, digest: InlineBytes32,
+    mode: ReplayMode = .strict
+  ) {
+    self.mode = mode
     self.medium = medium
     self.keys = keys
     self.header = header
@@ -99,9 +136,21 @@ struct Replay: ~Copyable {
   mutating func run() throws(VolumeError) {
     try loadLeaves()
     if !header.isClean {
-      while let record = try nextRecord() { try apply(record) }
-      try searchBehindEnd()
+      do throws(VolumeError) {
+        while let record = try nextRecord() { try apply(record) }
+        // What another process is appending now is no proof of damage.
+        if mode != .following { try searchBehindEnd() }
+      } catch { try note(error, .journal, ByteOffset(geometry.ringOffset + journal.head.position)) }
     }
+    do throws(VolumeError) { try verifyTree() } catch {
+      rootVerifies = false
+      try note(error, .tree, ByteOffset(geometry.leafOffset))
+    }
+    for block in imaged { leaves.markDirty(block) }
+    for (sector, leaf) in afterImages { leaves[sector] = leaf }
+  }
+
+  private mutating func verifyTree() throws(VolumeError) {
     let computed: InlineBytes32
     do { computed = try leaves.seal(generation: rootGeneration, digest: digest, with: &keys.structure) } catch {
       throw VolumeError(error, store: medium.name)
@@ -113,8 +162,14 @@ struct Replay: ~Copyable {
       )
     }
     try leaves.requireWellFormed(store: medium.name)
-    for block in imaged { leaves.markDirty(block) }
-    for (sector, leaf) in afterImages { leaves[sector] = leaf }
+  }
+
+  /// Goes on in spite of an error where something is to be salvaged.
+  private mutating func note(
+    _ error: VolumeError, _ code: VolumeFinding.Code, _ offset: ByteOffset
+  ) throws(VolumeError) {
+    guard mode == .salvaging else { throw error }
+    flaws.append(VolumeFinding(error, code, at: offset))
   }
 
   consuming func finish(opening: OpeningReport) -> SecureVolume {
@@ -125,8 +180,11 @@ struct Replay: ~Copyable {
 
   private mutating func loadLeaves() throws(VolumeError) {
     for block in 0..<geometry.leafBlocks {
-      try medium.read(
-        at: geometry.leafOffset + UInt64(block * geometry.blockSize), into: &unit, 0..<geometry.blockSize)
+      let offset = geometry.leafOffset + UInt64(block * geometry.blockSize)
+      do throws(VolumeError) { try medium.read(at: offset, into: &unit, 0..<geometry.blockSize) } catch {
+        try note(error, .unreadable, ByteOffset(offset))
+        continue
+      }
       leaves.replace(block, with: unit)
     }
   }

@@ -14,15 +14,28 @@ public struct SlotDescription: Equatable, Sendable {
 /// An image that has been found but not unlocked: it holds the device and nothing that needs a key. What it says is
 /// for people and for finding the key; nothing of it is believed.
 public final class SealedVolume {
-  private let medium: Medium
-  private let pair: HeaderPair
+  let medium: Medium
+  let pair: HeaderPair
+  private let purpose: Purpose
   /// Set once it was opened for writing: what was read of the headers is then of the past.
   private var isSpent = false
 
+  /// What an image is opened for.
+  public enum Purpose: Sendable {
+    /// Only where it is whole.
+    case use
+    /// As far as it verifies, for reading: see `Salvage`.
+    case salvage
+  }
+
   /// Reads both header copies. Throws `.notAnImage`, `.unsupportedVersion`, or the device's error.
-  public init(_ device: any BlockDevice) throws(VolumeError) {
+  ///
+  /// A device that `mayChange`, since it was opened without a lock, is read until what was read is of one moment.
+  public init(_ device: any BlockDevice, for purpose: Purpose = .use) throws(VolumeError) {
+    precondition(purpose == .use || !device.isWritable)
     let medium = Medium(device)
-    let first = try HeaderPair(reading: medium)
+    self.purpose = purpose
+    let first = try HeaderPair(reading: medium, salvaging: purpose == .salvage)
     if device.isWritable, !first.looksClosed {
       // An earlier process may have met a failed sync: what the cache shows need not be on the device.
       do {
@@ -109,6 +122,8 @@ public final class SealedVolume {
       throw VolumeError(.readOnly, store: name, "is opened for reading only; accepting it takes writing")
     }
     var keys = try unwrap(with: key, slotName: slotName)
+    if purpose == .salvage { return try Salvage.open(medium, pair, keys) }
+    if medium.device.mayChange { return try StoreInUse.open(medium, keys) }
     let choice = try pair.choose(with: &keys.structure)
     if case .spoilt(let copy) = choice.twin { try refuseOtherStore(copy, than: choice.header, key) }
     guard medium.device.size >= choice.header.geometry.imageSize else {
@@ -122,6 +137,7 @@ public final class SealedVolume {
         "lies on a device with blocks of \(medium.device.physicalBlock) bytes, but was formatted for \(choice.header.geometry.blockSize): a power cut could tear what it can't mend; copy its entries into a new image"
       )
     }
+    if case .unreadable(let copy) = choice.twin, medium.device.isWritable { throw pair.mayNotOverwrite(copy) }
     guard !isSpent else {
       throw VolumeError(.refused, store: name, "was opened for writing from what was read before; read it anew")
     }

@@ -93,7 +93,7 @@ public final class SecureVolume: SectorVolume {
   }
 
   /// Reads the ciphertext of sectors that lie side by side into `ciphertext`; returns how many.
-  private func fetch(_ first: SectorIndex, upTo most: Int) throws(VolumeError) -> Int {
+  func fetch(_ first: SectorIndex, upTo most: Int) throws(VolumeError) -> Int {
     if let version = journal.versions[first] {
       try medium.read(journal, at: version.position, into: &ciphertext, 0..<sectorSize)
       return 1

@@ -5,6 +5,7 @@ import Primitives
 /// wiped, with this value.
 struct VolumeKeys: ~Copyable, Sendable {
   let storeKey: SecretBytes
+  let uuid: StoreUUID
   var sectors: SectorSealer
   var structure: StructureMAC
 
@@ -19,6 +20,14 @@ struct VolumeKeys: ~Copyable, Sendable {
     self.sectors = sectors
     self.structure = structure
     self.storeKey = storeKey
+    self.uuid = uuid
+  }
+
+  /// The same once more, for another volume of the same store.
+  func copy(store: String) throws(VolumeError) -> VolumeKeys {
+    do { return try VolumeKeys(storeKey: SecretBytes(copying: storeKey.span), uuid: uuid) } catch {
+      throw VolumeError(error, store: store)
+    }
   }
 }
 

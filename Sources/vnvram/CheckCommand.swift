@@ -3,12 +3,20 @@ import BlobStore
 import Primitives
 import SecureVolume
 
-/// `vnvram check`: verifies every byte of an image that has a meaning, and names what is wrong and where.
+/// `vnvram check`: verifies every byte of an image that has a meaning, looks at those that have none, and names what is
+/// wrong and where.
 struct CheckCommand: Subcommand {
   static let configuration = CommandConfiguration(
     commandName: "check", abstract: "Verify every byte of an image; name what is wrong, and where.",
     discussion: """
-      Changes nothing. Where something is damaged, it goes on to name everything else that is.
+      Changes nothing. Where something is damaged or can't be read, it goes on to name everything else that is; where the \
+      image doesn't open any more, it tells what still verifies. Exit status 6: damaged; 11: parts can't be read, and the \
+      rest is whole.
+
+      It warns of what is no damage and should not be there: content of the image that lies unencrypted in space that \
+      means nothing, slots there, bytes there that are not zero, and permissions that are too wide. With --json these are \
+      the objects of "notices"; "code" is plaintext-left-over, stale-wrap, not-zero, old-ciphertext, unreadable, \
+      permissions or key-permissions.
 
       EXAMPLE
         vnvram check web-1.img
@@ -20,48 +28,53 @@ struct CheckCommand: Subcommand {
   @OptionGroup var output: OutputOptions
 
   func perform() throws -> Answer {
-    let opened = try opening.open(image)
-    var answer = Answer(warnings: opened.warnings)
-    var findings: [VolumeFinding] = []
-    var sectors: UInt64 = 0
-    if case .encrypted(let volume) = opened.volume {
-      sectors = volume.sectorCount
-      let size = UInt64(volume.sectorSize)
-      var progress = ProgressLine("checking", total: sectors * size, json: output.json)
-      findings = try volume.check { progress.update($0 * size) }
+    let (opened, refusal) = try opening.openDamaged(image)
+    guard case .encrypted(let volume) = opened.volume else { return try checkPlain(opened) }
+    let search = try LeftOverSearch(contentSize: opened.volumeSize)
+    if let frame = try? opened.store.frame { frame.forEach { search.add(needle: $0) } }
+    let size = UInt64(volume.sectorSize)
+    let findings: [VolumeFinding]
+    do {
+      var progress = ProgressLine("checking", total: volume.sectorCount * size, json: output.json)
+      findings = try volume.check(for: search) { progress.update($0 * size) }
     }
-    // A header copy that is behind is what a power cut leaves; the image can be trusted nevertheless.
-    let damage = findings.filter { $0.evidence != .headerPair }
-    answer.warnings += findings.filter { $0.evidence == .headerPair }.map { "\(image): \($0.detail), at \($0.offset)" }
-    var entries: Int?
-    if damage.isEmpty {
+    var progress = ProgressLine("checking unused space", total: nil, json: output.json)
+    let unused = try volume.checkUnusedSpace(for: search) { progress.update($0) }
+
+    var report = CheckReport(image: image, findings: findings, notices: unused.map(CheckReport.Notice.init))
+    report.notices += permissions(opened)
+    report.sectors = volume.sectorCount
+    report.refusal = refusal
+    if refusal == nil, !findings.contains(where: { $0.severity != .notice }) {
       try opened.store.check()
-      entries = try opened.store.entries.count
+      report.entries = try opened.store.entries.count
     }
-    answer.fields = [
-      ("image", .string(image)), ("sectors", .unsigned(sectors)),
-      ("entries", entries.map { .integer(Int64($0)) } ?? .null),
-      ("findings", .array(findings.map(Self.json))),
-    ]
-    guard !damage.isEmpty else {
-      answer.text = [
-        "\(image): every byte is as it was written: "
-          + "\(Text.count(Int(sectors), "sector", "sectors")), \(Text.count(entries ?? 0, "entry", "entries"))"
-      ]
-      return answer
-    }
-    answer.text = damage.map { "\(image): \($0.detail), at \($0.offset)" }
-    answer.failure = Failure(
-      .notAuthentic,
-      "\(image): \(damage.count) of \(sectors) sectors are damaged or were changed; restore it from a backup",
-      fields: [("reason", .string(damage.first?.evidence.rawValue ?? ""))])
+    var answer = report.answer
+    answer.warnings = opened.closingWarnings + answer.warnings
     return answer
   }
 
-  private static func json(_ finding: VolumeFinding) -> JSON {
-    .object([
-      ("reason", .string(finding.evidence.rawValue)), ("offset", .unsigned(finding.offset.value)),
-      ("sector", finding.sector.map { .unsigned($0.value) } ?? .null), ("detail", .string(finding.detail)),
-    ])
+  private func checkPlain(_ opened: OpenedImage) throws -> Answer {
+    try opened.store.check()
+    var report = CheckReport(image: image, findings: [], notices: permissions(opened))
+    report.entries = try opened.store.entries.count
+    var answer = report.answer
+    answer.warnings = opened.warnings + answer.warnings
+    return answer
+  }
+
+  private func permissions(_ opened: OpenedImage) -> [CheckReport.Notice] {
+    var notices: [CheckReport.Notice] = []
+    if opened.device.wideMode != 0 {
+      let mode = String(opened.device.wideMode, radix: 8)
+      notices.append(
+        CheckReport.Notice(
+          code: "permissions", offset: nil, count: nil,
+          detail: "others than its owner have rights to it (0\(mode)); take them away with `chmod go= \(image)`"))
+    }
+    notices += opened.keyWarnings.map {
+      CheckReport.Notice(code: "key-permissions", offset: nil, count: nil, detail: $0, isOfImage: false)
+    }
+    return notices
   }
 }

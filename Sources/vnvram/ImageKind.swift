@@ -7,7 +7,8 @@ enum ImageKind {
   /// Its encrypted store.
   ///
   /// - Throws: `.refused` for a plain image (FORMAT §9), which is never taken for an encrypted one.
-  static func sealed(_ device: FileDevice) throws -> SealedVolume {
+  static func sealed(_ device: FileDevice, for purpose: SealedVolume.Purpose = .use) throws -> SealedVolume {
+    if purpose == .salvage { return try SealedVolume(device, for: .salvage) }
     guard try !looksPlain(device) else {
       throw Failure(
         .refused,

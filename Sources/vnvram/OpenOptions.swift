@@ -52,6 +52,24 @@ struct OpenOptions: ParsableArguments {
     try OpenedImage(image, .readOnly, unlock: try unlock(), anchor: try anchorUse(), audit: { try audit.log() })
   }
 
+  /// Opens an image for reading, or, where it is refused for what is wrong with it, as far as it verifies.
+  ///
+  /// - Returns: why it was refused, too; `nil` where it wasn't.
+  func openDamaged(_ image: String) throws -> (OpenedImage, refusal: Failure?) {
+    let unlock = try unlock()
+    let device = try FileDevice.open(path: image, access: .readOnly)
+    let anchor = try anchorUse()
+    do {
+      return (try OpenedImage(device, unlock: unlock, anchor: anchor, audit: { try audit.log() }), nil)
+    } catch {
+      let failure = Failure(error)
+      guard !unlock.isPlain, failure.status == .notAuthentic || failure.status == .inputOutput else { throw error }
+      do {
+        return (try OpenedImage(device, for: .salvage, unlock: unlock, audit: { try audit.log() }), failure)
+      } catch { throw failure }
+    }
+  }
+
   /// Changes an image.
   ///
   /// Opening for writing alone changes it (a new epoch begins), so `check` looks first whether all can go well, in the

@@ -19,19 +19,27 @@ final class OpenedImage {
 
   let name: String
   let volume: Volume
-  private let device: FileDevice
+  let device: FileDevice
   private let anchor: (any FreshnessAnchor)?
   private var parsed: BlobStore?
   /// The names of the kernel keys that were tried.
   private var keyNames: [String] = []
 
-  init(
+  convenience init(
     _ path: String, _ access: FileDevice.Access, unlock: borrowing Unlock, anchor: AnchorUse? = nil,
     audit: () throws -> AuditLog
   ) throws {
+    try self.init(try FileDevice.open(path: path, access: access), unlock: unlock, anchor: anchor, audit: audit)
+  }
+
+  init(
+    _ device: FileDevice, for purpose: SealedVolume.Purpose = .use, unlock: borrowing Unlock,
+    anchor: AnchorUse? = nil, audit: () throws -> AuditLog
+  ) throws {
+    let path = device.name
     name = path
     self.anchor = anchor?.anchor
-    device = try FileDevice.open(path: path, access: access)
+    self.device = device
     if unlock.isPlain {
       guard try !SealedVolume.looksEncrypted(device) else {
         throw Failure(.refused, "\(path): is encrypted; leave out --plaintext")
@@ -39,7 +47,7 @@ final class OpenedImage {
       volume = .plain(PlainVolume(device))
       return
     }
-    let sealed = try ImageKind.sealed(device)
+    let sealed = try ImageKind.sealed(device, for: purpose)
     let unlocker = Unlocker(audit: try audit())
     let opened: SecureVolume
     switch unlock.key {
@@ -117,16 +125,25 @@ final class OpenedImage {
 
   /// What the user should know of how the image was found.
   var warnings: [String] {
-    guard case .encrypted(let volume) = volume else {
+    guard case .encrypted = volume else {
       return ["\(name): is not encrypted, and nothing in it is authentic"]
     }
-    var warnings = keyWarnings
+    return keyWarnings + closingWarnings
+  }
+
+  /// What opening met of the header and could do without.
+  var headerWarnings: [String] {
+    guard case .encrypted(let volume) = volume else { return [] }
+    return volume.opening.findings.map { "\(name): \($0.detail), at \($0.offset)" }
+  }
+
+  /// Whether all of it may be there.
+  var closingWarnings: [String] {
+    guard case .encrypted(let volume) = volume, !volume.opening.wasClosedCleanly else { return [] }
     let report = volume.opening
-    guard !report.wasClosedCleanly else { return warnings }
     let known =
       report.anchor.map { "its anchor remembers \($0.generation): what may have come later could be cut off unnoticed" }
       ?? "without an anchor nobody can tell whether later commits were cut off"
-    warnings.append("\(name): was not closed cleanly; what was recovered is \(report.generation), and \(known)")
-    return warnings
+    return ["\(name): was not closed cleanly; what was recovered is \(report.generation), and \(known)"]
   }
 }

@@ -54,7 +54,7 @@ struct KnownFailuresElsewhereTests {
     do {
       let volume = try SealedVolume(SimulatedDisk(copyOf: image, isWritable: false)).unlock(with: sealed(key))
       _ = try BlobStore(volume)
-      return try volume.check().first?.evidence.rawValue
+      return try volume.check().first?.code.rawValue
     } catch let error as VolumeError {
       if case .notAuthentic(let evidence) = error.code { return evidence.rawValue }
       return "\(error)"

@@ -16,6 +16,8 @@ int csystem_block_device_physical_block(int fd, uint32_t *bytes);
 int csystem_block_device_read_only(int fd, int *read_only);
 // fallocate(2), mode 0: space for bytes 0 to `length`, which the file then has at least. 0 or -1 and errno.
 int csystem_allocate(int fd, int64_t length);
+// renameat2(2) with RENAME_NOREPLACE: EEXIST where the new name is taken. 0 or -1 and errno.
+int csystem_rename_new(const char *from, const char *to);
 // fcntl(F_OFD_SETLK) over the whole file, without waiting. 0 or -1 and errno (EAGAIN: another process has it).
 int csystem_lock_exclusive(int fd);
 int csystem_lock_shared(int fd);

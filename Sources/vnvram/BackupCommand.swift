@@ -1,0 +1,84 @@
+import ArgumentParser
+import Audit
+import BlobStore
+import BlockIO
+import Primitives
+import SecureVolume
+
+/// `vnvram backup`: a verified copy of an image, also while a virtual machine uses it.
+struct BackupCommand: Subcommand {
+  static let configuration = CommandConfiguration(
+    commandName: "backup", abstract: "Copy an image into a file, as of one moment, also while it is in use.",
+    discussion: """
+      Every sector is verified as it is copied, and the copy once more as a whole, before it gets its name. It is an image \
+      closed cleanly, with an empty journal, which the same keys open: keep it as you keep the image. Nobody is kept from \
+      the image meanwhile, and nothing of it is changed. Exit status 9: more was written than could be copied; try again.
+
+      EXAMPLE
+        vnvram backup web-1.img web-1.backup
+      """)
+
+  @Argument(help: "The image.", completion: .file())
+  var image: String
+  @Argument(help: "The file that gets the copy.", completion: .file())
+  var file: String
+  @Flag(help: "Replace the file if it is there.")
+  var force = false
+  @OptionGroup var opening: OpenOptions
+  @OptionGroup var output: OutputOptions
+
+  func validate() throws {
+    if opening.plaintext {
+      throw ValidationError("A plain image has nothing to verify: copy it with cp while nothing uses it.")
+    }
+    if opening.anchor.anchor != nil {
+      throw ValidationError("A backup asks no anchor, which whoever uses the image may hold: restore does.")
+    }
+  }
+
+  func perform() throws -> Answer {
+    try NewFile.requireFree(file, force: force)
+    let source = try FileDevice.openUnlocked(path: image)
+    let opened = try OpenedImage(source, unlock: try opening.unlock(), audit: { try opening.audit.log() })
+    let volume = try opened.encrypted(for: "back up")
+    try NewFile.requireOther(file, than: image)
+    let new = try NewFile(at: file, size: volume.geometry.imageSize)
+    let copy: SecureVolume
+    do {
+      var progress = ProgressLine("copying", total: volume.geometry.volumeSize.value, json: output.json)
+      copy = try volume.copy(to: new.device) { progress.update($0 * UInt64(volume.sectorSize)) }
+    }
+    let entries = try VerifiedCopy.check(copy, of: image, json: output.json)
+    try opening.audit.log().record(
+      AuditRecord(
+        .backedUp, store: image, uuid: volume.uuid, detail: "\(copy.generation), into \(file)"))
+    try new.place(replacing: force)
+    return Answer(
+      text: [
+        "\(file): \(copy.generation) of \(image), verified: "
+          + "\(Text.count(Int(copy.sectorCount), "sector", "sectors")), \(Text.count(entries, "entry", "entries"))"
+      ],
+      fields: [
+        ("image", .string(image)), ("file", .string(file)), ("uuid", .string(copy.uuid.description)),
+        ("generation", .unsigned(copy.generation.value)), ("size", .unsigned(copy.geometry.imageSize.value)),
+        ("entries", .integer(Int64(entries))),
+      ], warnings: opened.keyWarnings + opened.headerWarnings)
+  }
+}
+
+/// A copy of an image that is about to get a name.
+enum VerifiedCopy {
+  /// Verifies every sector and every byte of the stream, as they come from the copy.
+  ///
+  /// - Returns: how many entries there are.
+  static func check(_ copy: SecureVolume, of image: String, json: Bool) throws -> Int {
+    let size = UInt64(copy.sectorSize)
+    var progress = ProgressLine("verifying", total: copy.sectorCount * size, json: json)
+    guard try copy.check(progress: { progress.update($0 * size) }).isEmpty else {
+      throw Failure(.inputOutput, "\(image): its copy doesn't come back as it was written; is the device sound?")
+    }
+    let store = try BlobStore(copy)
+    try store.check()
+    return store.entries.count
+  }
+}

@@ -1,0 +1,63 @@
+import BlockIO
+import Glibc
+import Primitives
+
+/// An image that is made beside its place under another name, readable by its owner alone, and gets its name only once it
+/// is whole; without that it is removed. So nobody ever finds half of one, and what was there stays until then.
+final class NewFile {
+  let path: String
+  let device: FileDevice
+  private let temporary: String
+  private var isPlaced = false
+
+  /// Makes a file of zeros.
+  ///
+  /// - Throws: `.noSpace` and others of the directory.
+  init(at path: String, size: ByteCount) throws(BlockError) {
+    self.path = path
+    temporary = "\(path).\(getpid()).tmp"
+    device = try FileDevice.create(path: temporary, size: size, replacing: false)
+  }
+
+  deinit {
+    device.close()
+    if !isPlaced { _ = unsafe unlink(temporary) }
+  }
+
+  /// Gives it its name; durable on return.
+  ///
+  /// - Parameter replacing: take the place of what has the name.
+  /// - Throws: `.exists`.
+  func place(replacing: Bool) throws(BlockError) {
+    try FileDevice.rename(temporary, to: path, replacing: replacing)
+    isPlaced = true
+  }
+
+  /// Gives it the owner and mode of the file whose place it takes.
+  func inherit(from old: stat) throws(BlockError) {
+    // The owner first: changing it takes bits off the mode.
+    guard unsafe chown(temporary, old.st_uid, old.st_gid) == 0, unsafe chmod(temporary, old.st_mode & 0o7777) == 0
+    else { throw BlockError(errno: errno, device: temporary, "giving it the owner and mode of \(path)") }
+  }
+
+  /// Refuses to replace an image by a copy of itself.
+  static func requireOther(_ path: String, than image: String) throws {
+    var (a, b) = (stat(), stat())
+    guard unsafe stat(path, &a) == 0, unsafe stat(image, &b) == 0, a.st_dev == b.st_dev, a.st_ino == b.st_ino else {
+      return
+    }
+    throw Failure(.refused, "\(path): is the same file as \(image); name another")
+  }
+
+  /// Refuses a name that is taken, before any work is done. What is no regular file is never replaced.
+  static func requireFree(_ path: String, force: Bool) throws {
+    var status = stat()
+    guard unsafe stat(path, &status) == 0 else { return }
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      throw Failure(.refused, "\(path): is there, and is no regular file; name a file")
+    }
+    guard force else {
+      throw Failure(.refused, "\(path): exists already; name another file, or replace it with --force")
+    }
+  }
+}

@@ -1,0 +1,181 @@
+import ArgumentParser
+import Audit
+import BlobStore
+import BlockIO
+import Glibc
+import Primitives
+import SecureVolume
+
+/// `vnvram restore`: a backup takes an image's place, as a whole or not at all.
+struct RestoreCommand: Subcommand {
+  static let configuration = CommandConfiguration(
+    commandName: "restore", abstract: "Put a backup in an image's place, after verifying all of it.",
+    discussion: """
+      What the image has had since the backup is lost: for a TPM, later keys and counters. The slots are those of the \
+      backup, too: a key that was removed since opens it again. Replacing an image takes --force; it must not be in use, \
+      must be of the same store, and keeps its owner and mode.
+
+      An anchor that knows of a later state refuses it, with exit status 7. With --older it is put in place all the same;       then the image opens with that anchor only after `vnvram accept-rollback`.
+
+      EXAMPLE
+        vnvram restore web-1.backup web-1.img --force
+      """)
+
+  @Argument(help: "The backup.", completion: .file())
+  var file: String
+  @Argument(help: "The image whose place it takes.", completion: .file())
+  var image: String
+  @Flag(help: "Replace the image that is there.")
+  var force = false
+  @Flag(help: "Whatever the anchor says.")
+  var older = false
+  @OptionGroup var opening: OpenOptions
+  @OptionGroup var output: OutputOptions
+
+  func validate() throws {
+    if opening.plaintext { throw ValidationError("A plain image has nothing to verify: copy it with cp.") }
+  }
+
+  func perform() throws -> Answer {
+    let unlock = try opening.unlock()
+    let place = try RestorePlace(image, force: force)
+    let opened = try OpenedImage(
+      try FileDevice.open(path: file, access: .readOnly), unlock: unlock, audit: { try opening.audit.log() })
+    let backup = try opened.encrypted(for: "restore")
+    let present = try place.present(unlock: unlock, audit: { try opening.audit.log() })
+    if case .opens(let uuid, _)? = present, uuid != backup.uuid {
+      throw Failure(
+        .refused,
+        "\(image): is another store (\(uuid)) than \(file) is a backup of (\(backup.uuid)); name the right one, or move it "
+          + "out of the way", fields: [("uuid", .string(uuid.description))])
+    }
+    let objection = try askAnchor(backup)
+    let new = try NewFile(at: place.path, size: backup.geometry.imageSize)
+    if let status = place.status { try new.inherit(from: status) }
+    let copy: SecureVolume
+    do {
+      var progress = ProgressLine("copying", total: backup.geometry.volumeSize.value, json: output.json)
+      copy = try backup.copy(to: new.device) { progress.update($0 * UInt64(backup.sectorSize)) }
+    }
+    let entries = try VerifiedCopy.check(copy, of: file, json: output.json)
+    try opening.audit.log().record(
+      AuditRecord(
+        .restored, store: image, uuid: backup.uuid, detail: "\(copy.generation), from \(file)\(place.text(present))"))
+    try new.place(replacing: place.status != nil)
+    return Answer(
+      text: ["\(image): \(copy.generation), from \(file)\(place.text(present))"],
+      fields: [
+        ("image", .string(image)), ("file", .string(file)), ("uuid", .string(copy.uuid.description)),
+        ("generation", .unsigned(copy.generation.value)), ("replaced", present?.json ?? .null),
+        ("entries", .integer(Int64(entries))),
+      ], warnings: opened.warnings + opened.headerWarnings + (objection.map { [$0] } ?? []))
+  }
+
+  /// What the anchor has against the backup, with --older; `nil` where it has nothing, or there is none.
+  ///
+  /// - Throws: without --older, that.
+  private func askAnchor(_ backup: SecureVolume) throws -> String? {
+    guard let anchor = try opening.anchor.make() else { return nil }
+    defer { anchor.release() }
+    let why: String
+    do {
+      let finding = try backup.compare(with: anchor)
+      guard finding.verdict == .rolledBack || finding.verdict == .forked else { return nil }
+      why =
+        "\(file): holds \(backup.generation), and the anchor \(finding.anchor) remembers "
+        + (finding.verdict == .forked ? "\(finding.generation) with another content" : "\(finding.generation)")
+    } catch {
+      guard older else { throw error }
+      return "\(error)"
+    }
+    guard older else {
+      throw Failure(
+        .rolledBack,
+        why
+          + "; find a newer backup, or put this one in place with --older, and accept it with `vnvram accept-rollback`")
+    }
+    return why + "; \(image) doesn't open with that anchor before `vnvram accept-rollback`"
+  }
+}
+
+/// Where a backup is to go, and what is there now. Its lock is held, so that nobody opens what is about to be replaced.
+final class RestorePlace {
+  /// What is known of an image that is to be replaced.
+  enum Present {
+    case opens(StoreUUID, Generation)
+    /// For whatever reason, in a sentence.
+    case doesNotOpen(String)
+
+    var json: JSON {
+      switch self {
+      case .opens(let uuid, let generation):
+        .object([
+          ("opens", true), ("uuid", .string(uuid.description)), ("generation", .unsigned(generation.value)),
+        ])
+      case .doesNotOpen(let why): .object([("opens", false), ("message", .string(why))])
+      }
+    }
+  }
+
+  /// Symbolic links followed: the file is replaced, not the link.
+  let path: String
+  /// `nil` where nothing is there.
+  let status: stat?
+  private let lock: FileDevice?
+
+  /// - Throws: `.refused` without `force`, and for anything but a regular file; `.inUse`.
+  init(_ image: String, force: Bool) throws {
+    var found = stat()
+    guard unsafe stat(image, &found) == 0 else {
+      guard errno == ENOENT else { throw BlockError(errno: errno, device: image, "looking for it") }
+      (path, status, lock) = (image, nil, nil)
+      return
+    }
+    guard found.st_mode & S_IFMT == S_IFREG else {
+      throw Failure(
+        .refused,
+        "\(image): is no regular file, and can't be replaced as a whole; restore into a file, and copy that while nothing "
+          + "uses \(image)")
+    }
+    guard force else {
+      throw Failure(
+        .refused, "\(image): is there; what it has had since the backup would be lost, which takes --force")
+    }
+    lock = try FileDevice.open(path: image, access: .readWrite)
+    path = try Self.resolved(image)
+    status = found
+  }
+
+  private static func resolved(_ image: String) throws -> String {
+    guard let resolved = unsafe realpath(image, nil) else {
+      throw BlockError(errno: errno, device: image, "following it")
+    }
+    defer { unsafe free(resolved) }
+    return unsafe String(cString: resolved)
+  }
+
+  /// Looks at what is there with the same keys; `nil` where nothing is.
+  ///
+  /// - Throws: where its key use can't be recorded.
+  func present(unlock: borrowing Unlock, audit: () throws -> AuditLog) throws -> Present? {
+    guard lock != nil else { return nil }
+    do {
+      let opened = try OpenedImage(try FileDevice.openUnlocked(path: path), unlock: unlock, audit: audit)
+      let volume = try opened.encrypted(for: "restore")
+      return .opens(volume.uuid, volume.generation)
+    } catch {
+      let failure = Failure(error)
+      guard failure.status != .auditFailed else { throw failure }
+      return .doesNotOpen(failure.message)
+    }
+  }
+
+  /// For the end of a sentence.
+  func text(_ present: Present?) -> String {
+    switch present {
+    case nil: ""
+    case .opens(_, let generation)?: ", in place of \(generation)"
+    case .doesNotOpen?: ", in place of an image that doesn't open"
+    }
+  }
+}

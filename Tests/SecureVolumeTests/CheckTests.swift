@@ -1,0 +1,183 @@
+import BlockIO
+import Crypto
+import Glibc
+import Primitives
+import StorageSimulation
+import Testing
+
+@testable import SecureVolume
+
+/// What `check` says: every sector, whatever fails before it; and everything in space that means nothing.
+struct CheckTests {
+  static let geometries: [Geometry] = [
+    Geometry(sectorSize: 4096, blockSize: 4096, sectorCount: 5),
+    Geometry(sectorSize: 512, blockSize: 4096, sectorCount: 21),
+  ].compactMap { $0 }
+
+  /// An image whose sectors hold 1, 2, 3, …, closed and scrubbed.
+  private func make(_ geometry: Geometry, extra: Int = 0) throws -> SimulatedDisk {
+    let disk = SimulatedDisk(size: geometry.imageSize + ByteCount(extra))
+    try format(disk, geometry, key: makeKey(1), content: (0..<geometry.sectorCount).map { $0 + 1 })
+    let volume = try open(disk, makeKey(1))
+    try volume.addSlot(makeKey(2), name: "removed", created: 1)
+    try volume.commit(changes(geometry.sectorSize, [(1, 2)]))
+    try volume.scrub()
+    try volume.close()
+    return disk
+  }
+
+  /// All that is to be said of a disk.
+  private func check(_ disk: SimulatedDisk) throws -> ([VolumeFinding], [UnusedSpaceFinding]) {
+    let volume = try SealedVolume(SimulatedDisk(copyOf: disk.bytes, isWritable: false)).unlock(with: makeKey(1))
+    let search = try LeftOverSearch(contentSize: volume.geometry.volumeSize)
+    search.add(needle: Array("needle in a haystack".utf8))
+    return (try volume.check(for: search), try volume.checkUnusedSpace(for: search))
+  }
+
+  @Test(arguments: geometries)
+  func aScrubbedImageHasNothingToSay(_ geometry: Geometry) throws {
+    let (findings, unused) = try check(make(geometry, extra: 5000))
+    #expect(findings.isEmpty && unused.isEmpty)
+  }
+
+  /// The ring of an image that was written to, closed and not.
+  @Test(arguments: geometries)
+  func oldCiphertextIsNoDamage(_ geometry: Geometry) throws {
+    let disk = try make(geometry)
+    let volume = try open(disk, makeKey(1))
+    try volume.commit(changes(geometry.sectorSize, [(2, 3)]))
+    // What counts isn't old.
+    var (findings, unused) = try check(disk)
+    #expect(findings.isEmpty && unused.isEmpty)
+    try volume.close()
+    (findings, unused) = try check(disk)
+    #expect(findings.isEmpty && unused.map(\.code) == [.oldCiphertext])
+  }
+
+  /// Content at any offset of every region, across the scan's windows too; and half of what is looked for isn't found.
+  @Test(arguments: geometries)
+  func plaintextIsFoundWhereverItLies(_ geometry: Geometry) throws {
+    let clean = try make(geometry, extra: 600_000)
+    let end = Int(geometry.imageSize.value)
+    let dataEnd = Int(geometry.dataOffset + geometry.volumeSize.value)
+    var content = ByteBuffer(count: geometry.sectorSize)
+    fill(3, content.mutableSpan)
+    var places = [8192, 8197, 16384 - 31, 24576 + 13, 32768, 32768 + 100_001, end + 3, end + (1 << 18) - 16]
+    places += [end + (1 << 18) - 5, end + (1 << 18)]
+    if dataEnd + 31 <= end { places.append(dataEnd) }
+    for place in places {
+      let disk = clean.snapshot()
+      disk.overwrite(ByteOffset(place), with: content.span(100..<131).array)
+      let found = try check(disk).1.filter { $0.code == .plaintext }
+      #expect(found.count == 1 && found[0].detail.contains("content of sector 2"), "\(place)")
+      #expect(found.first.map { Int($0.offset.value) - place } == 12, "112 is the first multiple of 16")
+      let half = clean.snapshot()
+      half.overwrite(ByteOffset(place), with: content.span(97..<112).array)
+      #expect(try check(half).1.contains { $0.code == .plaintext } == false)
+    }
+    let disk = clean.snapshot()
+    disk.overwrite(ByteOffset(40_001), with: Array("a needle in a haystack".utf8))
+    #expect(try check(disk).1.map(\.code) == [.plaintext, .oldCiphertext])
+  }
+
+  /// Behind a record that counts, and in place where the journal has a newer version.
+  @Test func plaintextBesideWhatCounts() throws {
+    let geometry = Self.geometries[1]
+    let disk = try make(geometry)
+    let volume = try open(disk, makeKey(1))
+    try volume.commit(changes(geometry.sectorSize, [(2, 3)]))
+    var content = ByteBuffer(count: geometry.sectorSize)
+    fill(3, content.mutableSpan)
+    let padding = geometry.ringOffset + volume.journal.tail.position + 160 + 40 + 32 + 512
+    for place in [padding, padding + 4096 - 232 - 512 - 31, geometry.place(of: SectorIndex(2)).value] {
+      let changed = disk.snapshot()
+      changed.overwrite(ByteOffset(place), with: content.span(100..<131).array)
+      let (findings, unused) = try check(changed)
+      #expect(findings.isEmpty && unused.contains { $0.code == .plaintext }, "\(place)")
+    }
+  }
+
+  /// A header from before a slot was removed, and one slot of it, in every region that means nothing.
+  @Test(arguments: geometries)
+  func staleWraps(_ geometry: Geometry) throws {
+    let disk = try make(geometry)
+    let older = disk.bytes
+    let volume = try open(disk, makeKey(1))
+    try volume.removeSlot(named: "removed")
+    try volume.close()
+    #expect(try check(disk).1.allSatisfy { $0.code == .oldCiphertext })
+    for place in [8192, 24576, 32768] {
+      let changed = disk.snapshot()
+      changed.overwrite(ByteOffset(place), with: Array(older[0..<8192]))
+      let wraps = try check(changed).1.filter { $0.code == .staleWrap }
+      #expect(wraps.map { Int($0.offset.value) - place } == [512, 768])
+      #expect(wraps.map { $0.detail.contains("still in use") } == [true, false])
+      #expect(wraps.last?.detail.contains("\"removed\"") == true)
+      let one = disk.snapshot()
+      one.overwrite(ByteOffset(place + 77), with: Array(older[768..<1024]))
+      #expect(try check(one).1.filter { $0.code == .staleWrap }.map { Int($0.offset.value) - place } == [77])
+    }
+  }
+
+  @Test(arguments: geometries)
+  func whatShouldBeZero(_ geometry: Geometry) throws {
+    let clean = try make(geometry, extra: 100)
+    let end = Int(geometry.imageSize.value)
+    let dataEnd = Int(geometry.dataOffset + geometry.volumeSize.value)
+    for place in [8192, 16383, 24576, 32767, end, end + 99] + (dataEnd < end ? [dataEnd, end - 1] : []) {
+      let disk = clean.snapshot()
+      disk.overwrite(ByteOffset(place), with: [1])
+      let (findings, unused) = try check(disk)
+      #expect(findings.isEmpty && unused.map(\.code) == [.notZero])
+      #expect(unused.map(\.offset) == [ByteOffset(place)] && unused.map(\.count) == [1])
+    }
+  }
+
+  /// Sectors that can't be read are named, and those behind them checked.
+  @Test(arguments: geometries)
+  func itGoesOnPastWhatCantBeRead(_ geometry: Geometry) throws {
+    let bytes = try make(geometry).bytes
+    let disk = SimulatedDisk(copyOf: bytes, isWritable: false)
+    let perBlock = 4096 / geometry.sectorSize
+    disk.makeUnreadable(block: Int(geometry.dataOffset) / 4096 + 1)
+    disk.makeUnreadable(block: 3)
+    disk.flip(bit: Int(geometry.dataOffset) * 8 + (Int(geometry.sectorCount) - 1) * geometry.sectorSize * 8)
+    let volume = try SealedVolume(disk).unlock(with: makeKey(1))
+    let findings = try volume.check()
+    let unreadable = findings.filter { $0.severity == .unreadable }
+    #expect(unreadable.map(\.sector) == (perBlock..<2 * perBlock).map { SectorIndex($0) })
+    #expect(unreadable.first?.offset == ByteOffset(geometry.dataOffset + 4096))
+    #expect(findings.filter { $0.severity == .damage }.map(\.sector) == [SectorIndex(geometry.sectorCount - 1)])
+    #expect(try volume.checkUnusedSpace(for: nil).map(\.code) == [.unreadable])
+  }
+
+  /// One header copy can't be read: nothing is written, since it may come back; reading goes on.
+  @Test(arguments: geometries, [0, 1])
+  func anUnreadableHeaderCopy(_ geometry: Geometry, _ copy: Int) throws {
+    for clean in [true, false] {
+      let made = try make(geometry)
+      let volume = try open(made, makeKey(1))
+      try volume.commit(changes(geometry.sectorSize, [(0, 9)]))
+      if clean { try volume.close() }
+      let disk = SimulatedDisk(copyOf: made.bytes)
+      disk.makeUnreadable(block: copy == 0 ? 1 : 4)
+      #expect(throws: VolumeError(.device(.inputOutput), store: "", "")) { _ = try open(disk, makeKey(1)) }
+      #expect(disk.writes == 0)
+      let reading = SimulatedDisk(copyOf: made.bytes, isWritable: false)
+      reading.makeUnreadable(block: copy == 0 ? 1 : 4)
+      let found = try SealedVolume(reading).unlock(with: makeKey(1))
+      #expect(try contents(found).first == 9)
+      #expect(try found.check().map(\.code) == [.unreadable])
+      #expect(found.opening.outdatedHeaderCopy == copy)
+      disk.clearFaults()
+      #expect(try contents(open(disk, makeKey(1))).first == 9)
+      // With the other one gone, too, it is the device's error and not "no image" or "wrong key".
+      for bit in [0, 200 * 8, 8190 * 8] {
+        let both = SimulatedDisk(copyOf: made.bytes, isWritable: false)
+        both.makeUnreadable(block: copy == 0 ? 1 : 4)
+        both.flip(bit: (copy == 0 ? 16384 * 8 : 0) + bit)
+        #expect(throws: VolumeError(.device(.inputOutput), store: "", "")) { _ = try open(both, makeKey(1)) }
+      }
+    }
+  }
+}
