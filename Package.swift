@@ -86,7 +86,8 @@ let package = Package(
     tests(
       "AnchorTests",
       ["Anchors", "SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "TestSupport", "Primitives"]),
-    tests("FormatTests", ["BlobStore", "SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives"]),
+    tests(
+      "FormatTests", ["Anchors", "BlobStore", "SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives"]),
     tests("BlobStoreTests", ["BlobStore", "SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives"]),
     tests(
       "VNVRAMTests",

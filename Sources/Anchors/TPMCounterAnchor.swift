@@ -40,15 +40,17 @@ public final class TPMCounterAnchor: FreshnessAnchor {
 
   public func adopt(_ record: AnchorRecord, at index: Int, forWriting: Bool) throws(AnchorError) {
     let now = try counter.read()
-    if record.counter < now {
+    let place = CounterPlace(of: record, counter: now)
+    switch place {
+    case .equal, .oneAhead: break
+    case .behind:
       let why =
         record.counter == 0 ? "was made without the counter" : "goes with the counter's value \(record.counter)"
       throw AnchorError(
         .rolledBack, anchor: name,
         "its file \(why), and the TPM is at \(now): the file is an earlier copy; find the newer one, or accept the image as "
           + "it is with `vnvram accept-rollback`")
-    }
-    guard record.counter - now <= 1 else {
+    case .elsewhere:
       throw AnchorError(
         .notAuthentic, anchor: name,
         "its file goes with the counter's value \(record.counter), and the TPM is at \(now): it is another TPM, or one that "
@@ -57,7 +59,7 @@ public final class TPMCounterAnchor: FreshnessAnchor {
     try file.adopt(record, at: index, forWriting: forWriting)
     value = now
     // The crash came between file and counter.
-    if record.counter == now + 1, forWriting { try increment() }
+    if place == .oneAhead, forWriting { try increment() }
   }
 
   public func establish(for store: StoreUUID, keeping index: Int?, replacing: Bool) throws(AnchorError) {
@@ -85,4 +87,23 @@ public final class TPMCounterAnchor: FreshnessAnchor {
   }
 
   public func release() { file.release() }
+}
+
+/// Where a record stands to a counter's value (FORMAT §12).
+enum CounterPlace: Equatable {
+  case equal
+  /// The crash came between the record and the increment.
+  case oneAhead
+  /// An earlier copy.
+  case behind
+  /// Another counter's.
+  case elsewhere
+
+  init(of record: AnchorRecord, counter: UInt64) {
+    if record.counter < counter {
+      self = .behind
+    } else {
+      self = record.counter == counter ? .equal : record.counter - counter == 1 ? .oneAhead : .elsewhere
+    }
+  }
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the vectors of Tests/Vectors/images anew; the same bytes each time.
+"""Writes the vectors of Tests/Vectors/images and Tests/Vectors/anchors anew; the same bytes each time.
 
 Every bad vector breaks one rule and is otherwise consistent: where the rule concerns authenticated bytes, the MACs are
 right, as one who holds the key could make them.
@@ -9,6 +9,7 @@ import pathlib
 import sys
 
 import vector_file
+import vectors_anchor
 import vectors_bad_header  # noqa: F401  each of these four fills GOOD or BAD
 import vectors_bad_stream  # noqa: F401
 import vectors_bad_volume  # noqa: F401
@@ -21,6 +22,7 @@ from vector_parts import BAD, BY_KEY, GOOD
 from vnvram_stream import Stream
 
 DIRECTORY = pathlib.Path(__file__).resolve().parent.parent / "Vectors" / "images"
+ANCHORS = DIRECTORY.parent / "anchors"
 
 
 def image_of(made):
@@ -75,14 +77,19 @@ def file_name(vector):
     return ("good-" if vector.expect == "ok" else "bad-") + vector.name + ".txt"
 
 
-def main():
-    DIRECTORY.mkdir(parents=True, exist_ok=True)
-    wanted = {file_name(vector): vector_file.write(vector) for vector in vectors()}
-    for stale in set(p.name for p in DIRECTORY.glob("*.txt")) - set(wanted):
-        (DIRECTORY / stale).unlink()
+def write(directory, wanted):
+    directory.mkdir(parents=True, exist_ok=True)
+    for stale in set(p.name for p in directory.glob("*.txt")) - set(wanted):
+        (directory / stale).unlink()
     for name, text in wanted.items():
-        (DIRECTORY / name).write_text(text, encoding="utf-8")
-    print(f"{len(wanted)} vectors, {len(GOOD)} good, {len(BAD)} bad")
+        (directory / name).write_text(text, encoding="utf-8")
+
+
+def main():
+    write(DIRECTORY, {file_name(vector): vector_file.write(vector) for vector in vectors()})
+    anchors = vectors_anchor.vectors()
+    write(ANCHORS, {vector.name + ".txt": vector_file.write(vector) for vector in anchors})
+    print(f"{len(GOOD) + len(BAD)} vectors, {len(GOOD)} good, {len(BAD)} bad; {len(anchors)} of anchors")
     return 0
 
 

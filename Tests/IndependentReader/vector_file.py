@@ -1,11 +1,11 @@
-"""Vector files as section 11 of FORMAT.md defines them: written, and read back strictly."""
+"""Vector files as sections 11 and 12 of FORMAT.md defines them: written, and read back strictly."""
 
 from dataclasses import dataclass, field
 
 WIDTH = 32
 
 # Names that come once, in this order; those of the second row only in a vector that is expected to be ok.
-ONCE = ("name", "about", "expect", "key", "recovery", "passphrase", "size")
+ONCE = ("name", "about", "expect", "image", "counter", "key", "recovery", "passphrase", "size")
 ONCE_OK = ("uuid", "generation", "clean", "copies-differ", "records")
 MANY_OK = ("content", "value")
 

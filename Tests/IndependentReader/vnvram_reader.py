@@ -2,7 +2,7 @@
 """An independent reader of vnvram images, written from FORMAT.md alone.
 
 It opens an image with a key, checks all that FORMAT.md says a reader checks, and prints what is in it as JSON. It never
-writes to the image. Exit statuses are those of section 10; 0 when all is well, 2 for wrong usage, 11 for a failed read.
+writes to the image. Exit statuses are those of sections 10 and 12; 0 when all is well, 2 for wrong usage, 11 for a failed read.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import os
 import sys
 import uuid as uuid_module
 
+import vnvram_anchor
 import vnvram_format as f
 from vnvram_format import Reject
 from vnvram_image import KIND_NAMES, Credential, Volume
@@ -141,13 +142,23 @@ def parse_arguments(arguments):
     parser.add_argument("--entry", metavar="NAME", help="write this entry's content to standard output instead")
     parser.add_argument("--dump", action="store_true", help="write the decrypted volume to standard output instead")
     parser.add_argument("--keys", action="store_true", help="add the derived keys (secret!) to the JSON")
+    parser.add_argument("--anchor", metavar="FILE", help="compare the image with this anchor file first")
+    parser.add_argument("--counter", metavar="N", type=int, help="the value of the counter that the anchor goes with")
     parser.add_argument("--explain", metavar="SECTOR", type=int, help="add a sector's tweak, tag and tag input to the JSON")
     parser.add_argument("image")
     return parser.parse_args(arguments)
 
 
+def compare(volume, arguments):
+    """`current` or `ahead`; refuses what the anchor refuses."""
+    if not os.path.exists(arguments.anchor):
+        raise vnvram_anchor.Refuse("anchor-missing", arguments.anchor)
+    return vnvram_anchor.compare(volume, load(arguments.anchor), arguments.counter)[0]
+
+
 def run(arguments):
     volume = Volume(load(arguments.image), credential_of(arguments))
+    verdict = compare(volume, arguments) if arguments.anchor else None
     plaintext = volume.plaintext()
     if arguments.dump:
         sys.stdout.buffer.write(plaintext)
@@ -161,6 +172,8 @@ def run(arguments):
         sys.stdout.buffer.write(found[0].content)
         return 0
     result = describe(volume, stream)
+    if verdict:
+        result["anchor"] = verdict
     if arguments.keys:
         result["values"] = {**key_values(volume), **record_values(volume), **tree_values(volume)}
     if arguments.explain is not None:
@@ -178,6 +191,9 @@ def main(arguments=None):
     except Reject as error:
         print(json.dumps({"reason": error.reason, "message": error.where}, ensure_ascii=False))
         return f.STATUS[error.reason]
+    except vnvram_anchor.Refuse as error:
+        print(json.dumps({"reason": error.reason, "message": error.where}, ensure_ascii=False))
+        return vnvram_anchor.STATUS
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
