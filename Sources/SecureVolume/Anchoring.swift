@@ -68,6 +68,7 @@ extension SecureVolume {
   /// Accepting an image leaps so many generations beyond it and its anchor, so that the copies that were given up are
   /// older ever after, with all that may have been committed to them since the anchor was advanced.
   static var generationLeap: UInt64 { 1 << 20 }
+  public static var standardCommitsPerAnchor: UInt64 { 1024 }
   public static var mostCommitsPerAnchor: UInt64 { 1 << 16 }
 
   /// The generation that the anchor remembers; `nil` without an anchor, or with one that remembers nothing.

@@ -36,7 +36,7 @@ public final class SecureVolume: SectorVolume {
   var anchoring: Anchoring?
   /// So many commits after the last, the anchor is advanced with the next checkpoint; after twice as many none is taken
   /// before it is. More make a crash's window longer, fewer cost a sync of the anchor each time.
-  public var commitsPerAnchor: UInt64 = 1024 {
+  public var commitsPerAnchor = SecureVolume.standardCommitsPerAnchor {
     didSet { commitsPerAnchor = min(max(1, commitsPerAnchor), Self.mostCommitsPerAnchor) }
   }
 

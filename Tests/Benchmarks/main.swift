@@ -11,6 +11,7 @@ let directory = CommandLine.arguments[1]
 var table = Table()
 do {
   try benchmarkCommit(directory, &table)
+  try benchmarkAnchor(directory, &table)
   try benchmarkConcurrency(directory, &table)
   try benchmarkRead(directory, &table)
   try benchmarkOpen(directory, &table)

@@ -4,7 +4,7 @@ A ```console block has commands in lines that begin with `$ ` (and go on in line
 what it prints, standard error included. All blocks of a document run in order in one bash, in an empty directory, with a
 keyrings of its own and the programs under test on the path.
 
-What differs from run to run (serial numbers, UUIDs, times, keys, generations, process numbers) and how many blanks a table has are
+What differs from run to run (serial numbers, UUIDs, times, keys, generations, header numbers, process numbers) and how many blanks a table has are
 not compared. A line `…` stands for any number of lines. A command has to succeed, unless the next one is `echo $?`.
 
     VNVRAM_BIN=.build/programs/release python3 Tests/Documents/document.py FILE...
@@ -34,6 +34,7 @@ VARIABLE = [
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z| UTC)", "TIME"),
     (r"\bserial \d+", "serial N"),
     (r"\bgeneration \d+", "generation N"),
+    (r"\bheader \d+", "header N"),
     (r"\b\d+ records of the journal", "N records of the journal"),
     (r'"(serial|pid|uid)":\d+', r'"\1":N'),
     (r'"program":"[^"]*"', '"program":"P"'),
