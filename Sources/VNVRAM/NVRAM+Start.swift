@@ -65,7 +65,14 @@ extension NVRAM {
   func open(
     _ device: any BlockDevice, _ anchor: (any FreshnessAnchor)?, earlier: [Unlocker.SlotSighting]
   ) throws(NVRAMError) -> Opening {
-    if configuration.form == .plain { return Opening(core: try openPlain(device)) }
+    if configuration.form == .plain {
+      guard anchor == nil else {
+        throw NVRAMError(
+          .volume(.refused), .refused, store: name,
+          "nothing tells whether a plain image is the newest: leave out the anchor")
+      }
+      return Opening(core: try openPlain(device))
+    }
     let sealed = try sealedVolume(device)
     // While the process still may: it can be confined by the time that a key comes.
     anchor?.prepare(for: sealed.uuid, forWriting: device.isWritable)

@@ -10,7 +10,7 @@ struct StatusCommand: Subcommand {
     commandName: "status", abstract: "Tell whether an image opens with the keys that are there.",
     discussion: """
       The exit status tells the same: 0 it opens, 3 a key is missing, 4 wrong key, 5 a key is expired, revoked or not \
-      permitted, 6 not authentic, 8 not an image, 9 in use by a running VM.
+      permitted, 6 not authentic, 7 rolled back, 8 not an image, 9 in use by a running VM.
 
       EXAMPLE
         vnvram status web-1.img
