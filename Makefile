@@ -3,6 +3,9 @@
 #   make demo      builds the programs and shows them at work, in a minute or two; some seconds the second time
 #   make test      builds and runs all tests
 #   make bench     measures, in ratios
+#   make soak-kill SIGKILL under tpm2-tools, 500 times (ROUNDS=…); some minutes
+#   make tsan      the API's tests under the thread sanitizer, five times (TSAN_RUNS=…); some minutes
+#   make coverage  which lines of Sources the tests run, of each module and file; some minutes
 #   make install   copies programs and documents to $(DESTDIR)$(PREFIX)
 #   make lint      is the code formatted as it should be?
 #   make clean     removes all that was built
@@ -33,7 +36,7 @@ BUILD_PROGRAMS = $(SWIFT) build --configuration release --static-swift-stdlib --
 bindir = $(DESTDIR)$(PREFIX)/bin
 docdir = $(DESTDIR)$(PREFIX)/share/doc/vnvram
 
-.PHONY: all demo test bench install uninstall lint clean programs swift
+.PHONY: all demo test soak-kill tsan coverage bench install uninstall lint clean programs swift
 
 all: programs
 
@@ -52,6 +55,21 @@ demo: programs
 test: swift
 	@Tools/install-packages.sh build test
 	@Tools/run-tests.sh
+
+ROUNDS ?= 500
+soak-kill: swift
+	@Tools/install-packages.sh build test
+	@$(SWIFT) build --configuration release -Xswiftc -enable-testing --build-tests
+	@VNVRAM_KILL_ROUNDS=$(ROUNDS) $(SWIFT) test --configuration release -Xswiftc -enable-testing --skip-build --disable-xctest \
+		--filter ToolKillTests
+
+tsan: swift
+	@Tools/install-packages.sh build test
+	@Tools/run-tsan.sh
+
+coverage: swift
+	@Tools/install-packages.sh build test
+	@Tools/run-coverage.sh
 
 bench: programs
 	@Tools/install-packages.sh demo

@@ -39,7 +39,7 @@ import Synchronization
   }
 
   private nonisolated(unsafe) let base: UnsafeMutableRawPointer
-  private let cells = Mutex(Cells())
+  private let cells = Locked(Cells())
   /// Set in a child after fork, which doesn't inherit the memory.
   private static let isForked = Atomic(false)
 

@@ -1,6 +1,5 @@
 import BlobStore
 import Primitives
-import Synchronization
 import Testing
 
 @testable import VNVRAM
@@ -15,7 +14,7 @@ struct CallbackTests {
       var seed: [UInt8] = []
     }
 
-    let fields = Mutex(Fields())
+    let fields = Locked(Fields())
     let calls = Recorder<NVRAMOperation>()
 
     var callback: NVRAMCallback {

@@ -7,7 +7,6 @@ import Foundation
 import Keyring
 import Primitives
 import SecureVolume
-import Synchronization
 
 @testable import VNVRAM
 
@@ -118,7 +117,7 @@ extension TestPlace {
 
 /// Collects what happens, from any thread, in order.
 final class Recorder<Element: Sendable>: Sendable {
-  private let elements = Mutex<[Element]>([])
+  private let elements = Locked<[Element]>([])
   func add(_ element: Element) { elements.withLock { $0.append(element) } }
   var all: [Element] { elements.withLock { $0 } }
 }
@@ -141,7 +140,7 @@ func eventually(_ condition: () throws -> Bool) rethrows -> Bool {
 
 /// Runs `body` on a thread of its own; `wait` gives its result.
 final class Running<T: Sendable>: Sendable {
-  private let result = Mutex<Result<T, any Error>?>(nil)
+  private let result = Locked<Result<T, any Error>?>(nil)
   private let done = DispatchSemaphore(value: 0)
 
   init(_ body: @escaping @Sendable () throws -> T) {

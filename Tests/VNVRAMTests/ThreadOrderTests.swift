@@ -1,7 +1,6 @@
 import BlobStore
 import Foundation
 import Primitives
-import Synchronization
 import Testing
 
 @testable import VNVRAM
@@ -37,7 +36,7 @@ struct ThreadOrderTests {
       var reads = 0
       var complaints: [String] = []
     }
-    let state = Mutex(State())
+    let state = Locked(State())
 
     func complain(_ text: String) { state.withLock { $0.complaints.append(text) } }
   }
