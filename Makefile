@@ -3,6 +3,8 @@
 #   make demo      builds the programs and shows them at work, in a minute or two; some seconds the second time
 #   make test      builds and runs all tests
 #   make bench     measures, in ratios
+#   make soak      looks for lost or mixed states at random for ten minutes; SECONDS=60 for one
+#   make soak-mutants   shows that it would find them: puts faults into the store and waits until each is noticed
 #   make install   copies programs and documents to $(DESTDIR)$(PREFIX)
 #   make lint      is the code formatted as it should be?
 #   make clean     removes all that was built
@@ -33,7 +35,7 @@ BUILD_PROGRAMS = $(SWIFT) build --configuration release --static-swift-stdlib --
 bindir = $(DESTDIR)$(PREFIX)/bin
 docdir = $(DESTDIR)$(PREFIX)/share/doc/vnvram
 
-.PHONY: all demo test bench install uninstall lint clean programs swift
+.PHONY: all demo test bench soak soak-mutants install uninstall lint clean programs swift
 
 all: programs
 
@@ -57,6 +59,17 @@ bench: programs
 	@Tools/install-packages.sh demo
 	@$(BUILD_PROGRAMS) --product vnvram-bench
 	@Tests/Benchmarks/run.sh $(PROGRAMS)
+
+# Built with the flags of the tests, so that nothing is built twice.
+SECONDS = 600
+soak: swift
+	@Tools/install-packages.sh build
+	@$(SWIFT) build --configuration release -Xswiftc -enable-testing --product vnvram-soak
+	@.build/release/vnvram-soak --seconds $(SECONDS)
+
+soak-mutants: swift
+	@Tools/install-packages.sh build
+	@Tests/Soak/mutants.sh
 
 lint: swift
 	swift-format lint --strict --recursive Sources Tests Package.swift
