@@ -3,9 +3,15 @@
 #   make demo      builds the programs and shows them at work, in a minute or two; some seconds the second time
 #   make test      builds and runs all tests
 #   make bench     measures, in ratios
+#
+#   make soak      looks for lost or mixed states at random for ten minutes; SECONDS=60 for one
+#   make soak-mutants   shows that it would find them: puts faults into the store and waits until each is noticed
 #   make soak-kill SIGKILL under tpm2-tools, 500 times (ROUNDS=…); some minutes
+#   make fuzz      fuzzes everything that parses, 2 minutes a target (FUZZ_SECONDS=120), two at a time, and prints the
+#                  coverage; FUZZ_TARGETS="image keys" runs some of them (image sealed anchor stream layout fields control data keys)
 #   make tsan      the API's tests under the thread sanitizer, five times (TSAN_RUNS=…); some minutes
 #   make coverage  which lines of Sources the tests run, of each module and file; some minutes
+#
 #   make install   copies programs and documents to $(DESTDIR)$(PREFIX)
 #   make lint      is the code formatted as it should be?
 #   make clean     removes all that was built
@@ -36,7 +42,7 @@ BUILD_PROGRAMS = $(SWIFT) build --configuration release --static-swift-stdlib --
 bindir = $(DESTDIR)$(PREFIX)/bin
 docdir = $(DESTDIR)$(PREFIX)/share/doc/vnvram
 
-.PHONY: all demo test soak-kill tsan coverage bench install uninstall lint clean programs swift
+.PHONY: all demo test soak soak-mutants soak-kill fuzz tsan coverage bench install uninstall lint clean programs swift
 
 all: programs
 
@@ -71,10 +77,25 @@ coverage: swift
 	@Tools/install-packages.sh build test
 	@Tools/run-coverage.sh
 
+fuzz: swift
+	@Tools/install-packages.sh build demo
+	@Tests/Fuzz/run.sh
+
 bench: programs
 	@Tools/install-packages.sh demo
 	@$(BUILD_PROGRAMS) --product vnvram-bench
 	@Tests/Benchmarks/run.sh $(PROGRAMS)
+
+# Built with the flags of the tests, so that nothing is built twice.
+SECONDS = 600
+soak: swift
+	@Tools/install-packages.sh build
+	@$(SWIFT) build --configuration release -Xswiftc -enable-testing --product vnvram-soak
+	@.build/release/vnvram-soak --seconds $(SECONDS)
+
+soak-mutants: swift
+	@Tools/install-packages.sh build
+	@Tests/Soak/mutants.sh
 
 lint: swift
 	swift-format lint --strict --recursive Sources Tests Package.swift

@@ -70,6 +70,13 @@ let package = Package(
     .target(
       name: "TestSupport", dependencies: ["CLibkeyutils", "CSystem"],
       path: "Tests/TestSupport", swiftSettings: strict),
+    .target(
+      name: "ModelChecker",
+      dependencies: ["VNVRAM", "BlobStore", "SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives"],
+      path: "Tests/ModelChecker", swiftSettings: strict),
+    .executableTarget(
+      name: "vnvram-soak", dependencies: ["ModelChecker", "SecureVolume", "Primitives", argumentParser],
+      path: "Tests/Soak", exclude: ["mutants.sh"], swiftSettings: strict),
     .executableTarget(
       name: "vnvram-bench",
       dependencies: [
@@ -81,6 +88,7 @@ let package = Package(
     tests("CryptoTests", ["Crypto", "Primitives"]),
     tests("KeyringTests", ["Keyring", "CLibkeyutils", "Primitives"]),
     tests("BlockIOTests", ["BlockIO", "StorageSimulation", "Primitives"]),
+    tests("ModelCheckerTests", ["ModelChecker", "vnvram", "vnvram-swtpm", "vnvram-soak"]),
     tests("AuditTests", ["Audit", "Primitives"]),
     tests("SecureVolumeTests", ["SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives"]),
     tests(

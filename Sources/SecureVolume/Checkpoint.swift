@@ -102,9 +102,11 @@ extension SecureVolume {
       offsets.append(geometry.dataOffset + block * UInt64(geometry.blockSize))
     }
     do { mac = try seal(header, offsets: offsets, size: Int(size)) } catch { throw VolumeError(error, store: name) }
-    try medium.append(record, size: Int(size), to: journal)
-    try medium.sync()
-    journal.append(size: size, mac: mac)
+    if !Mutant.overwriteWithoutImages.isOn {
+      try medium.append(record, size: Int(size), to: journal)
+      try medium.sync()
+      journal.append(size: size, mac: mac)
+    }
     resumeCheckpoint(blocks: blocks, images: images, root: root)
   }
 
@@ -196,10 +198,11 @@ extension SecureVolume {
     case .firstHeader:
       try makeDurable()
       try putHeader(next, copy: next.copyOrder[0])
+      if Mutant.freeRingBeforeHeaderSynced.isOn { journal.release(upTo: next.cursor) }
       advance(to: .secondHeader)
     case .secondHeader:
       try makeDurable()
-      try putHeader(next, copy: next.copyOrder[1])
+      if !Mutant.skipSecondHeaderCopy.isOn { try putHeader(next, copy: next.copyOrder[1]) }
       advance(to: .release)
     case .release:
       try makeDurable()

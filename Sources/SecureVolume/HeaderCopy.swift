@@ -94,6 +94,10 @@ struct HeaderCopy: ~Copyable, Sendable {
     guard ConstantTime.equals(mac, InlineBytes32(bytes.span, at: Format.headerMACOffset)) else {
       return .failure(FlawError(flaw: .notAuthentic))
     }
+    // Authentic, but the other place's: what a disk with large blocks may leave there when power goes.
+    guard bytes.span.load(UInt32.self, at: 128) == UInt32(index) else {
+      return .failure(FlawError(flaw: .notAuthentic))
+    }
     // From here on only someone with the store key wrote this; what is wrong now is another program's doing.
     guard let geometry else { return .failure(FlawError(flaw: .geometry)) }
     guard let header = parse(geometry) else { return .failure(FlawError(flaw: .malformed)) }

@@ -136,8 +136,9 @@ public final class SecureVolume: SectorVolume {
       kind: .commit, count: changes.count, generation: generation.next, epoch: self.header.epoch, cursor: journal.head)
     let mac: InlineBytes32
     do { mac = try seal(changes, as: header, size: Int(size)) } catch { throw VolumeError(error, store: name) }
+    if Mutant.acknowledgeBeforeSync.isOn { try medium.sync() }
     try medium.append(record, size: Int(size), to: journal)
-    try medium.sync()
+    if !Mutant.skipTheSync.isOn, !Mutant.acknowledgeBeforeSync.isOn { try medium.sync() }
     publish(header, size: size, mac: mac)
     releaseRecord()
   }

@@ -7,14 +7,14 @@ public typealias NVRAMCallback =
   @Sendable (_ operation: NVRAMOperation, _ visitor: any Visitor, _ entry: EntryName) throws(VisitorError) -> Void
 
 /// An entry that a device has registered. Guarded by the NVRAM's lock, but for what is constant.
-final class RegisteredEntry {
+package final class RegisteredEntry {
   let specification: EntrySpecification
   /// `nil` for an entry of raw bytes.
   let callback: NVRAMCallback?
   /// Requests that were accepted and have not ended, completions among them.
   var outstanding = 0
 
-  init(_ specification: EntrySpecification, _ callback: NVRAMCallback?) {
+  package init(_ specification: EntrySpecification, _ callback: NVRAMCallback?) {
     self.specification = specification
     self.callback = callback
   }

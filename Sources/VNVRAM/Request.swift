@@ -8,8 +8,8 @@ public struct NVRAMRequestID: Hashable, Sendable {
 
 /// One request. `phase`, `mayLead` and what says who asked belong to the NVRAM's lock; the rest belongs to the thread that
 /// has the core from when the request is served until it has ended, and before and after that to who made it.
-final class Request {
-  enum Operation {
+package final class Request {
+  package enum Operation {
     /// The first `count` bytes of `buffer`, at an offset, or in place of the whole content.
     case write(at: UInt64)
     case replace
@@ -28,13 +28,15 @@ final class Request {
     case ended
   }
 
-  enum Outcome {
+  package enum Outcome {
     case none
     /// In the commit that is being put together.
     case staged
     case done
     case failed(NVRAMError)
   }
+
+  package init() {}
 
   var number: UInt64 = 0
   var phase = Phase.free
@@ -46,12 +48,12 @@ final class Request {
   /// For who waits.
   let finished = Condition()
 
-  var operation = Operation.barrier
-  var entry: RegisteredEntry?
-  private(set) var outcome = Outcome.none
+  package var operation = Operation.barrier
+  package var entry: RegisteredEntry?
+  package private(set) var outcome = Outcome.none
   /// What is written, or what was read.
-  var buffer = ByteBuffer(count: 0)
-  var count = 0
+  package var buffer = ByteBuffer(count: 0)
+  package var count = 0
 
   var isQueued: Bool { phase == .queued }
   var hasEnded: Bool { phase == .ended }
@@ -71,18 +73,18 @@ final class Request {
   }
 
   /// `nil` where it went well.
-  var failure: NVRAMError? {
+  package var failure: NVRAMError? {
     if case .failed(let error) = outcome { error } else { nil }
   }
 
   /// Takes a copy of what is to be written.
-  func hold(_ bytes: Span<UInt8>) {
+  package func hold(_ bytes: Span<UInt8>) {
     reserve(bytes.count)
     buffer.copy(from: bytes)
   }
 
   /// Makes room in the buffer for `count` bytes.
-  func reserve(_ count: Int) {
+  package func reserve(_ count: Int) {
     if buffer.count < count { buffer = ByteBuffer(count: max(count, 512)) }
     self.count = count
   }

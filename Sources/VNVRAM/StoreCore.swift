@@ -7,17 +7,17 @@ import Primitives
 import SecureVolume
 
 /// The volume and its entries. Belongs to the thread that has taken it.
-final class StoreCore {
-  let blobs: BlobStore
+package final class StoreCore {
+  package let blobs: BlobStore
   /// `nil` for a plain image.
-  let volume: SecureVolume?
+  package let volume: SecureVolume?
   private let isWritable: Bool
   /// Set once a commit has failed: the store is of no more use.
-  private(set) var failure: NVRAMError?
+  package private(set) var failure: NVRAMError?
   /// A commit is not made larger than this by taking in more requests.
   private static let groupLimit = 1 << 20
 
-  init(sealed volume: SecureVolume) throws(NVRAMError) {
+  package init(sealed volume: SecureVolume) throws(NVRAMError) {
     do { blobs = try BlobStore(volume) } catch { throw NVRAMError(error, store: volume.name) }
     self.volume = volume
     isWritable = volume.isWritable
@@ -34,7 +34,7 @@ final class StoreCore {
   // MARK: Serving
 
   /// Serves requests in their order. On return each is done or failed; after a commit that failed, all the others are.
-  func serve(_ requests: [Request]) {
+  package func serve(_ requests: [Request]) {
     var start = 0
     for index in requests.indices {
       let request = requests[index]
@@ -115,7 +115,8 @@ final class StoreCore {
   // MARK: One request, without copying
 
   /// Writes, durably.
-  func write(_ entry: RegisteredEntry, _ operation: Request.Operation, _ bytes: Span<UInt8>) throws(NVRAMError) {
+  package func write(_ entry: RegisteredEntry, _ operation: Request.Operation, _ bytes: Span<UInt8>) throws(NVRAMError)
+  {
     try stage(entry, operation, bytes)
     if let error = commit() { throw error }
   }
@@ -166,10 +167,10 @@ final class StoreCore {
 
   // MARK: The volume
 
-  var wantsMaintenance: Bool { failure == nil && volume?.wantsMaintenance == true }
+  package var wantsMaintenance: Bool { failure == nil && volume?.wantsMaintenance == true }
 
   /// One bounded piece of work towards free space for commits. True: there is more to do.
-  func maintain() -> Bool {
+  package func maintain() -> Bool {
     guard let volume, failure == nil else { return false }
     do { return try volume.maintain() } catch {
       failure = NVRAMError(error)
@@ -178,7 +179,7 @@ final class StoreCore {
   }
 
   /// Closes the image cleanly, durably. Keys go with the last reference to this.
-  func close() throws(NVRAMError) {
+  package func close() throws(NVRAMError) {
     guard failure == nil else { return }
     do { try volume?.close() } catch { throw NVRAMError(error) }
   }

@@ -180,6 +180,18 @@ struct TamperingTests {
     }
   }
 
+  /// A copy in the other's place isn't valid there (FORMAT §2), whatever its MAC says: then the other one counts.
+  @Test func aHeaderCopyInTheOthersPlaceDoesNotCount() throws {
+    let (bytes, content, _) = try Self.makeImage(Self.geometries[0], clean: false)
+    for (from, to) in [(0, 16384), (16384, 0)] {
+      let disk = SimulatedDisk(copyOf: bytes)
+      disk.overwrite(ByteOffset(to), with: Array(bytes[from..<from + 8192]))
+      let volume = try open(disk, makeKey(1))
+      #expect(volume.opening.outdatedHeaderCopy == (to == 0 ? 0 : 1))
+      #expect(try contents(volume) == content)
+    }
+  }
+
   @Test func imagesCutShort() throws {
     let geometry = Self.geometries[0]
     let (bytes, _, _) = try Self.makeImage(geometry, clean: true)

@@ -37,6 +37,7 @@ public final class SimulatedDisk: BlockDevice {
     var reads = 0
     var writes = 0
     var syncs = 0
+    var faultsMet = 0
     var log: [Operation] = []
   }
 
@@ -76,6 +77,8 @@ public final class SimulatedDisk: BlockDevice {
   public var writes: Int { state.writes }
   public var syncs: Int { state.syncs }
   public var reads: Int { state.reads }
+  /// How many of the injected faults have happened.
+  public var faultsMet: Int { state.faultsMet }
   public var log: [Operation] { state.log }
   /// The blocks whose durable content is uncertain, in order.
   public var pendingBlocks: [Int] { state.pending.keys.sorted() }
@@ -90,7 +93,13 @@ public final class SimulatedDisk: BlockDevice {
     guard fits(offset, count) else {
       throw BlockError(.truncated, device: name, "reading \(count) bytes at \(offset) of \(size)")
     }
-    if case .fails(let errno)? = state.faults[.read(state.reads)] { throw injected(errno, "reading at \(offset)") }
+    switch met(state.faults[.read(state.reads)]) {
+    case .fails(let errno)?: throw injected(errno, "reading at \(offset)")
+    case .failsAfter(let bytes, let errno)?:
+      state.current.read(at: Int(offset.value), into: destination._mutatingExtracting(0..<min(bytes, count)))
+      throw injected(errno, "reading at \(offset)")
+    default: break
+    }
     if !state.unreadableBlocks.isEmpty {
       for block in state.current.range(Int(offset.value), count) where state.unreadableBlocks.contains(block) {
         throw injected(EIO, "reading at \(offset)")
@@ -106,7 +115,7 @@ public final class SimulatedDisk: BlockDevice {
       throw BlockError(.noSpace, device: name, "writing \(source.count) bytes at \(offset) of \(size)")
     }
     state.writes += 1
-    let fault = state.faults[.write(state.writes)] ?? state.faults[.operation(operations)]
+    let fault = met(state.faults[.write(state.writes)] ?? state.faults[.operation(operations)])
     state.log.append(Operation(number: operations, kind: .write, offset: offset, count: source.count))
     defer { finishOperation() }
     let place = Int(offset.value)
@@ -137,7 +146,7 @@ public final class SimulatedDisk: BlockDevice {
   public func sync() throws(BlockError) {
     try checkPower()
     state.syncs += 1
-    let fault = state.faults[.sync(state.syncs)] ?? state.faults[.operation(operations)]
+    let fault = met(state.faults[.sync(state.syncs)] ?? state.faults[.operation(operations)])
     state.log.append(Operation(number: operations, kind: .sync, offset: ByteOffset(0), count: 0))
     defer { finishOperation() }
     switch fault {
@@ -168,7 +177,7 @@ public final class SimulatedDisk: BlockDevice {
 
   // MARK: Faults
 
-  /// Lets one call go wrong. Reads take `.fails` only.
+  /// Lets one call go wrong. Reads take `.fails` and `.failsAfter` only.
   public func inject(_ fault: Fault, at call: Call) { state.faults[call] = fault }
 
   /// Reads of this block (in units of max(4096, physical block)) report EIO, until `clearFaults`.
@@ -228,6 +237,27 @@ public final class SimulatedDisk: BlockDevice {
     SimulatedDisk(state, name: name, physicalBlock: physicalBlock, isWritable: isWritable)
   }
 
+  /// A disk with what reads of this one give, all durable; no faults, nothing counted. Shares all blocks.
+  public func copy(isWritable: Bool = true) -> SimulatedDisk {
+    SimulatedDisk(
+      State(durable: state.current, current: state.current), name: name, physicalBlock: physicalBlock,
+      isWritable: isWritable)
+  }
+
+  /// Puts what `other` has in a range in its place, durably, behind everybody's back.
+  public func overwrite(_ range: Range<Int>, from other: SimulatedDisk) {
+    var bytes = [UInt8](repeating: 0, count: range.count)
+    other.state.current.read(at: range.lowerBound, into: bytes.mutableSpan)
+    overwrite(ByteOffset(range.lowerBound), with: bytes)
+  }
+
+  /// What reads give of a range.
+  public func bytes(_ range: Range<Int>) -> [UInt8] {
+    var bytes = [UInt8](repeating: 0, count: range.count)
+    state.current.read(at: range.lowerBound, into: bytes.mutableSpan)
+    return bytes
+  }
+
   /// The operations so far, one a line, the last `count` of them.
   public func logText(last count: Int = 200) -> String {
     state.log.suffix(count).map(\.description).joined(separator: "\n")
@@ -249,6 +279,11 @@ extension SimulatedDisk {
   private func finishOperation() {
     if operations == state.cutAfter { state.isPowered = false }
     afterOperation?(operations)
+  }
+
+  private func met(_ fault: Fault?) -> Fault? {
+    if fault != nil { state.faultsMet += 1 }
+    return fault
   }
 
   private func note(_ text: String) { state.log[state.log.count - 1].note = text }

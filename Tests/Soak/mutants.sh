@@ -1,0 +1,47 @@
+#!/bin/bash
+# Is the model checker one? Builds the store with faults in it that are compiled out of every other build
+# (Sources/SecureVolume/Mutant.swift), runs the checker on each, and says how long it took to notice and how to see it again.
+# Status 0 only where each was caught within the time, and its line reproduces it.
+#
+#   Tests/Soak/mutants.sh [MUTANT…]      MUTANT_SECONDS=60 SEED=1
+set -uo pipefail
+export LC_ALL=C.UTF-8
+cd "$(dirname "$0")/../.."
+
+swift=${SWIFT:-swift}
+seconds=${MUTANT_SECONDS:-60}
+seed=${SEED:-1}
+folder=.build/mutants
+
+echo "Building with the mutants; the first time takes a minute or two."
+"$swift" build --configuration release --scratch-path "$folder" -Xswiftc -DVNVRAM_MUTANTS --product vnvram-soak || exit 1
+soak=$folder/release/vnvram-soak
+mutants=("$@")
+[ ${#mutants[@]} -gt 0 ] || mapfile -t mutants < <("$soak" --mutant list)
+[ ${#mutants[@]} -gt 0 ] || exit 1
+
+missed=0
+for mutant in "${mutants[@]}"; do
+  started=$(date +%s%N)
+  output=$("$soak" --mutant "$mutant" --seconds "$seconds" --seed "$seed" 2>&1)
+  status=$?
+  took=$((($(date +%s%N) - started) / 100000000))
+  again=$(sed -n 's/^reproduce with: vnvram-soak //p' <<<"$output")
+  if [ "$status" -ne 1 ] || [ -z "$again" ]; then
+    missed=$((missed + 1))
+    echo "NOT CAUGHT  $mutant in $seconds s (status $status)"
+    continue
+  fi
+  # The line has no word that a shell would change.
+  # shellcheck disable=SC2086
+  "$soak" $again >/dev/null 2>&1
+  if [ $? -ne 1 ]; then
+    missed=$((missed + 1))
+    echo "NOT REPRODUCED  $mutant: vnvram-soak $again"
+    continue
+  fi
+  printf 'caught in %d.%d s  %s\n  %s\n  vnvram-soak %s\n' "$((took / 10))" "$((took % 10))" "$mutant" \
+    "$(sed -n 's/^FAILED: //p' <<<"$output" | cut -c1-160)" "$again"
+done
+echo "${#mutants[@]} mutants, $missed not caught"
+[ "$missed" -eq 0 ]
