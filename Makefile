@@ -2,6 +2,8 @@
 #
 #   make demo      builds the programs and shows them at work, in a minute or two; some seconds the second time
 #   make test      builds and runs all tests
+#   make fuzz      fuzzes everything that parses, 2 minutes a target (FUZZ_SECONDS=120), two at a time, and prints the
+#                  coverage; FUZZ_TARGETS="image keys" runs some of them (image sealed anchor stream layout fields control data keys)
 #   make bench     measures, in ratios
 #   make install   copies programs and documents to $(DESTDIR)$(PREFIX)
 #   make lint      is the code formatted as it should be?
@@ -33,7 +35,7 @@ BUILD_PROGRAMS = $(SWIFT) build --configuration release --static-swift-stdlib --
 bindir = $(DESTDIR)$(PREFIX)/bin
 docdir = $(DESTDIR)$(PREFIX)/share/doc/vnvram
 
-.PHONY: all demo test bench install uninstall lint clean programs swift
+.PHONY: all demo test fuzz bench install uninstall lint clean programs swift
 
 all: programs
 
@@ -52,6 +54,10 @@ demo: programs
 test: swift
 	@Tools/install-packages.sh build test
 	@Tools/run-tests.sh
+
+fuzz: swift
+	@Tools/install-packages.sh build demo
+	@Tests/Fuzz/run.sh
 
 bench: programs
 	@Tools/install-packages.sh demo
