@@ -51,6 +51,7 @@ enum ImageTarget {
       operations += 1
       edit(&image, history, &input)
     }
+    VolumeProbe.salvage(image, StoreHistory.openingKey())
     let reading = VolumeProbe.open(MemoryDevice(image), StoreHistory.openingKey())
     let writing = VolumeProbe.open(
       MemoryDevice(image, isWritable: true, physicalBlock: physicalBlock), StoreHistory.openingKey())

@@ -47,6 +47,7 @@ enum SealedTarget {
       return
     }
     let key = { KeyEncryptionKey(options & 4 != 0 ? .recovery : .keyring, SecretBytes(copying: StoreHistory.key.span)) }
+    VolumeProbe.salvage(image.bytes, key())
     let reading = VolumeProbe.open(MemoryDevice(image.bytes), key())
     let writing = VolumeProbe.open(MemoryDevice(image.bytes, isWritable: true), key())
     require(reading.agrees(with: writing), "for reading \(reading), for writing \(writing)")

@@ -41,6 +41,16 @@ enum VolumeProbe {
     } catch { return .refused(error.code) }
   }
 
+  /// Takes what still verifies, as `vnvram salvage` does: an image that is damaged anywhere must not make it trap.
+  static func salvage(_ image: [UInt8], _ key: borrowing KeyEncryptionKey) {
+    do throws(VolumeError) {
+      let volume = try SealedVolume(MemoryDevice(image), for: .salvage).unlock(with: key)
+      _ = try volume.check()
+      guard let store = try? BlobStore(volume) else { return }
+      for entry in store.entries { _ = try? store.read(entry.name, limit: image.count) }
+    } catch {}
+  }
+
   /// Opens it, and no more: what becomes of the device afterwards is nobody's promise.
   static func opened(_ device: MemoryDevice, _ key: borrowing KeyEncryptionKey) -> Bool {
     do throws(VolumeError) {
@@ -77,8 +87,8 @@ enum VolumeProbe {
   private static func inspect(
     _ volume: SecureVolume, _ device: MemoryDevice, _ key: borrowing KeyEncryptionKey
   ) throws(VolumeError) -> Outcome {
-    let findings = try volume.check().filter { $0.evidence != .headerPair }
-    for finding in findings { require(finding.evidence == .sector, "\(finding)") }
+    let findings = try volume.check().filter { $0.severity != .notice }
+    for finding in findings { require(finding.code == .sector, "\(finding)") }
     let store = try? BlobStore(volume)
     var hasStream = false
     if let store { hasStream = (try? store.check()) != nil }
