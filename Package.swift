@@ -26,6 +26,8 @@ let package = Package(
     .library(name: "VNVRAM", targets: ["VNVRAM"]),
     .executable(name: "vnvram", targets: ["vnvram"]),
     .executable(name: "vnvram-swtpm", targets: ["vnvram-swtpm"]),
+    // For Tests/Fuzz, which is a package of its own; no promise to anybody else.
+    .library(name: "_VNVRAMModules", targets: ["VNVRAM", "VTPM"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
@@ -119,6 +121,11 @@ let package = Package(
       ],
       path: "Tests/MemoryScan/Helper", swiftSettings: strict),
     tests("ServerTests", ["vnvram", "vnvram-swtpm", "TestSupport", "CLibkeyutils"]),
+    // The harness of the fuzzers (Tests/Fuzz is their package), run over their corpora.
+    .testTarget(
+      name: "FuzzTests",
+      dependencies: ["VTPM", "BlobStore", "SecureVolume", "Keyring", "Crypto", "BlockIO", "Primitives"],
+      path: "Tests/Fuzz/Harness", swiftSettings: strict),
   ])
 
 // `make tsan`: some test targets crash the compiler under the thread sanitizer, and a test bundle has all of them.

@@ -26,7 +26,7 @@ extension BlobStore {
   ///
   /// - Throws: `.damaged` with the place of the first byte that is wrong; `.volume` where a sector can't be read.
   public func check() throws(BlobStoreError) {
-    let total = Self.size(of: volume).value
+    let total = volume.byteCount.value
     var actual = ByteBuffer(count: Self.windowSize)
     var expected = ByteBuffer(count: Self.windowSize)
     var offset: UInt64 = 0

@@ -23,7 +23,7 @@ public final class BlobStore {
   /// - Throws: `.damaged` where the volume holds no stream, or one that isn't exactly as FORMAT §8 says.
   public init(_ volume: any SectorVolume) throws(BlobStoreError) {
     let reader = SectorReader(volume)
-    let parser = StreamParser(store: volume.name, available: Self.size(of: volume)) {
+    let parser = StreamParser(store: volume.name, available: volume.byteCount) {
       (offset, destination) throws(BlobStoreError) in
       try reader.read(offset, into: destination)
     }
@@ -62,10 +62,6 @@ public final class BlobStore {
   /// - Throws: `.overLimit`, and `.exists` where a name comes twice.
   public static func size(of entries: [EntrySpecification]) throws(BlobStoreError) -> ByteCount {
     try StreamLayout(entries).size
-  }
-
-  static func size(of volume: any SectorVolume) -> ByteCount {
-    ByteCount(volume.sectorCount * UInt64(volume.sectorSize))
   }
 
   /// Overwrites all of `volume` with a stream of empty entries. The first sector is cleared first and written last, so
@@ -108,7 +104,7 @@ public final class BlobStore {
   }
 
   static func checkSpace(for layout: StreamLayout, in volume: any SectorVolume) throws(BlobStoreError) {
-    let available = size(of: volume)
+    let available = volume.byteCount
     guard layout.size <= available else {
       throw BlobStoreError(
         .noSpace(needed: layout.size), store: volume.name,

@@ -20,7 +20,8 @@ public struct KeyDescription: Hashable, Sendable {
 
   /// From the kernel's line. The description comes last and may hold semicolons.
   init?(parsing line: String) {
-    let fields = line.split(separator: ";", maxSplits: 4, omittingEmptySubsequences: false)
+    // Bytes, not characters: a semicolon with a combining mark behind it is another character to Swift.
+    let fields = line.utf8.split(separator: 0x3B, maxSplits: 4, omittingEmptySubsequences: false).map(Substring.init)
     guard fields.count == 5, let uid = Int64(fields[1]), let gid = Int64(fields[2]),
       let permissions = UInt32(fields[3], radix: 16)
     else { return nil }

@@ -22,8 +22,9 @@ public struct KeyName: Hashable, Comparable, Sendable, CustomStringConvertible {
 
   /// From a key's description in the keyring; nil where it is not one of ours.
   public init?(keyDescription: String) {
-    guard keyDescription.hasPrefix(Self.prefix) else { return nil }
-    self.init(String(keyDescription.dropFirst(Self.prefix.count)))
+    // Bytes, not characters: to Swift a colon and a combining mark behind it are one character, which is no colon.
+    guard keyDescription.utf8.starts(with: Self.prefix.utf8) else { return nil }
+    self.init(String(Substring(keyDescription.utf8.dropFirst(Self.prefix.utf8.count))))
   }
 
   /// As the keyring has it.

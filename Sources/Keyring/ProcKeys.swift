@@ -16,7 +16,7 @@ struct ProcKeys {
   /// `serial flags usage timeout permissions uid gid type description[: what the type says]`, with the type in nine
   /// columns. Nil for a line that doesn't look so.
   init?(parsing line: Substring) {
-    let fields = line.split(separator: " ", maxSplits: 8, omittingEmptySubsequences: true)
+    let fields = line.utf8.split(separator: 0x20, maxSplits: 8, omittingEmptySubsequences: true).map(Substring.init)
     guard fields.count == 9, let serial = UInt32(fields[0], radix: 16), let permissions = UInt32(fields[4], radix: 16),
       let uid = Int64(fields[5]), let gid = Int64(fields[6])
     else { return nil }
@@ -24,10 +24,11 @@ struct ProcKeys {
     isRevoked = fields[1].contains("R")
     timeout = fields[3] == "perm" ? nil : String(fields[3])
     // The type's own words follow the last colon; our names hold neither colons nor spaces.
-    var text = fields[8].drop { $0 == " " }
-    if text.hasPrefix(KeyName.prefix) {
-      text = text.prefix(KeyName.prefix.count) + text.dropFirst(KeyName.prefix.count).prefix { $0 != ":" }
-    } else if let colon = text.lastIndex(of: ":") {
+    var text = Substring(fields[8].utf8.drop { $0 == 0x20 })
+    if text.utf8.starts(with: KeyName.prefix.utf8) {
+      let name = text.utf8.dropFirst(KeyName.prefix.utf8.count).prefix { $0 != 0x3A }
+      text = text[..<name.endIndex]
+    } else if let colon = text.utf8.lastIndex(of: 0x3A) {
       text = text[..<colon]
     }
     description = KeyDescription(
@@ -47,7 +48,14 @@ struct ProcKeys {
       guard count > 0 else { break }
       bytes += block[..<count]
     }
-    return String(decoding: bytes, as: UTF8.self).split(separator: "\n").compactMap(ProcKeys.init(parsing:))
+    return parse(String(decoding: bytes, as: UTF8.self))
+  }
+
+  /// All lines that can be read. Everything is told apart by bytes and not by Swift's characters: a line feed behind a
+  /// carriage return, or a space before a combining mark, would count as another character, and what other programs call
+  /// their keys could hide ours.
+  static func parse(_ text: String) -> [ProcKeys] {
+    text.utf8.split(separator: 0x0A).compactMap { ProcKeys(parsing: Substring($0)) }
   }
 
   /// The keyring's owner may always view it, so it shows if it is there. Where /proc/keys can't be read it counts as

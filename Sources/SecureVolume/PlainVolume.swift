@@ -23,6 +23,7 @@ public final class PlainVolume: SectorVolume {
   }
 
   public var name: String { device.name }
+  public var byteCount: ByteCount { ByteCount(size) }
   public var isWritable: Bool { device.isWritable }
 
   /// Reads as many whole sectors as `plaintext` holds, from `sector` on.

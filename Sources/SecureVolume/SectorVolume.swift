@@ -10,6 +10,8 @@ public protocol SectorVolume: AnyObject {
   var sectorSize: Int { get }
   /// How many sectors there are.
   var sectorCount: UInt64 { get }
+  /// Bytes there are: fewer than the sectors have where the last one is there in part only, as in a plain file.
+  var byteCount: ByteCount { get }
   /// False where the image was opened for reading only; then `commit` throws.
   var isWritable: Bool { get }
 
@@ -18,4 +20,8 @@ public protocol SectorVolume: AnyObject {
 
   /// Writes all of `changes` or nothing; durable on return. After an error the volume takes no more writes.
   func commit(_ changes: borrowing SectorChanges) throws(VolumeError)
+}
+
+extension SectorVolume {
+  public var byteCount: ByteCount { ByteCount(sectorCount * UInt64(sectorSize)) }
 }

@@ -140,6 +140,16 @@ struct StreamParserTests {
     #expect(thrown { _ = try open(stream(1)) }?.code == .damaged, "on opening, before any check of contents")
   }
 
+  /// Also where only zeros are missing and all would fit into the last sector; the fuzzer found that.
+  @Test func fileThatEndsWithinTheStream() throws {
+    let good = makeStream([Item(name: "a", capacity: 300, content: [1])])
+    #expect(!isRefused(good))
+    for missing in [1, 5, 200] {
+      let error = thrown { _ = try open(Array(good.dropLast(missing))) }
+      #expect(error?.code == .damaged, "\(missing) bytes short")
+    }
+  }
+
   @Test func tooManyEntries() {
     var body = der(0x0C, Array("qemu-nvram".utf8))
     let size = [4, 8] + [UInt8](repeating: 0, count: 8)

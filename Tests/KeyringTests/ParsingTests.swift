@@ -24,6 +24,15 @@ import Testing
     #expect(KeyName(keyDescription: "other:a") == nil)
   }
 
+  /// A combining mark joins the colon before it into one character of Swift's; the fuzzer found that.
+  @Test(arguments: ["\u{301}a", "\u{5C1}", "\u{20DD}-"]) func namesThatBeginWithAMark(text: String) {
+    let name = KeyName(text)
+    #expect(name != nil && KeyName(keyDescription: "vnvram:" + text) == name)
+    #expect(KeyDescription(parsing: "user;0;0;3f010000;vnvram:" + text)?.name == name)
+    let line = "3c7ef6a7 I--Q---     1 perm 3f010000  1000   100 user      vnvram:\(text): 32"
+    #expect(ProcKeys(parsing: Substring(line))?.description.name == name)
+  }
+
   /// Equal to Swift's strings, but not to the kernel.
   @Test func namesAreBytes() { #expect(KeyName("\u{E9}") != KeyName("e\u{301}")) }
 }
@@ -54,6 +63,17 @@ import Testing
     for right in [KeyPermissions.Rights.read, .write, .search, .link, .setAttributes] {
       #expect(KeyPermissions.group(right).isTooWide && KeyPermissions.other(right).isTooWide)
     }
+  }
+
+  /// Carriage return and line feed are one character to Swift, which is no line feed.
+  @Test func keysOfOthersHideNothing() {
+    let ours = "3c7ef6a7 I--Q---     1 perm 3f010000  1000   100 user      vnvram:a: 32\n"
+    for name in ["x\r", "\u{301}", "x:\u{301}", "x \u{301}"] {
+      let other = "16a36d53 I--Q---     1 perm 3f010000  1000   100 user      \(name): 4\n"
+      #expect(ProcKeys.parse(ours + other + ours).compactMap { $0.description.name?.text } == ["a", "a"])
+    }
+    #expect(ProcKeys.parse("16a36d53 I--Q--- 1 perm 3f010000 0 0 user x: 4\r\n" + ours).count == 2)
+    #expect(KeyDescription(parsing: "user;0;0;3f010000;\u{301}")?.text == "\u{301}")
   }
 
   @Test func procKeys() {

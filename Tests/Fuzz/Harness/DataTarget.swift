@@ -1,0 +1,112 @@
+import Primitives
+
+@testable import VTPM
+
+/// The channel of TPM commands: any bytes in any pieces, before, while and after the TPM is on. What comes back are whole
+/// responses, of the size that they name.
+enum DataTarget {
+  private static let operationLimit = 32
+
+  static func run(_ bytes: [UInt8]) {
+    var input = FuzzInput(bytes)
+    let bench = unsafe FuzzTPM.shared
+    bench.reset()
+    defer { bench.reset() }
+    let flags = input.byte()
+    var listener: Int32 = -1
+    var client: LocalSocket?
+    var options: ChannelOptions
+    if flags & 1 == 1 {
+      listener = LocalSocket.listening()
+      options = ChannelOptions(.listening(listener))
+    } else {
+      let (end, descriptor) = LocalSocket.pair()
+      client = end
+      options = ChannelOptions(.connected(descriptor))
+    }
+    options.disconnects = flags & 2 == 2
+    do throws(TPMError) {
+      let channel = try DataChannel(options, tpm: bench.tpm, log: Log(descriptor: -1))
+      var state = State(channel: channel, bench: bench, listener: listener, client: client)
+      if flags & 4 == 0 { state.enter(.running) }
+      var operations = 0
+      while !input.isAtEnd, operations < operationLimit {
+        operations += 1
+        state.step(&input)
+      }
+      channel.close()
+      require(channel.clientDescriptor < 0 && !channel.isHolding, "closed, and a client is there")
+    } catch { fatalError("opening the channel: \(error)") }
+  }
+
+  private struct State {
+    let channel: DataChannel
+    let bench: FuzzTPM
+    let listener: Int32
+    var client: LocalSocket?
+    var mode = DataChannel.Mode.refusing
+    private var starts = 0
+    /// All that went in, to find commands that take libtpms seconds.
+    var sent: [UInt8] = []
+
+    init(channel: DataChannel, bench: FuzzTPM, listener: Int32, client: LocalSocket?) {
+      self.channel = channel
+      self.bench = bench
+      self.listener = listener
+      self.client = client
+    }
+
+    mutating func enter(_ new: DataChannel.Mode) {
+      mode = new
+      guard new == .running, !bench.tpm.isRunning else { return }
+      // One power cycle shows what ten would.
+      starts += 1
+      if starts <= 3 { bench.start() }
+      if !bench.tpm.isRunning { mode = .refusing }
+    }
+
+    mutating func step(_ input: inout FuzzInput) {
+      let operation = input.byte()
+      switch operation % 8 {
+      case 0, 1, 2, 3:
+        let bytes = input.take(Int(operation & 1 == 0 ? Int(input.byte()) : input.u16() & 8191))
+        sent += bytes
+        guard !FuzzTPM.makesKeys(sent.suffix(bytes.count + 10)) else { return }
+        client?.send(bytes)
+        serve()
+      case 4: enter([.refusing, .holding, .running][Int(input.byte()) % 3])
+      case 5:
+        client = operation & 16 == 0 || listener < 0 ? nil : LocalSocket(to: listener)
+        serve()
+        if channel.listeningDescriptor >= 0 { channel.acceptClient() }
+        serve()
+      case 6: bench.tpm.locality = input.byte() % 5
+      default: bench.store.fails = input.byte() & 3 == 3
+      }
+      check()
+    }
+
+    private func serve() {
+      if channel.isHolding {
+        if mode == .holding { if client == nil { channel.hangUp() } } else { _ = channel.drain(mode) }
+        return
+      }
+      guard channel.clientDescriptor >= 0 else { return }
+      _ = channel.serve(mode)
+    }
+
+    private func check() {
+      var answer = (client?.received() ?? [])[...]
+      while !answer.isEmpty {
+        require(answer.count >= 10, "half a response")
+        var head = Array(answer.prefix(10))
+        let size = Int(head.span.loadBigEndian(UInt32.self, at: 2))
+        var out = head.mutableSpan
+        out.storeBigEndian(UInt32(truncatingIfNeeded: size), at: 2)
+        require(head[...] == answer.prefix(10), "a number that is written otherwise than it was read")
+        require(size >= 10 && size <= answer.count, "a response of \(size) bytes in \(answer.count)")
+        answer = answer.dropFirst(size)
+      }
+    }
+  }
+}
