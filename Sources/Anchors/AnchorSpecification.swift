@@ -28,6 +28,11 @@ public enum AnchorSpecification: Equatable, Sendable {
     }
   }
 
+  /// Whether its TPM is no device, and tpm2-tss may connect to it anew for each command.
+  public var isReachedBySockets: Bool {
+    if case .tpm(_, _, let tcti) = self { !tcti.hasPrefix("device") } else { false }
+  }
+
   public init?(_ text: String) {
     guard !text.isEmpty, !text.utf8.contains(0) else { return nil }
     if text == "none" {

@@ -11,6 +11,9 @@ public struct Confinement: Sendable {
   /// What happens on a system call that isn't allowed.
   public var violations = SystemCallFilter.Action.kill
 
+  /// Whether sockets may still be made and connected: for a TPM that is reached by one anew for each command.
+  public var mayConnect = false
+
   public init() {}
 
   /// Goes on as the other user, and sets "no new privileges". Apart from `apply`, for what is to be made as that user.
@@ -22,12 +25,14 @@ public struct Confinement: Sendable {
   /// Enforces landlock's rules and the filter; after `becomeUser`. Returns what could not be confined, for the log.
   public func apply() throws(ConfinementError) -> [String] {
     var lacking: [String] = []
+    var places = places
+    places.mayConnect = mayConnect
     if try !places.enforce() {
       lacking.append("this kernel has no landlock: files and the network are not confined")
     } else if let version = Landlock.version, version < 4 {
       lacking.append("this kernel has landlock version \(version), which does not confine the network")
     }
-    try SystemCallFilter.enforce(violations)
+    try SystemCallFilter.enforce(violations, mayConnect: mayConnect)
     if violations == .none { lacking.append("system calls are not filtered") }
     return lacking
   }

@@ -25,6 +25,8 @@ public struct Landlock: Sendable {
   }
 
   private(set) var places: [Place] = []
+  /// Whether TCP may still be connected.
+  var mayConnect = false
 
   public init() {}
 
@@ -44,7 +46,7 @@ public struct Landlock: Sendable {
     guard let version = Self.version else { return false }
     let rights = Rights.all(version)
     let rules = csystem_landlock_create(
-      rights.rawValue, version >= 4 ? Self.network : 0, version >= 6 ? Self.scope : 0)
+      rights.rawValue, version >= 4 ? (mayConnect ? 0b01 : Self.network) : 0, version >= 6 ? Self.scope : 0)
     guard rules >= 0 else { throw ConfinementError(errno: errno, "making landlock's rules") }
     defer { close(rules) }
     for place in places { try Self.add(place, to: rules, rights) }

@@ -56,7 +56,7 @@ enum Program {
     var places = Landlock()
     // A TPM is connected to by now; files are opened when the store is.
     if let file = specification?.file { places.allow(.write, file) }
-    try confine(options, user, places, audit, log)
+    try confine(options, user, places, mayConnect: specification?.isReachedBySockets ?? false, audit, log)
     let status: Status
     do {
       try store.start(failOnEncryptedDrive: options.failOnEncryptedDrive)
@@ -73,11 +73,12 @@ enum Program {
 
   /// Gives up everything but `places` and what the record of uses and the sockets need.
   private static func confine(
-    _ options: CommandLineOptions, _ user: RunAs?, _ places: Landlock, _ audit: AuditLog, _ log: Log
+    _ options: CommandLineOptions, _ user: RunAs?, _ places: Landlock, mayConnect: Bool, _ audit: AuditLog, _ log: Log
   ) throws {
     var confinement = Confinement()
     confinement.user = user
     confinement.places = places
+    confinement.mayConnect = mayConnect
     confinement.violations = options.violations
     try confinement.becomeUser()
     for place in audit.prepare() { confinement.places.allow(place.isFile ? .write : .makeFiles, place.path) }
