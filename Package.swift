@@ -36,6 +36,7 @@ let package = Package(
     .systemLibrary(name: "CLibcrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
     .systemLibrary(name: "CLibkeyutils", pkgConfig: "libkeyutils", providers: [.apt(["libkeyutils-dev"])]),
     .systemLibrary(name: "CLibtpms", pkgConfig: "libtpms", providers: [.apt(["libtpms-dev"])]),
+    .systemLibrary(name: "CLibseccomp", pkgConfig: "libseccomp", providers: [.apt(["libseccomp-dev"])]),
     .target(name: "CSystem"),
     module("Primitives", ["CSystem"]),
     module("Crypto", ["CLibcrypto", "CSystem", "Primitives"]),
@@ -43,6 +44,8 @@ let package = Package(
     module("BlockIO", ["CSystem", "Primitives"]),
     module("Audit", ["CSystem", "Primitives"]),
     module("ProgramIO", ["CSystem", "Primitives"]),
+    // Apart from ProgramIO, so that only who confines itself needs libseccomp.
+    module("Confinement", ["CLibseccomp", "CSystem", "Primitives"]),
     module("SecureVolume", ["Crypto", "BlockIO", "Primitives"]),
     // tpm2-tss is loaded at run time, and only where a TPM is asked for; its headers are needed to build (libtss2-dev).
     .target(name: "CTSS"),
@@ -60,8 +63,8 @@ let package = Package(
     .executableTarget(
       name: "vnvram-swtpm",
       dependencies: [
-        "VTPM", "VNVRAM", "Anchors", "SecureVolume", "BlobStore", "Crypto", "Audit", "ProgramIO", "CSystem",
-        "Primitives",
+        "VTPM", "VNVRAM", "Anchors", "SecureVolume", "BlobStore", "Confinement", "Crypto", "Audit", "ProgramIO",
+        "CSystem", "Primitives",
       ],
       swiftSettings: strict),
 
@@ -113,6 +116,10 @@ let package = Package(
     .testTarget(
       name: "CommandLineTests", dependencies: ["vnvram", "TestSupport", "CLibkeyutils", "CSystem", "Primitives"],
       exclude: ["Scripts"], swiftSettings: strict),
+    .executableTarget(
+      name: "ConfinementProbe", dependencies: ["Confinement", "ProgramIO"], path: "Tests/ConfinementProbe",
+      swiftSettings: strict),
+    tests("ConfinementTests", ["Confinement", "ConfinementProbe", "TestSupport"]),
     // What Tests/MemoryScan looks into.
     .executableTarget(
       name: "MemoryScanHelper",

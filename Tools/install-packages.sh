@@ -6,7 +6,7 @@
 #   Tools/install-packages.sh build test    and the tests
 set -eu
 
-packages_build="gcc libc6-dev libstdc++-12-dev pkg-config libssl-dev libkeyutils-dev libtpms-dev libtss2-dev"
+packages_build="gcc libc6-dev libstdc++-12-dev pkg-config libssl-dev libkeyutils-dev libtpms-dev libseccomp-dev libtss2-dev"
 # keyutils: a session keyring of one's own. openssl: verifies what the TPM signed.
 packages_demo="keyutils tpm2-tools openssl python3"
 # swtpm-tools: swtpm_ioctl, and swtpm to compare answers with. mount and util-linux: losetup. python3-cryptography: the

@@ -20,6 +20,19 @@ public enum AnchorSpecification: Equatable, Sendable {
   /// For messages about what can't be understood.
   public static let syntax = "FILE, tpm:INDEX,FILE[,tcti=CONFIGURATION], generation:N, or none"
 
+  /// The file, or the directory with files, that it needs; it must be there when the store is opened.
+  public var file: String? {
+    switch self {
+    case .file(let path), .tpm(_, let path, _): path
+    case .generation, .none: nil
+    }
+  }
+
+  /// Whether its TPM is no device, and tpm2-tss may connect to it anew for each command.
+  public var isReachedBySockets: Bool {
+    if case .tpm(_, _, let tcti) = self { !tcti.hasPrefix("device") } else { false }
+  }
+
   public init?(_ text: String) {
     guard !text.isEmpty, !text.utf8.contains(0) else { return nil }
     if text == "none" {

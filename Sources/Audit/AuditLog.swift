@@ -54,6 +54,27 @@ public final class AuditLog: Sendable {
     if let error, policy == .required { throw error }
   }
 
+  /// Makes the directories above the log where there are none, and tells what records need from then on: the directories
+  /// in which the log is, or is made anew when somebody has moved it away; or what is no file, itself.
+  public func prepare() -> [(path: String, isFile: Bool)] {
+    guard case .file(let path) = destination, !path.isEmpty, !path.utf8.contains(0) else { return [] }
+    Self.makeDirectories(above: path)
+    var status = stat()
+    if unsafe stat(path, &status) == 0, status.st_mode & S_IFMT != S_IFREG { return [(path, true)] }
+    var places = [(Self.directory(of: path), false)]
+    // The path may be a symbolic link to a file elsewhere.
+    if let resolved = unsafe realpath(path, nil) {
+      unsafe places.append((Self.directory(of: String(cString: resolved)), false))
+      unsafe free(resolved)
+    }
+    return places
+  }
+
+  private static func directory(of path: String) -> String {
+    guard let slash = path.lastIndex(of: "/") else { return "." }
+    return slash == path.startIndex ? "/" : String(path[..<slash])
+  }
+
   // MARK: The file
 
   private static func append(_ line: [UInt8], to path: String) throws(AuditError) {
@@ -113,8 +134,7 @@ public final class AuditLog: Sendable {
 
   /// A new file's name is durable only when its directory is.
   private static func syncDirectory(of path: String) throws(AuditError) {
-    let slash = path.lastIndex(of: "/")
-    let directory = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
+    let directory = directory(of: path)
     let descriptor = unsafe open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     guard descriptor >= 0 else { return }  // Of a directory that may be searched and not read nothing can be synced.
     defer { close(descriptor) }

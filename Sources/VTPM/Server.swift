@@ -7,7 +7,8 @@ import Primitives
 /// client each, and libtpms can run one command at a time anyway, so threads or an event library would only add weight
 /// to a process that exists once per virtual machine.
 ///
-/// The sockets listen from `init` on. The TPM is off until INIT comes, or, with `startsByItself`, until the store is
+/// The sockets have their addresses from `init` on, so that a process can give up the right to make them, and listen from
+/// `run` on. The TPM is off until INIT comes, or, with `startsByItself`, until the store is
 /// ready; where the store isn't ready, INIT is held and commands wait, until it is, `keyTimeout` passes or the store
 /// fails. STOP turns the TPM off again; SHUTDOWN, SIGTERM and SIGINT end the server. Nothing needs to be saved then:
 /// what was acknowledged is durable, and the volatile state goes with the power, as with swtpm.
@@ -36,7 +37,7 @@ public final class Server {
   /// Set when the loop is to end, and with what.
   private var ending: Status?
 
-  /// Opens the channels, so that clients can connect, and claims the process's TPM. Throws `.usage` for options that
+  /// Opens the channels and claims the process's TPM. Throws `.usage` for options that
   /// make no sense, `.addressInUse` where somebody else listens there.
   public init(options: ServerOptions, store: any TPMStateStore, log: Log) throws(TPMError) {
     guard options.data != nil || options.control != nil else {
@@ -64,6 +65,14 @@ public final class Server {
 
   /// Serves until SHUTDOWN, a signal, or a reason to give up; returns the exit status. Call it once.
   public func run() -> Status {
+    do throws(TPMError) {
+      try control.listen()
+      try data.listen()
+    } catch {
+      log.line("\(error)")
+      close()
+      return error.status
+    }
     let signals = TerminationSignals()
     if options.startsByItself { request = StartRequest(isByItself: true) }
     readReadiness(Clock.now())
@@ -89,10 +98,15 @@ public final class Server {
     }
     control.answerHeld(.fail)
     tpm.stop()
-    // Here and not in a deinit: a program that calls exit with the status never runs it.
+    close()
+    return ending ?? .failed
+  }
+
+  /// Hangs up and removes the sockets. `run` does it in the end; for who doesn't come to run it. Not in a deinit: a program
+  /// that calls exit with the status never runs it.
+  public func close() {
     control.close()
     data.close()
-    return ending ?? .failed
   }
 
   // MARK: - The loop

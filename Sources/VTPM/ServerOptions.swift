@@ -15,6 +15,15 @@ public struct ServerOptions: Sendable {
 
   public init() {}
 
+  /// Where the server's Unix sockets are: it removes them from there in the end.
+  public var socketDirectories: [String] {
+    [data?.place, control?.place].compactMap { place in
+      guard case .unix(let path)? = place else { return nil }
+      guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else { return "." }
+      return slash == path.startIndex ? "/" : String(path[..<slash])
+    }
+  }
+
   /// Parses `--flags`: `not-need-init` and one of `startup-clear`, `startup-state`, `startup-none`. As in swtpm the
   /// startup flags but `startup-none` imply `not-need-init`; `startup-deactivated` is TPM 1.2's.
   public mutating func parseFlags(_ text: String) throws(TPMError) {

@@ -1,5 +1,6 @@
 import Anchors
 import Audit
+import Confinement
 import VNVRAM
 import VTPM
 
@@ -21,6 +22,9 @@ struct CommandLineOptions {
   var keyLossPolicy = NVRAMConfiguration.KeyLossPolicy.lock
   var audit: AuditDestination?
   var anchor: AnchorSpecification?
+  var violations = SystemCallFilter.Action.kill
+  /// Who to go on as.
+  var user: String?
   private var isTPM2 = false
 
   static func parse(_ arguments: [String]) throws(TPMError) -> Request {
@@ -79,8 +83,18 @@ struct CommandLineOptions {
         throw .usage("--anchor is \(AnchorSpecification.syntax)")
       }
       anchor = specification
+    case "--seccomp": violations = try Self.action(value)
+    case "--runas", "-r": user = value
     default: throw .usage("unknown option \(option); see vnvram-swtpm --help")
     }
+  }
+
+  /// `action=kill`, `log` or `none`, as swtpm has it.
+  private static func action(_ text: String) throws(TPMError) -> SystemCallFilter.Action {
+    guard text.hasPrefix("action="), let action = SystemCallFilter.Action(rawValue: String(text.dropFirst(7))) else {
+      throw .usage("--seccomp is action=kill, action=log or action=none")
+    }
+    return action
   }
 
   private static func yesOrNo(_ text: String, _ option: String) throws(TPMError) -> Bool {
@@ -99,7 +113,7 @@ struct CommandLineOptions {
              [--server type=unixio,path=PATH[,mode=0600][,uid=UID][,gid=GID]]
              [--ctrl type=tcp,port=PORT… | type=unixio,path=PATH…]
              [--flags [not-need-init][,startup-clear|startup-state|startup-none]]
-             [--terminate]
+             [--terminate] [--seccomp action=kill|log|none] [--runas USER]
 
     As in swtpm:
       --tpmstate backend-uri=vnvram://IMAGE
@@ -108,6 +122,10 @@ struct CommandLineOptions {
       --ctrl             Where the control channel's commands come in (swtpm_ioctl; not yet QEMU).
       --flags            not-need-init: power on without waiting for INIT; startup-clear: and send TPM2_Startup(CLEAR).
       -t, --terminate    End when a client hangs up.
+      --seccomp action=kill|log|none
+                         What to do on a system call that a TPM server doesn't need: end (the default), log it, or allow all.
+      -r, --runas USER   Go on as USER once image and sockets are open; for root only. Keys are looked for in USER's keyrings
+                         and in the session's, and the record of uses is USER's to write.
       -h, --help; -v, --version
 
     Ours:

@@ -2,6 +2,7 @@
 // server and libtpms) and in VNVRAM (the store); here they are put together.
 import Anchors
 import Audit
+import Confinement
 import Crypto
 import Glibc
 import Primitives
@@ -36,26 +37,53 @@ enum Program {
   }
 
   /// Runs until a client, a signal or an error ends it. The store is closed cleanly in any case.
+  ///
+  /// What needs rights is done first: the image is opened and locked, the sockets are made. Then the process is confined, and
+  /// only then is anything read that somebody else may have made: the image's header is the first.
   private static func serve(_ options: CommandLineOptions, _ log: Log) throws -> Status {
+    // Asked for while the user database can still be read.
+    let user = try options.user.map { (name) throws(ConfinementError) in try RunAs(name) }
     // Before libtpms uses libcrypto, which shares its allocator with it.
     CryptoLibrary.prepare()
     if !CryptoLibrary.keepsKeysProtected { log.line("libcrypto keeps keys in ordinary memory while they are in use") }
     // Before the store has threads, so that none of them takes a signal that the server waits for.
     Server.blockTerminationSignals()
     let audit = AuditLog(try options.audit ?? AuditDestination.standard())
-    let anchor = try (options.anchor ?? AnchorSpecification.ofEnvironment())?.make()
+    let specification = try options.anchor ?? AnchorSpecification.ofEnvironment()
     let store = try NVRAMStateStore(
-      image: options.image, audit: audit, keyLossPolicy: options.keyLossPolicy, anchor: anchor)
-    try store.start(failOnEncryptedDrive: options.failOnEncryptedDrive)
+      image: options.image, audit: audit, keyLossPolicy: options.keyLossPolicy, anchor: try specification?.make())
+    let server = try Server(options: options.server, store: store, log: log)
+    var places = Landlock()
+    // A TPM is connected to by now; files are opened when the store is.
+    if let file = specification?.file { places.allow(.write, file) }
+    try confine(options, user, places, mayConnect: specification?.isReachedBySockets ?? false, audit, log)
     let status: Status
     do {
-      status = try Server(options: options.server, store: store, log: log).run()
+      try store.start(failOnEncryptedDrive: options.failOnEncryptedDrive)
+      status = server.run()
     } catch {
+      server.close()
       try? store.close()
       throw error
     }
     let failure = store.failure
     try store.close()
     return status == .done ? failure ?? .done : status
+  }
+
+  /// Gives up everything but `places` and what the record of uses and the sockets need.
+  private static func confine(
+    _ options: CommandLineOptions, _ user: RunAs?, _ places: Landlock, mayConnect: Bool, _ audit: AuditLog, _ log: Log
+  ) throws {
+    var confinement = Confinement()
+    confinement.user = user
+    confinement.places = places
+    confinement.mayConnect = mayConnect
+    confinement.violations = options.violations
+    try confinement.becomeUser()
+    for place in audit.prepare() { confinement.places.allow(place.isFile ? .write : .makeFiles, place.path) }
+    for directory in options.server.socketDirectories { confinement.places.allow(.removeFiles, directory) }
+    confinement.places.allow(.read, "/proc/keys")
+    for lack in try confinement.apply() { log.line(lack) }
   }
 }

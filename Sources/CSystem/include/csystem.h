@@ -35,4 +35,13 @@ int csystem_thread_depth(int change);
 // Overwrites the stack below the caller, 16 KiB of it, and the registers that a call may use: what calls that are over
 // have left there.
 void csystem_wipe_stack(void);
+// prctl(PR_SET_NO_NEW_PRIVS): no program that is started has more rights than this one. 0 or -1 and errno.
+int csystem_no_new_privileges(void);
+// landlock(7). The version of the kernel's interface, or -1 and errno; a descriptor of a set of rules that handles these
+// rights, with zeros for kinds that the version doesn't know; a rule for what lies under a descriptor; enforcing it on the
+// calling thread and those it makes. 0 or -1 and errno.
+int csystem_landlock_version(void);
+int csystem_landlock_create(uint64_t files, uint64_t network, uint64_t scope);
+int csystem_landlock_allow(int rules, int descriptor, uint64_t files);
+int csystem_landlock_enforce(int rules);
 #endif

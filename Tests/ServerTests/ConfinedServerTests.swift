@@ -1,0 +1,78 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// The server's confinement. That everything works under it is what all other tests here show, since they run it so; what a
+/// confined process can't do is in ConfinementTests.
+@Suite struct ConfinedServerTests {
+  private static func status(_ server: TestServer) throws -> String {
+    try String(contentsOfFile: "/proc/\(server.identifier)/status", encoding: .utf8)
+  }
+
+  @Test func asTheKernelSeesIt() throws {
+    let place = try Place()
+    let server = try TestServer(place)
+    try server.connect(.data).run(TPMCommand.defineIndex)
+    let status = try Self.status(server)
+    #expect(status.contains("NoNewPrivs:\t1\n") && status.contains("Seccomp:\t2\n"), "\(status)")
+    // The thread that looks after keys is confined too.
+    for thread in try FileManager.default.contentsOfDirectory(atPath: "/proc/\(server.identifier)/task") {
+      let path = "/proc/\(server.identifier)/task/\(thread)/status"
+      #expect(try String(contentsOfFile: path, encoding: .utf8).contains("Seccomp:\t2\n"))
+    }
+    #expect(server.end() == 0)
+    #expect(place.names == ["tpm.vnvram"], "the sockets are removed")
+  }
+
+  @Test func withoutTheFilter() throws {
+    let place = try Place()
+    let server = try TestServer(place, TestServer.startsByItself + ["--seccomp", "action=none"])
+    #expect(try Self.status(server).contains("Seccomp:\t0\n"))
+    #expect(server.log.contains("system calls are not filtered"))
+    #expect(server.end() == 0)
+  }
+
+  /// A log that is moved away is made anew, in the directory that was there at the start.
+  @Test func logsAreRotated() throws {
+    let place = try Place()
+    let server = try TestServer(place, TestServer.startsByItself + ["--audit", place.path("audit/log")])
+    try FileManager.default.moveItem(atPath: place.path("audit/log"), toPath: place.path("audit/log.1"))
+    place.key.revoke()
+    try server.waitUntilLogged("is locked and waits for a key")
+    for _ in 0..<1000 where !FileManager.default.fileExists(atPath: place.path("audit/log")) { usleep(2000) }
+    let records = try String(decoding: place.bytes("audit/log"), as: UTF8.self)
+    #expect(records.contains("\"locked\""), "\(records)")
+    #expect(server.end() == 0)
+  }
+
+  /// The key is in the session keyring, which a process keeps; the record of uses is the other user's.
+  @Test(.enabled(if: geteuid() == 0)) func asAnotherUser() throws {
+    let place = try Place()
+    let nobody = try unsafe #require(getpwnam("nobody"))
+    let (user, group) = unsafe (nobody.pointee.pw_uid, nobody.pointee.pw_gid)
+    let audit = place.path("audit-of-nobody")
+    try FileManager.default.createDirectory(atPath: audit, withIntermediateDirectories: false)
+    for path in [place.folder, audit] {
+      let given = unsafe chown(path, user, group) == 0
+      #expect(given)
+    }
+    let server = try TestServer(
+      place, TestServer.startsByItself + ["--runas", "nobody", "--audit", audit + "/log"])
+    try server.connect(.data).run(TPMCommand.defineIndex)
+    let status = try Self.status(server)
+    #expect(status.contains("Uid:\t\(user)\t\(user)\t\(user)\t\(user)\n"), "\(status)")
+    #expect(try FileManager.default.attributesOfItem(atPath: audit + "/log")[.ownerAccountID] as? Int == Int(user))
+    #expect(server.end() == 0)
+    #expect(!place.names.contains("tpm"), "the sockets are removed")
+    #expect(try place.wasClosedCleanly())
+  }
+
+  @Test func wrongOptions() throws {
+    let place = try Place()
+    for arguments in [["--runas", "no such user"], ["--seccomp", "action=perhaps"], ["--seccomp", "kill"]] {
+      let outcome = try place.runServer(arguments)
+      #expect(outcome.status == 2, "\(outcome.text)")
+    }
+    #expect(place.names == ["tpm.vnvram"])
+  }
+}
