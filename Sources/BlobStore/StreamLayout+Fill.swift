@@ -38,7 +38,7 @@ extension StreamLayout {
 
 extension StreamLayout.Place {
   /// From the entry's start up to the padding's zeros, or to the content's header where there is no padding.
-  fileprivate func head(size: UInt64) -> [UInt8] {
+  func head(size: UInt64) -> [UInt8] {
     var bytes = entryHeader.bytes
     bytes += DERHeader(tag: DERHeader.Tag.utf8String, length: name.size).bytes
     bytes += name.text.utf8

@@ -119,9 +119,14 @@ struct StreamParser {
   private func element(
     _ tag: UInt8?, at offset: UInt64, within end: UInt64, _ what: String, of name: EntryName? = nil
   ) throws(BlobStoreError) -> Element {
-    let count = Int(min(UInt64(DERHeader.maximumSize), end - offset))
-    var head = [UInt8](repeating: 0, count: count)
-    if count > 0 { try source(ByteOffset(offset), head.mutableSpan) }
+    // Not a byte more than the header has: what follows may lie in a sector that can't be read.
+    var head = [UInt8](repeating: 0, count: Int(min(2, end - offset)))
+    if !head.isEmpty { try source(ByteOffset(offset), head.mutableSpan) }
+    if head.count == 2, head[1] > 0x80 {
+      let size = min(2 + Int(head[1] & 0x7F), DERHeader.maximumSize)
+      head = [UInt8](repeating: 0, count: Int(min(UInt64(size), end - offset)))
+      try source(ByteOffset(offset), head.mutableSpan)
+    }
     let header: DERHeader
     do {
       header = try DERHeader(head.span, at: 0)

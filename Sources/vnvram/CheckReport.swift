@@ -96,7 +96,7 @@ struct CheckReport {
       fields: [("reason", .string(damage.code.rawValue))])
   }
 
-  private static func json(_ finding: VolumeFinding) -> JSON {
+  static func json(_ finding: VolumeFinding) -> JSON {
     .object([
       ("reason", .string(finding.code.rawValue)), ("severity", .string(finding.severity.rawValue)),
       ("offset", .unsigned(finding.offset.value)), ("sector", finding.sector.map { .unsigned($0.value) } ?? .null),

@@ -183,6 +183,9 @@ public final class SimulatedDisk: BlockDevice {
   /// Reads of this block (in units of max(4096, physical block)) report EIO, until `clearFaults`.
   public func makeUnreadable(block: Int) { state.unreadableBlocks.insert(block) }
 
+  /// The blocks that can't be read.
+  public var unreadable: Set<Int> { state.unreadableBlocks }
+
   /// Forgets every fault that has not happened yet. What happened stays.
   public func clearFaults() {
     state.faults = [:]
