@@ -30,7 +30,7 @@ public final class SalvagedStream {
     let reader = SectorReader(volume)
     self.volume = volume
     self.reader = reader
-    let parser = StreamParser(store: volume.name, available: BlobStore.size(of: volume)) {
+    let parser = StreamParser(store: volume.name, available: volume.byteCount) {
       (offset, destination) throws(BlobStoreError) in
       try reader.read(offset, into: destination)
     }

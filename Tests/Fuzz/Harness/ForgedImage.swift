@@ -297,9 +297,10 @@ final class ForgedImage {
     for index in 0..<Format.slotCount {
       let slot = start + Format.slotsOffset + index * Format.slotSize
       guard [1, 2].contains(get(slot, 4)) else { continue }
+      let salt = slice(slot + 24, 32)
+      let info = Format.info(.slot)
       let wrapping = try KeyDerivation.hkdf(
-        key: SecretBytes(copying: StoreHistory.key.span), salt: slice(slot + 24, 32).span,
-        info: Format.info(.slot).span, count: 32)
+        key: Self.secret(StoreHistory.key), salt: salt.span, info: info.span, count: 32)
       let associated =
         slice(start, 40) + Self.words(UInt64(index)).prefix(4) + slice(slot, 56) + slice(slot + 116, 140)
       var wrapped = [UInt8](repeating: 0, count: 32)

@@ -46,10 +46,10 @@ enum SealedTarget {
         MemoryDevice(image.bytes, isWritable: options & 128 != 0, failingAfter: failure), StoreHistory.openingKey())
       return
     }
-    let key = { KeyEncryptionKey(options & 4 != 0 ? .recovery : .keyring, SecretBytes(copying: StoreHistory.key.span)) }
-    VolumeProbe.salvage(image.bytes, key())
-    let reading = VolumeProbe.open(MemoryDevice(image.bytes), key())
-    let writing = VolumeProbe.open(MemoryDevice(image.bytes, isWritable: true), key())
+    let kind: SlotKind = options & 4 != 0 ? .recovery : .keyring
+    VolumeProbe.salvage(image.bytes, StoreHistory.openingKey(kind))
+    let reading = VolumeProbe.open(MemoryDevice(image.bytes), StoreHistory.openingKey(kind))
+    let writing = VolumeProbe.open(MemoryDevice(image.bytes, isWritable: true), StoreHistory.openingKey(kind))
     require(reading.agrees(with: writing), "for reading \(reading), for writing \(writing)")
   }
 

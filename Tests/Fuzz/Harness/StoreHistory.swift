@@ -24,7 +24,9 @@ final class StoreHistory: Sendable {
   /// By generation: the SHA-256 of all plaintext.
   let contents: [UInt64: InlineBytes32]
 
-  static func openingKey() -> KeyEncryptionKey { KeyEncryptionKey(.keyring, SecretBytes(copying: key.span)) }
+  static func openingKey(_ kind: SlotKind = .keyring) -> KeyEncryptionKey {
+    KeyEncryptionKey(kind, SecretBytes(copying: key.span))
+  }
 
   private final class Recorder {
     var images: [[UInt8]] = []
