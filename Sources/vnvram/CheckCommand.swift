@@ -1,5 +1,6 @@
 import ArgumentParser
 import BlobStore
+import BlockIO
 import Primitives
 import SecureVolume
 
@@ -65,8 +66,9 @@ struct CheckCommand: Subcommand {
 
   private func permissions(_ opened: OpenedImage) -> [CheckReport.Notice] {
     var notices: [CheckReport.Notice] = []
-    if opened.device.wideMode != 0 {
-      let mode = String(opened.device.wideMode, radix: 8)
+    let wide = (opened.device as? FileDevice)?.wideMode ?? 0
+    if wide != 0 {
+      let mode = String(wide, radix: 8)
       notices.append(
         CheckReport.Notice(
           code: "permissions", offset: nil, count: nil,

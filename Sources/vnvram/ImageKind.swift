@@ -7,7 +7,7 @@ enum ImageKind {
   /// Its encrypted store.
   ///
   /// - Throws: `.refused` for a plain image (FORMAT §9), which is never taken for an encrypted one.
-  static func sealed(_ device: FileDevice, for purpose: SealedVolume.Purpose = .use) throws -> SealedVolume {
+  static func sealed(_ device: any BlockDevice, for purpose: SealedVolume.Purpose = .use) throws -> SealedVolume {
     if purpose == .salvage { return try SealedVolume(device, for: .salvage) }
     guard try !looksPlain(device) else {
       throw Failure(
@@ -19,7 +19,7 @@ enum ImageKind {
   }
 
   /// Whether it begins as the plain form does: with a SEQUENCE.
-  static func looksPlain(_ device: FileDevice) throws -> Bool {
+  static func looksPlain(_ device: any BlockDevice) throws -> Bool {
     guard device.size.value > 0 else { return false }
     var first = ByteBuffer(count: 1)
     try device.read(at: ByteOffset(0), into: first.mutableSpan)

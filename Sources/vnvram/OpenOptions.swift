@@ -43,7 +43,7 @@ struct OpenOptions: ParsableArguments {
   }
 
   /// A plain image has none, whatever the environment says.
-  private func anchorUse() throws -> AnchorUse? {
+  func anchorUse() throws -> AnchorUse? {
     plaintext ? nil : try anchor.make().map { .following($0) }
   }
 

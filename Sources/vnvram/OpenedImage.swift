@@ -19,7 +19,7 @@ final class OpenedImage {
 
   let name: String
   let volume: Volume
-  let device: FileDevice
+  let device: any BlockDevice
   private let anchor: (any FreshnessAnchor)?
   private var parsed: BlobStore?
   /// The names of the kernel keys that were tried.
@@ -33,7 +33,7 @@ final class OpenedImage {
   }
 
   init(
-    _ device: FileDevice, for purpose: SealedVolume.Purpose = .use, unlock: borrowing Unlock,
+    _ device: any BlockDevice, for purpose: SealedVolume.Purpose = .use, unlock: borrowing Unlock,
     anchor: AnchorUse? = nil, audit: () throws -> AuditLog
   ) throws {
     let path = device.name

@@ -32,7 +32,8 @@ struct VNVRAMCommand: ParsableCommand {
           SizeCommand.self, FormatCommand.self, InfoCommand.self, StatusCommand.self, CheckCommand.self,
           ScrubCommand.self, AcceptRollbackCommand.self,
         ]),
-      CommandGroup(name: "Copies", subcommands: [BackupCommand.self, RestoreCommand.self, SalvageCommand.self]),
+      CommandGroup(
+        name: "Copies", subcommands: [BackupCommand.self, RestoreCommand.self, SalvageCommand.self, HeaderCommand.self]),
       CommandGroup(
         name: "Entries",
         subcommands: [

@@ -1,0 +1,72 @@
+import BlockIO
+import Primitives
+
+/// An image with a saved header (FORMAT §13) over its own: what would be if it were put back. Reading gives the saved copies
+/// until they are written to, and all else from the image; writing goes to the image.
+public final class HeaderOverlay: BlockDevice {
+  /// Bytes of a saved header: both copies in their places, from the image's start.
+  public static let size = 24576
+
+  private let image: any BlockDevice
+  private let saved: ByteBuffer
+  /// By header copy: written since, so that the image has it.
+  private var isWritten = [false, false]
+
+  /// `saved` has `size` bytes.
+  public init(_ image: any BlockDevice, saved: consuming ByteBuffer) {
+    precondition(saved.count == Self.size)
+    self.image = image
+    self.saved = saved
+  }
+
+  public var name: String { image.name }
+  public var size: ByteCount { image.size }
+  public var physicalBlock: Int { image.physicalBlock }
+  public var isWritable: Bool { image.isWritable }
+
+  public func read(at offset: ByteOffset, into destination: consuming MutableSpan<UInt8>) throws(BlockError) {
+    for (index, start) in Format.copyOffsets.enumerated() where !isWritten[index] {
+      let end = start + UInt64(Format.headerSize)
+      guard offset.value >= start, offset.value + UInt64(destination.count) <= end else { continue }
+      return Self.copy(saved, Int(offset.value), into: destination)
+    }
+    try image.read(at: offset, into: destination)
+  }
+
+  private static func copy(
+    _ saved: borrowing ByteBuffer, _ offset: Int, into destination: consuming MutableSpan<UInt8>
+  ) {
+    destination.copy(from: saved.span(offset..<offset + destination.count))
+  }
+
+  public func write(_ source: Span<UInt8>, at offset: ByteOffset) throws(BlockError) {
+    try image.write(source, at: offset)
+    if let index = Format.copyOffsets.firstIndex(of: offset.value) { isWritten[index] = true }
+  }
+
+  public func sync() throws(BlockError) { try image.sync() }
+  public func discardCache() throws(BlockError) { try image.discardCache() }
+  public func close() { image.close() }
+}
+
+extension SecureVolume {
+  /// Both header copies, in the form that `HeaderOverlay` takes: all that opens an image beside its sectors, wrapped keys
+  /// and all.
+  public func savedHeader() throws(VolumeError) -> ByteBuffer {
+    var saved = ByteBuffer(count: HeaderOverlay.size)
+    for (index, offset) in Format.copyOffsets.enumerated() {
+      let bytes: ByteBuffer
+      do { bytes = try header.sealed(copy: index, with: &keys.structure) } catch {
+        throw VolumeError(error, store: name)
+      }
+      saved.copy(from: bytes, at: Int(offset))
+    }
+    return saved
+  }
+
+  /// Whether both were opened from the same header: then one in place of the other changes nothing.
+  public func hasSameHeader(as other: SecureVolume) -> Bool { header == other.header }
+
+  /// When salvaging: whether a header copy verified, and not only its sizes and slots were taken for what they may be.
+  public var hasAuthenticHeader: Bool { header.sequence > 0 }
+}

@@ -1,0 +1,119 @@
+import ArgumentParser
+import Audit
+import BlockIO
+import Primitives
+import ProgramIO
+import SecureVolume
+
+/// `vnvram header restore`: a saved header for an image whose own copies are both damaged, if it fits.
+struct HeaderRestoreCommand: Subcommand {
+  static let configuration = CommandConfiguration(
+    commandName: "restore", abstract: "Put a saved header back where both copies are damaged.",
+    discussion: """
+      It must fit what is in the image, to the byte; where anything was committed since, it doesn't, and `vnvram salvage` \
+      is the way. An image of which a header copy still verifies keeps its own: so no slot that was removed comes back \
+      unnoticed. The slots of the saved header open the image then; they are shown, and it takes --force.
+
+      EXAMPLE
+        vnvram header restore web-1.img web-1.header --force
+      """)
+
+  @Argument(help: "The image.", completion: .file())
+  var image: String
+  @Argument(help: "The saved header.", completion: .file())
+  var file: String
+  @Flag(help: "Take the slots of the saved header.")
+  var force = false
+  @OptionGroup var opening: OpenOptions
+  @OptionGroup var output: OutputOptions
+
+  func validate() throws {
+    if opening.plaintext { throw ValidationError("A plain image has no header.") }
+  }
+
+  func perform() throws -> Answer {
+    let unlock = try opening.unlock()
+    let anchor = try opening.anchorUse()
+    let device = try FileDevice.open(path: image, access: .readWrite)
+    let reading = HeaderOverlay(ReadOnlyView(device), saved: try saved())
+    // All of it must verify before anything is written.
+    let fitting = try OpenedImage(reading, unlock: unlock, anchor: anchor, audit: { try opening.audit.log() })
+    let volume = try fitting.encrypted(for: "restore")
+    _ = try fitting.store
+    try refuseAuthentic(device, unlock, volume)
+    let slots = volume.slots
+    let names = slots.map { "\($0.kind.label) \(Text.quoted($0.name))" }.joined(separator: ", ")
+    guard force else {
+      throw Failure(
+        .refused, "\(image): with that header it would open with \(names); say --force if they are to open it",
+        fields: [("slots", .array(slots.map(\.json)))])
+    }
+    anchor?.anchor.release()
+    try opening.audit.log().record(
+      AuditRecord(.restored, store: image, uuid: volume.uuid, detail: "its header, from \(file), with \(names)"))
+    let opened = try OpenedImage(
+      HeaderOverlay(device, saved: try saved()), unlock: unlock, anchor: anchor, audit: { try opening.audit.log() })
+    try opened.close()
+    return Answer(
+      text: ["\(image): has its header back, \(volume.generation); it opens with \(names)"],
+      fields: [
+        ("image", .string(image)), ("file", .string(file)), ("uuid", .string(volume.uuid.description)),
+        ("generation", .unsigned(volume.generation.value)), ("slots", .array(slots.map(\.json))),
+      ])
+  }
+
+  private func saved() throws -> ByteBuffer {
+    let input = try InputFile(path: file)
+    var bytes = ByteBuffer(count: HeaderOverlay.size + 1)
+    guard try input.read(into: bytes.mutableSpan) == HeaderOverlay.size else {
+      throw Failure(.notAnImage, "\(file): is no saved header: it would have \(HeaderOverlay.size) bytes")
+    }
+    var exact = ByteBuffer(count: HeaderOverlay.size)
+    exact.copy(from: bytes.span(0..<HeaderOverlay.size))
+    return exact
+  }
+
+  /// An authentic header is the one that counts, and says which slots there are.
+  private func refuseAuthentic(_ device: FileDevice, _ unlock: borrowing Unlock, _ saved: SecureVolume) throws {
+    let present: SecureVolume
+    do {
+      let opened = try OpenedImage(
+        ReadOnlyView(device), for: .salvage, unlock: unlock, audit: { try opening.audit.log() })
+      present = try opened.encrypted(for: "restore")
+    } catch {
+      // No slot of it opens, or there is none: nothing of it is left.
+      let failure = Failure(error)
+      guard [.wrongKey, .keyMissing, .keyUnusable, .notAnImage, .notAuthentic].contains(failure.status) else {
+        throw failure
+      }
+      return
+    }
+    // The same header as the copy that is left puts nothing back but the other copy.
+    guard present.hasAuthenticHeader, !present.hasSameHeader(as: saved) else { return }
+    let removed = saved.slots.map(\.name).filter { name in !present.slots.contains { $0.name == name } }
+    let slots = removed.isEmpty ? "" : "; it would bring back " + removed.map(Text.quoted).joined(separator: ", ")
+    throw Failure(
+      .refused,
+      "\(image): a copy of its own header verifies, and another one than the saved\(slots); if it doesn't open, "
+        + "`vnvram salvage` recovers what is in it",
+      fields: [("removed_slots", .array(removed.map { .string($0) }))])
+  }
+}
+
+/// A device that is open for writing, for reading alone.
+final class ReadOnlyView: BlockDevice {
+  private let device: any BlockDevice
+  init(_ device: any BlockDevice) { self.device = device }
+  var name: String { device.name }
+  var size: ByteCount { device.size }
+  var physicalBlock: Int { device.physicalBlock }
+  var isWritable: Bool { false }
+  func read(at offset: ByteOffset, into destination: consuming MutableSpan<UInt8>) throws(BlockError) {
+    try device.read(at: offset, into: destination)
+  }
+  func write(_ source: Span<UInt8>, at offset: ByteOffset) throws(BlockError) {
+    throw BlockError(.readOnly, device: name, "is opened for reading only")
+  }
+  func sync() throws(BlockError) { throw BlockError(.readOnly, device: name, "is opened for reading only") }
+  func discardCache() throws(BlockError) {}
+}
