@@ -74,8 +74,6 @@ final class ControlChannel {
 
   func hangUp(_ place: Int) { clients[place] = nil }
 
-  func listen() throws(TPMError) { try listener?.listen() }
-
   /// Stops listening and hangs up.
   func close() {
     listener?.remove()

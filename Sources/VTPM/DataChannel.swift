@@ -48,8 +48,6 @@ final class DataChannel {
     client = listener?.accept()
   }
 
-  func listen() throws(TPMError) { try listener?.listen() }
-
   /// Stops listening and hangs up.
   func close() {
     listener?.remove()

@@ -1,18 +1,15 @@
 import CSystem
 import Glibc
 
-/// A socket that waits for clients, non-blocking, from `listen` on. A Unix socket's path is removed when it is closed.
+/// A socket that waits for clients, non-blocking, from the beginning on. A Unix socket's path is removed when it is closed.
 final class ListeningSocket {
   private(set) var descriptor: Int32
   private var path: String?
-  /// For messages.
-  private let address: String
 
   init(adopting descriptor: Int32) throws(TPMError) {
     self.descriptor = descriptor
     path = nil
-    address = "descriptor \(descriptor)"
-    try Self.prepare(descriptor, address)
+    try Self.prepare(descriptor, "descriptor \(descriptor)")
   }
 
   /// Whether `text` can be bound to without asking a name service.
@@ -31,7 +28,7 @@ final class ListeningSocket {
     return unsafe getaddrinfo(address, port, &hints, &found) == 0 ? found : nil
   }
 
-  /// Is going to listen on TCP. The address is numeric: no name service is asked.
+  /// Listens on TCP. The address is numeric: no name service is asked.
   init(bindAddress: String, port: UInt16) throws(TPMError) {
     let address = "\(bindAddress):\(port)"
     guard let info = unsafe Self.resolve(bindAddress, String(port)) else {
@@ -52,11 +49,10 @@ final class ListeningSocket {
       throw error
     }
     self.descriptor = descriptor
-    self.address = address
     path = nil
   }
 
-  /// Is going to listen on a Unix socket. A socket file that nobody listens on is a dead server's and is replaced; one that
+  /// Listens on a Unix socket. A socket file that nobody listens on is a dead server's and is replaced; one that
   /// answers, or a file of another kind, is not touched.
   init(path: String, mode: mode_t, user: uid_t?, group: gid_t?) throws(TPMError) {
     var address = sockaddr_un()
@@ -91,15 +87,6 @@ final class ListeningSocket {
     }
     self.descriptor = descriptor
     self.path = path
-    self.address = path
-  }
-
-  /// Lets clients connect. Throws `.addressInUse` where somebody else has begun to listen there in the meantime.
-  func listen() throws(TPMError) {
-    guard Glibc.listen(descriptor, 4) == 0 else {
-      if errno == EADDRINUSE { throw .addressInUse(address) }
-      throw .socket(operation: "listen", address: address, errno: errno)
-    }
   }
 
   deinit { remove() }
@@ -121,7 +108,13 @@ final class ListeningSocket {
     }
   }
 
+  /// Lets clients connect, who wait until they are accepted. At once: an address at which nobody listens yet is refused to
+  /// clients, and taken for a dead server's by the next one.
   private static func prepare(_ descriptor: Int32, _ name: String) throws(TPMError) {
+    guard listen(descriptor, 4) == 0 else {
+      if errno == EADDRINUSE { throw .addressInUse(name) }
+      throw .socket(operation: "listen", address: name, errno: errno)
+    }
     guard fcntl(descriptor, F_SETFL, O_NONBLOCK) == 0 else {
       throw .socket(operation: "fcntl", address: name, errno: errno)
     }

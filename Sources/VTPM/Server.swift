@@ -7,7 +7,7 @@ import Primitives
 /// client each, and libtpms can run one command at a time anyway, so threads or an event library would only add weight
 /// to a process that exists once per virtual machine.
 ///
-/// The sockets have their addresses from `init` on, so that a process can give up the right to make them, and listen from
+/// The sockets listen from `init` on, so that a process can give up the right to make them; who connects is served from
 /// `run` on. The TPM is off until INIT comes, or, with `startsByItself`, until the store is
 /// ready; where the store isn't ready, INIT is held and commands wait, until it is, `keyTimeout` passes or the store
 /// fails. STOP turns the TPM off again; SHUTDOWN, SIGTERM and SIGINT end the server. Nothing needs to be saved then:
@@ -65,14 +65,6 @@ public final class Server {
 
   /// Serves until SHUTDOWN, a signal, or a reason to give up; returns the exit status. Call it once.
   public func run() -> Status {
-    do throws(TPMError) {
-      try control.listen()
-      try data.listen()
-    } catch {
-      log.line("\(error)")
-      close()
-      return error.status
-    }
     let signals = TerminationSignals()
     if options.startsByItself { request = StartRequest(isByItself: true) }
     readReadiness(Clock.now())

@@ -15,7 +15,7 @@ public final class TestServer {
   private let process: Child
   private var hasEnded = false
 
-  /// Starts it and waits until it listens, unless it ended before.
+  /// Starts it and waits until it serves, unless it ended before.
   public init(_ place: Place, _ arguments: [String] = TestServer.startsByItself, over transport: Transport = .unix)
     throws
   {
@@ -24,7 +24,8 @@ public final class TestServer {
     port = transport == .tcp ? try Socket.freePorts() : 0
     let sockets = transport == .unix ? Self.unixSockets(place.folder) : Self.ports(port)
     process = try place.start(Self.command(place.image, sockets, arguments))
-    while process.isRunning, (try? connect(.control)) == nil { usleep(2000) }
+    // CMD_GET_CAPABILITY, which it answers in any state; it listens before it answers.
+    while process.isRunning, (try? connect(.control))?.ask([0, 0, 0, 1]).isEmpty ?? true { usleep(2000) }
   }
 
   deinit {
