@@ -84,10 +84,10 @@ public final class FileAnchor: FreshnessAnchor {
   public func establish(for store: StoreUUID, keeping index: Int?, replacing: Bool) throws(AnchorError) {
     do throws(AnchorError) {
       let device = try open(store, forWriting: true)
-      if !replacing, try !isBlank(device) {
-        throw AnchorError(
-          .exists, anchor: name,
-          "exists already, and may be what another store's freshness hangs on; name another, or say --force")
+      if replacing {
+        try requireOwn(device, store)
+      } else if try !isBlank(device) {
+        throw taken
       }
       if let file = device as? FileDevice { try grow(file) }
     } catch {
@@ -97,6 +97,33 @@ public final class FileAnchor: FreshnessAnchor {
       }
     }
     current = index
+  }
+
+  public func mayEstablish(for store: StoreUUID) throws(AnchorError) {
+    do throws(AnchorError) { try requireOwn(try open(store, forWriting: true), store) } catch {
+      guard error.code == .missing else { throw error }
+    }
+  }
+
+  /// Only a blank file, or one that can be told to be this store's, is written over: whatever else lies there may be
+  /// another store's anchor, an image, a key.
+  private func requireOwn(_ device: any BlockDevice, _ store: StoreUUID) throws(AnchorError) {
+    if try isBlank(device) { return }
+    guard device.size == Self.size || path == nil && device.size > Self.size else { throw taken }
+    do throws(BlockError) {
+      for index in 0..<2 {
+        let record = try read(device, index)
+        if AnchorRecord(parsing: record.span)?.uuid == store { return }
+      }
+    } catch { throw AnchorError(error, anchor: name) }
+    throw taken
+  }
+
+  private var taken: AnchorError {
+    AnchorError(
+      .exists, anchor: name,
+      "exists, and can't be told to be an anchor of this store, so it isn't written over; name another file, or move it out "
+        + "of the way")
   }
 
   private func isBlank(_ device: any BlockDevice) throws(AnchorError) -> Bool {
@@ -114,6 +141,12 @@ public final class FileAnchor: FreshnessAnchor {
   public func store(_ sealed: borrowing ByteBuffer, _ moment: AnchorMoment) throws(AnchorError) {
     precondition(sealed.count == AnchorRecord.size)
     guard let device else { throw AnchorError(.refused, anchor: name, "is not open") }
+    guard hasItsName(device) else {
+      throw AnchorError(
+        .missing, anchor: name,
+        "was removed or replaced while it was in use; put it back as it was, or accept the image with "
+          + "`vnvram accept-rollback` once it is closed")
+    }
     // After a failure the same place again: only the other one is known to be whole.
     let index = current == 0 ? 1 : 0
     do throws(BlockError) {
@@ -146,6 +179,12 @@ public final class FileAnchor: FreshnessAnchor {
       device = opened
       return opened
     } catch { throw error.code == .notFound ? missing : AnchorError(error, anchor: place) }
+  }
+
+  /// Whether the file that is open is still the one of that name: what is written to another is lost.
+  private func hasItsName(_ device: any BlockDevice) -> Bool {
+    guard let file = device as? FileDevice else { return true }
+    return file.hasItsName
   }
 
   private func place(_ store: StoreUUID) -> String {

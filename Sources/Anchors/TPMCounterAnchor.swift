@@ -62,6 +62,8 @@ public final class TPMCounterAnchor: FreshnessAnchor {
     if place == .oneAhead, forWriting { try increment() }
   }
 
+  public func mayEstablish(for store: StoreUUID) throws(AnchorError) { try file.mayEstablish(for: store) }
+
   public func establish(for store: StoreUUID, keeping index: Int?, replacing: Bool) throws(AnchorError) {
     try file.establish(for: store, keeping: index, replacing: replacing)
     // A counter that was never incremented can't be read.

@@ -64,6 +64,14 @@ public final class FileDevice: BlockDevice {
     return status.st_mode & (kind == .block ? 0o007 : 0o077)
   }
 
+  /// Whether the path still leads to this file. True where that can't be told.
+  public var hasItsName: Bool {
+    var (own, named) = (stat(), stat())
+    guard unsafe fstat(descriptor, &own) == 0 else { return true }
+    guard unsafe stat(name, &named) == 0 else { return errno != ENOENT && errno != ENOTDIR }
+    return own.st_dev == named.st_dev && own.st_ino == named.st_ino
+  }
+
   // MARK: Opening
 
   /// Opens what exists.

@@ -77,12 +77,13 @@ static int look_up(ctss_counter *c, uint32_t index, char *message, size_t size) 
   rc = c->Esys_NV_ReadPublic(c->context, c->index, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &public, &name);
   if (rc) return failed(c, "TPM2_NV_ReadPublic", rc, message, size);
   TPMA_NV attributes = public->nvPublic.attributes;
+  // An orderly counter jumps ahead when the TPM loses power, and a good image would be refused.
   int is_counter = (attributes & TPMA_NV_TPM2_NT_MASK) >> TPMA_NV_TPM2_NT_SHIFT == TPM2_NT_COUNTER &&
-                   attributes & TPMA_NV_AUTHREAD && attributes & TPMA_NV_AUTHWRITE;
+                   attributes & TPMA_NV_AUTHREAD && attributes & TPMA_NV_AUTHWRITE && !(attributes & TPMA_NV_ORDERLY);
   c->Esys_Free(public);
   c->Esys_Free(name);
   if (is_counter) return CTSS_OK;
-  snprintf(message, size, "NV index 0x%08x is no counter with authread and authwrite", (unsigned)index);
+  snprintf(message, size, "NV index 0x%08x is no counter with authread and authwrite, and without orderly", (unsigned)index);
   return CTSS_NO_COUNTER;
 }
 

@@ -27,7 +27,7 @@ public struct AnchorRecord: Equatable, Sendable {
   }
 
   /// `nil` for bytes that aren't a record as FORMAT has it. Says nothing of who wrote it.
-  init?(parsing bytes: Span<UInt8>) {
+  public init?(parsing bytes: Span<UInt8>) {
     guard bytes.count == Self.size, bytes.extracting(0..<8).equals(Format.anchorMagic),
       bytes.load(UInt32.self, at: 8) == Format.anchorVersion, bytes.extracting(12..<16).isZero,
       bytes.extracting(112..<Format.anchorMACOffset).isZero

@@ -162,6 +162,15 @@ extension SecureVolume {
 
   // MARK: Accepting
 
+  /// Before anything is written: is it what the person saw, and is nothing else lost with the anchor?
+  func mayAccept(_ use: AnchorUse) throws(VolumeError) {
+    guard use.shown == nil || use.shown == moment else {
+      throw VolumeError(
+        .refused, store: name, "has changed since it was looked at; nothing was accepted: look again")
+    }
+    do { try use.anchor.mayEstablish(for: uuid) } catch { throw VolumeError(error, store: name) }
+  }
+
   /// Makes `anchor` say that this image, as it is, is the newest; durable on return. The journal is empty.
   func accept(_ anchor: any FreshnessAnchor) throws(VolumeError) {
     var known: NewestRecord?

@@ -38,6 +38,11 @@ public protocol FreshnessAnchor: AnyObject {
   /// Takes a sealed record in place of the one before, which stays until this one is whole. Durable on return.
   func store(_ sealed: borrowing ByteBuffer, _ moment: AnchorMoment) throws(AnchorError)
 
+  /// Whether `establish` with `replacing` has nothing else than an anchor of this store, or nothing at all, to replace.
+  ///
+  /// - Throws: `.exists` where something else would be lost.
+  func mayEstablish(for store: StoreUUID) throws(AnchorError)
+
   /// Closes what is open and gives up the lock. `recall` opens it again.
   func release()
 }
@@ -47,6 +52,7 @@ extension FreshnessAnchor {
   public func adopt(_ record: AnchorRecord, at index: Int, forWriting: Bool) throws(AnchorError) {}
   public func counter(for moment: AnchorMoment) throws(AnchorError) -> UInt64 { 0 }
   public func release() {}
+  public func mayEstablish(for store: StoreUUID) throws(AnchorError) {}
 }
 
 /// An anchor, and what is to be done with it at an opening.
@@ -54,15 +60,35 @@ public struct AnchorUse {
   public let anchor: any FreshnessAnchor
   /// It is told what the image is, instead of asked.
   public let isAccepting: Bool
+  /// What was shown to the person who accepts it.
+  public let shown: VolumeMoment?
 
   /// The image is compared with it, and it follows the image.
   public static func following(_ anchor: any FreshnessAnchor) -> AnchorUse {
-    AnchorUse(anchor: anchor, isAccepting: false)
+    AnchorUse(anchor: anchor, isAccepting: false, shown: nil)
   }
 
-  /// The image counts as the newest: see `SealedVolume.unlock(with:slotName:accepting:)`.
-  public static func accepting(_ anchor: any FreshnessAnchor) -> AnchorUse {
-    AnchorUse(anchor: anchor, isAccepting: true)
+  /// The image counts as the newest: see `SealedVolume.unlock(with:slotName:accepting:)`. Where it isn't as it was `shown`
+  /// any more, nothing is accepted.
+  public static func accepting(_ anchor: any FreshnessAnchor, shown: VolumeMoment? = nil) -> AnchorUse {
+    AnchorUse(anchor: anchor, isAccepting: true, shown: shown)
+  }
+}
+
+/// The state of a store at one moment, as its authentic structures name it: two that are equal hold the same.
+public struct VolumeMoment: Equatable, Sendable {
+  let uuid: StoreUUID
+  let headerSequence: UInt64
+  let generation: Generation
+  let root: InlineBytes32
+  /// The MAC of the last record.
+  let chain: InlineBytes32
+}
+
+extension SecureVolume {
+  public var moment: VolumeMoment {
+    VolumeMoment(
+      uuid: uuid, headerSequence: header.sequence, generation: generation, root: header.root, chain: journal.head.chain)
   }
 }
 

@@ -21,7 +21,7 @@ enum Recovery {
     let endsInImages = replay.endsInImages
     let volume = replay.finish(opening: opening)
     // Before the first write.
-    if let anchor, !anchor.isAccepting { try volume.consult(anchor.anchor) }
+    if let anchor { try anchor.isAccepting ? volume.mayAccept(anchor) : volume.consult(anchor.anchor) }
     guard volume.isWritable else { return volume }
     let anchoring = volume.anchoring
     // What is recovered goes into both headers first: until then the anchor is not told of it.
@@ -200,7 +200,7 @@ struct Replay: ~Copyable {
     else { return nil }
     guard follows(record), record.isWellFormed(buffer, geometry),
       record.generation == (record.kind == .commit ? generation.next : generation),
-      journal.used + record.size(geometry) <= geometry.ringSize, entriesAreInOrder(record)
+      fits(record), entriesAreInOrder(record)
     else {
       throw damage("journal record \(record.cursor.sequence) is authentic and does not follow from the one before")
     }
@@ -213,6 +213,12 @@ struct Replay: ~Copyable {
       return record.cursor.position == journal.head.position && record.cursor.sequence == journal.head.sequence
     }
     return record.cursor == journal.head
+  }
+
+  /// Within the ring, and a commit leaves room for the checkpoint after it, which recovery needs.
+  private func fits(_ record: JournalRecord) -> Bool {
+    let reserved = record.kind == .commit ? geometry.maximumImagesSize : 0
+    return journal.used + record.size(geometry) + reserved <= geometry.ringSize
   }
 
   private func damage(_ what: String) -> VolumeError {

@@ -46,12 +46,13 @@ struct AcceptRollbackCommand: Subcommand {
     let volume = try reading.encrypted(for: "accept")
     let found = volume.generation
     let uuid = volume.uuid
+    let shown = volume.moment
     reading.release()
     try confirm(refusal, found)
     try opening.audit.log().record(
       AuditRecord(.rollbackAccepted, store: image, uuid: uuid, detail: "at \(found); \(refusal.message)"))
     let opened = try OpenedImage(
-      image, .readWrite, unlock: unlock, anchor: .accepting(anchor), audit: { try opening.audit.log() })
+      image, .readWrite, unlock: unlock, anchor: .accepting(anchor, shown: shown), audit: { try opening.audit.log() })
     let accepted = try opened.encrypted(for: "accept").generation
     try opened.close()
     return Answer(

@@ -109,11 +109,66 @@ final class FileAnchorTests {
       try format(newDisk(), anchor: FileAnchor(path: path("a")))
     }
     #expect(try Data(contentsOf: URL(fileURLWithPath: path("a"))) == before)
-    // Who insists gets it, and the other store has lost its anchor.
+    // Nor for who insists: what is replaced is the image, not another store's anchor.
+    #expect(throws: VolumeError(.anchor(.exists), store: "", "")) {
+      try format(newDisk(), anchor: FileAnchor(path: path("a")), replacingAnchor: true)
+    }
+    #expect(try Data(contentsOf: URL(fileURLWithPath: path("a"))) == before)
+  }
+
+  /// Accepting an image writes over nothing but an anchor of its own: neither another store's, nor an image, nor a key.
+  @Test func acceptingKeepsWhatIsOthers() throws {
+    let image = newDisk()
+    try use(image, path("a"))
     let other = newDisk()
-    try format(other, anchor: FileAnchor(path: path("a")), replacingAnchor: true)
-    #expect(refusal(other, FileAnchor(path: path("a"))) == nil)
-    #expect(refusal(image, FileAnchor(path: path("a")))?.code == .anchor(.notAuthentic))
+    try use(other, path("b"))
+    let imageFile = Data(other.bytes)
+    try imageFile.write(to: URL(fileURLWithPath: path("image")))
+    let key = Data((0..<32).map { UInt8($0) })
+    try key.write(to: URL(fileURLWithPath: path("key")))
+    for name in ["image", "key"] { _ = unsafe chmod(path(name), 0o600) }
+    for name in ["b", "image", "key"] {
+      let before = try Data(contentsOf: URL(fileURLWithPath: path(name)))
+      let (bytes, writes) = (image.bytes, image.writes)
+      #expect(throws: VolumeError(.anchor(.exists), store: "", "")) { try accept(image, FileAnchor(path: path(name))) }
+      #expect(try Data(contentsOf: URL(fileURLWithPath: path(name))) == before, "\(name)")
+      #expect(image.bytes == bytes && image.writes == writes, "and the image is as it was")
+    }
+    let own = FileAnchor(path: path("a"))
+    try accept(image, own).close()
+    own.release()
+    #expect(refusal(image, FileAnchor(path: path("a"))) == nil)
+  }
+
+  /// What is accepted is what was shown, not what somebody put in its place meanwhile.
+  @Test func acceptingWhatWasShown() throws {
+    let image = newDisk()
+    try use(image, path("a"))
+    let earlier = image.bytes
+    let volume = try open(image, nil)
+    try commit(volume, 2)
+    try volume.close()
+    let shown = try open(disk(image.bytes), nil).moment
+    let swapped = disk(earlier)
+    #expect(throws: VolumeError(.refused, store: "", "")) {
+      try SealedVolume(swapped).unlock(
+        with: makeKey(), slotName: nil, use: .accepting(FileAnchor(path: path("a")), shown: shown))
+    }
+    #expect(swapped.bytes == earlier)
+  }
+
+  /// A file that was removed or replaced under a running store is no anchor any more, and that is told.
+  @Test func replacedWhileInUse() throws {
+    let image = newDisk()
+    try use(image, path("a"))
+    let anchor = FileAnchor(path: path("a"))
+    let volume = try open(image, anchor)
+    try commit(volume, 2)
+    let copy = try Data(contentsOf: URL(fileURLWithPath: path("a")))
+    try FileManager.default.removeItem(atPath: path("a"))
+    try copy.write(to: URL(fileURLWithPath: path("a")))
+    #expect(throws: VolumeError(.anchor(.missing), store: "", "")) { try volume.close() }
+    #expect(try Data(contentsOf: URL(fileURLWithPath: path("a"))) == copy)
   }
 
   /// A file that was cut short, or grew, or lost the newer of its records.

@@ -144,10 +144,13 @@ class Geometry:
         return ceil_to(192 + 40 * count + count * payload_unit, self.block_size)
 
     @property
+    def most_images(self):
+        return self.record_size(self.image_blocks, self.block_size)
+
+    @property
     def ring_size(self):
         most_commit = self.record_size(self.sector_count, self.sector_size)
-        most_images = self.record_size(self.image_blocks, self.block_size)
-        return max(SMALLEST_RING, most_commit + most_images)
+        return max(SMALLEST_RING, most_commit + self.most_images)
 
     @property
     def leaf_offset(self):

@@ -299,8 +299,8 @@ class Journal:
             return f"payloadSize {record.payload_size}"
         if not is_zero(record.reserved) or (record.kind == f.COMMIT and not is_zero(record.root)):
             return "reserved bytes, or a root in a commit"
-        if self.size(record) > room:
-            return "longer than the rest of the ring"
+        if self.size(record) + (self.geometry.most_images if record.kind == f.COMMIT else 0) > room:
+            return "longer than the rest of the ring, or no room for a checkpoint after it"
         places = [get(entry, 0, 8) for entry in record.entries]
         if any(first >= second for first, second in zip(places, places[1:])):
             return "entries that don't ascend"
