@@ -73,7 +73,7 @@ extension BlockError.Code {
   fileprivate var remedy: String {
     switch self {
     case .permissionDenied: "; check the owner and mode of the file and of the directories above it"
-    case .inUse: "; another process has it open: stop that one first (`fuser` or `lslocks` show which it is)"
+    case .inUse: "; another process has it open: stop that one first (`fuser` shows which it is)"
     case .noSpace: "; free some space, or raise the quota or the limit on file sizes"
     case .inputOutput: "; the kernel's log may say more"
     case .notFound, .wrongKind, .truncated, .readOnly, .exists: ""

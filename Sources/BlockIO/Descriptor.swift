@@ -7,6 +7,8 @@ struct Descriptor: ~Copyable {
 
   private init(_ raw: Int32) { self.raw = raw }
 
+  init(owning raw: Int32) { self.raw = raw }
+
   deinit { _ = Glibc.close(raw) }
 
   /// Gives the descriptor to somebody who will close it.
@@ -30,7 +32,11 @@ struct Descriptor: ~Copyable {
     let result = access == .readWrite ? csystem_lock_exclusive(raw) : csystem_lock_shared(raw)
     guard result == 0 else {
       // POSIX lets fcntl say EACCES as well for "another has it".
-      throw BlockError(errno: errno == EACCES ? EAGAIN : errno, device: path, "locking it")
+      guard errno == EAGAIN || errno == EACCES else { throw BlockError(errno: errno, device: path, "locking it") }
+      throw BlockError(
+        .inUse, device: path,
+        "is in use by another process (`fuser` shows which); stop that one first (`vnvram backup` reads an image in use)"
+      )
     }
   }
 }

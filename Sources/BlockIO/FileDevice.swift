@@ -28,10 +28,10 @@ public final class FileDevice: BlockDevice {
 
   let kind: FileStatus.Kind
   /// -1 once closed.
-  private var descriptor: Int32
+  private(set) var descriptor: Int32
   var hook: SystemCallHook?
 
-  private init(
+  init(
     path: String, kind: FileStatus.Kind, access: Access, size: ByteCount, physicalBlock: Int, hook: SystemCallHook?,
     descriptor: consuming Descriptor, mayChange: Bool = false
   ) {
@@ -175,7 +175,7 @@ public final class FileDevice: BlockDevice {
     if size > self.size || kind == .block { try resize(to: max(size, self.size)) }
   }
 
-  private func resize(to size: ByteCount) throws(BlockError) {
+  func resize(to size: ByteCount) throws(BlockError) {
     try checkWritable()
     if kind == .block {
       self.size = try FileStatus.size(descriptor, kind, path: name)
@@ -337,12 +337,7 @@ public final class FileDevice: BlockDevice {
   /// Makes the entry of `path` in its directory durable, after the file was made, renamed or removed.
   public static func syncDirectory(containing path: String) throws(BlockError) {
     try FileStatus.check(path)
-    let directory: String
-    if let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) {
-      directory = slash == path.startIndex ? "/" : String(path[..<slash])
-    } else {
-      directory = "."
-    }
+    let directory = directory(of: path)
     let descriptor = try Descriptor.open(directory, O_CLOEXEC | O_RDONLY | O_DIRECTORY, "opening it")
     // EINVAL: a file system whose directories have nothing to sync.
     guard fsync(descriptor.raw) == 0 || errno == EINVAL else {
@@ -354,6 +349,11 @@ public final class FileDevice: BlockDevice {
 // MARK: Parts
 
 extension FileDevice {
+  static func directory(of path: String) -> String {
+    guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else { return "." }
+    return slash == path.startIndex ? "/" : String(path[..<slash])
+  }
+
   private func checkWritable() throws(BlockError) {
     guard isWritable else { throw BlockError(.readOnly, device: name, "was opened for reading only") }
   }

@@ -36,6 +36,12 @@ int csystem_rename_new(const char *from, const char *to) {
   return renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
 }
 
+int csystem_open_unnamed(const char *directory) { return open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600); }
+
+int csystem_link_descriptor(const char *proc_path, const char *name) {
+  return linkat(AT_FDCWD, proc_path, AT_FDCWD, name, AT_SYMLINK_FOLLOW);
+}
+
 static int lock(int fd, short type) {
   struct flock whole = {.l_type = type, .l_whence = SEEK_SET};
   return fcntl(fd, F_OFD_SETLK, &whole);

@@ -29,7 +29,9 @@ struct HeaderPair: ~Copyable {
     if let failure, flaws.0 != nil, flaws.1 != nil { throw failure }
     if flaws.0 == .noMagic, flaws.1 == .noMagic {
       throw VolumeError(
-        .notAnImage, store: name, "is not a vnvram image, or its formatting was cut short; nothing was changed")
+        .notAnImage, store: name,
+        "is not a vnvram image, or its formatting was cut short; nothing was changed; if it was one, `vnvram header restore` "
+          + "or `vnvram restore` may help")
     }
     // A file that ends within the fields that say what it is doesn't say anything else.
     let isCutShort = size.value < UInt64(Format.geometryPart)
@@ -48,6 +50,17 @@ struct HeaderPair: ~Copyable {
     self.b = b
     self.failure = failure
     self.name = name
+  }
+
+  /// The stores that the copies say they belong to: unverified, and whatever else is wrong with them.
+  static func claimedStores(_ medium: borrowing Medium) -> [StoreUUID] {
+    var failure: VolumeError?
+    var found: [StoreUUID] = []
+    for index in 0..<Format.copyOffsets.count {
+      let copy = read(index, medium, &failure)
+      if copy.hasMagic { found.append(copy.uuid) }
+    }
+    return found
   }
 
   /// Lends a copy.

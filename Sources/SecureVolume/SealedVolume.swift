@@ -57,6 +57,12 @@ public final class SealedVolume {
     return magic.span.equals(Format.headerMagic)
   }
 
+  /// The stores that the header copies on the device say they belong to, of however damaged an image; none where there is no
+  /// such copy, or none that can be read. For a person's sake: nothing of it is authenticated.
+  public static func claimedStores(_ device: any BlockDevice) -> [StoreUUID] {
+    HeaderPair.claimedStores(Medium(device))
+  }
+
   public var name: String { medium.name }
   public var uuid: StoreUUID { pair.withPlausible { $0.uuid } }
   /// `nil` where the header's sizes contradict each other.

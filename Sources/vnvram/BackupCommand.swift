@@ -28,6 +28,7 @@ struct BackupCommand: Subcommand {
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
+    if file == "-" { throw ValidationError("A backup takes a file, which is verified once it is there: name one.") }
     if opening.plaintext {
       throw ValidationError("A plain image has nothing to verify: copy it with cp while nothing uses it.")
     }

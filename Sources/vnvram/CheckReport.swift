@@ -65,9 +65,11 @@ struct CheckReport {
       answer.text = serious.map { "\(image): \($0.detail), at \($0.offset)" }
       answer.failure = failure
     } else {
+      let counts = "\(Text.count(Int(sectors), "sector", "sectors")), \(Text.count(entries ?? 0, "entry", "entries"))"
       answer.text = [
-        "\(image): every byte is as it was written: "
-          + "\(Text.count(Int(sectors), "sector", "sectors")), \(Text.count(entries ?? 0, "entry", "entries"))"
+        answer.warnings.isEmpty
+          ? "\(image): every byte is as it was written: \(counts)"
+          : "\(image): every sector and entry verifies: \(counts); see the warnings"
       ]
     }
     answer.text += notices.filter(\.isOrdinary).map { $0.text(image) }

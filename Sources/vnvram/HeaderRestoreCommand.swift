@@ -37,7 +37,10 @@ struct HeaderRestoreCommand: Subcommand {
     let device = try FileDevice.open(path: image, access: .readWrite)
     let reading = HeaderOverlay(ReadOnlyView(device), saved: try saved())
     // All of it must verify before anything is written.
-    let fitting = try OpenedImage(reading, unlock: unlock, anchor: anchor, audit: { try opening.audit.log() })
+    let fitting: OpenedImage
+    do {
+      fitting = try OpenedImage(reading, unlock: unlock, anchor: anchor, audit: { try opening.audit.log() })
+    } catch { throw misfit(Failure(error)) }
     let volume = try fitting.encrypted(for: "restore")
     _ = try fitting.store
     try refuseAuthentic(device, unlock, volume)
@@ -60,6 +63,24 @@ struct HeaderRestoreCommand: Subcommand {
         ("image", .string(image)), ("file", .string(file)), ("uuid", .string(volume.uuid.description)),
         ("generation", .unsigned(volume.generation.value)), ("slots", .array(slots.map(\.json))),
       ])
+  }
+
+  /// What opening the image with the saved header met, told of the file: the image alone is no image at all.
+  private func misfit(_ failure: Failure) -> Failure {
+    switch failure.status {
+    case .notAnImage:
+      return Failure(.notAnImage, "\(file): is no saved header of this version", fields: failure.fields)
+    case .notAuthentic:
+      let prefix = "\(image): "
+      let text = failure.message.hasPrefix(prefix) ? failure.message.dropFirst(prefix.count) : failure.message[...]
+      let why = text.prefix { $0 != ";" }
+      return Failure(
+        .notAuthentic,
+        "\(file): doesn't fit \(image) (\(why)): it is of another image or from before or after a commit, or more than "
+          + "the header is damaged; nothing was changed; find the header that fits, or `vnvram restore` a backup",
+        fields: failure.fields)
+    default: return failure
+    }
   }
 
   private func saved() throws -> ByteBuffer {

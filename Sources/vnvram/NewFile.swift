@@ -2,13 +2,15 @@ import BlockIO
 import Glibc
 import Primitives
 
-/// An image that is made beside its place under another name, readable by its owner alone, and gets its name only once it
-/// is whole; without that it is removed. So nobody ever finds half of one, and what was there stays until then.
+/// An image that is made beside its place without a name, readable by its owner alone, and gets its name only once it is
+/// whole: so nobody ever finds half of one, whatever ends the program, and what was there stays until then. Where the file
+/// system has no files without a name it has another name until then, and is removed where it doesn't come to that.
 final class NewFile {
   let path: String
   let device: FileDevice
   private let temporary: String
-  private var isPlaced = false
+  /// Whether there is something under `temporary`.
+  private var isNamed: Bool
 
   /// Makes a file of zeros.
   ///
@@ -16,12 +18,16 @@ final class NewFile {
   init(at path: String, size: ByteCount) throws(BlockError) {
     self.path = path
     temporary = "\(path).\(getpid()).tmp"
-    device = try FileDevice.create(path: temporary, size: size, replacing: false)
+    if let unnamed = try FileDevice.createUnnamed(for: path, size: size) {
+      (device, isNamed) = (unnamed, false)
+    } else {
+      (device, isNamed) = (try FileDevice.create(path: temporary, size: size, replacing: false), true)
+    }
   }
 
   deinit {
     device.close()
-    if !isPlaced { _ = unsafe unlink(temporary) }
+    if isNamed { _ = unsafe unlink(temporary) }
   }
 
   /// Gives it its name; durable on return.
@@ -29,16 +35,18 @@ final class NewFile {
   /// - Parameter replacing: take the place of what has the name.
   /// - Throws: `.exists`.
   func place(replacing: Bool) throws(BlockError) {
+    if !isNamed {
+      guard replacing else { return try device.link(as: path) }
+      // A link replaces nothing; a name can.
+      try device.link(as: temporary)
+      isNamed = true
+    }
     try FileDevice.rename(temporary, to: path, replacing: replacing)
-    isPlaced = true
+    isNamed = false
   }
 
   /// Gives it the owner and mode of the file whose place it takes.
-  func inherit(from old: stat) throws(BlockError) {
-    // The owner first: changing it takes bits off the mode.
-    guard unsafe chown(temporary, old.st_uid, old.st_gid) == 0, unsafe chmod(temporary, old.st_mode & 0o7777) == 0
-    else { throw BlockError(errno: errno, device: temporary, "giving it the owner and mode of \(path)") }
-  }
+  func inherit(from old: stat) throws(BlockError) { try device.inherit(from: old) }
 
   /// Refuses to replace an image by a copy of itself.
   static func requireOther(_ path: String, than image: String) throws {

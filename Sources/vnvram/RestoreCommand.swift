@@ -13,9 +13,11 @@ struct RestoreCommand: Subcommand {
     discussion: """
       What the image has had since the backup is lost: for a TPM, later keys and counters. The slots are those of the \
       backup, too: a key that was removed since opens it again. Replacing an image takes --force; it must not be in use, \
-      must be of the same store, and keeps its owner and mode.
+      must be of the same store, and keeps its owner and mode. A file that doesn't open is replaced only where its header \
+      still names that store, or it is empty: move any other out of the way first. So, too, an image that is older than the \
+      backup, since that is what the two names swapped look like.
 
-      An anchor that knows of a later state refuses it, with exit status 7. With --older it is put in place all the same;       then the image opens with that anchor only after `vnvram accept-rollback`.
+      An anchor that knows of a later state refuses it, with exit status 7. With --older it is put in place all the same; then the image opens with that anchor only after `vnvram accept-rollback`.
 
       EXAMPLE
         vnvram restore web-1.backup web-1.img --force
@@ -33,6 +35,7 @@ struct RestoreCommand: Subcommand {
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
+    if image == "-" { throw ValidationError("An image is a file with a name: name one.") }
     if opening.plaintext { throw ValidationError("A plain image has nothing to verify: copy it with cp.") }
   }
 
@@ -49,6 +52,13 @@ struct RestoreCommand: Subcommand {
         "\(image): is another store (\(uuid)) than \(file) is a backup of (\(backup.uuid)); name the right one, or move it "
           + "out of the way", fields: [("uuid", .string(uuid.description))])
     }
+    if case .opens(_, let generation)? = present, generation < backup.generation {
+      throw Failure(
+        .refused,
+        "\(image): is older (\(generation)) than \(file) (\(backup.generation)), as if the two were swapped: the backup comes "
+          + "first; if it is meant, move \(image) out of the way")
+    }
+    if case .doesNotOpen(let why)? = present { try place.requireReplaceable(by: backup.uuid, why: why) }
     let objection = try askAnchor(backup)
     let new = try NewFile(at: place.path, size: backup.geometry.imageSize)
     if let status = place.status { try new.inherit(from: status) }
@@ -139,7 +149,9 @@ final class RestorePlace {
     }
     guard force else {
       throw Failure(
-        .refused, "\(image): is there; what it has had since the backup would be lost, which takes --force")
+        .refused,
+        "\(image): is there; what it has had since the backup would be lost, which takes --force; where it is damaged, "
+          + "keep a copy: `vnvram salvage` may find newer entries in it")
     }
     lock = try FileDevice.open(path: image, access: .readWrite)
     path = try Self.resolved(image)
@@ -168,6 +180,19 @@ final class RestorePlace {
       guard failure.status != .auditFailed else { throw failure }
       return .doesNotOpen(failure.message)
     }
+  }
+
+  /// Refuses to replace what doesn't open unless it is empty, or a header copy in it names the same store: anything else may
+  /// be somebody's file, or another store.
+  func requireReplaceable(by store: StoreUUID, why: String) throws {
+    guard let lock, lock.size.value > 0 else { return }
+    let claimed = SealedVolume.claimedStores(lock)
+    guard claimed.isEmpty || !claimed.allSatisfy({ $0 == store }) else { return }
+    throw Failure(
+      .refused,
+      "\(lock.name): can't be told to be an image of this store; move it out of the way first (if it was one, "
+        + "`vnvram header restore` or `vnvram salvage` may still recover something of it)",
+      fields: [("why", .string(why))])
   }
 
   /// For the end of a sentence.

@@ -47,16 +47,21 @@ struct SalvageCommand: Subcommand {
     let specifications = try entries.specifications()
     let stream = try SalvagedStream(volume, layout: specifications.isEmpty ? nil : try entries.layout())
     let target = try SalvageFolder(folder)
-    try opening.audit.log().record(
-      AuditRecord(.exported, store: image, uuid: volume.uuid, detail: "salvaged entries, into \(folder)"))
     var report = SalvageReport(image: image, folder: folder, volume: volume, problem: stream.problem)
-    for (index, entry) in stream.entries.enumerated() {
-      let damaged = stream.damagedSectors(of: entry)
-      var file: String?
-      if damaged.isEmpty { file = try target.write(entry, of: stream, index: index, json: output.json) }
-      report.entries.append(SalvageReport.Item(entry: entry, damaged: damaged, file: file))
+    do {
+      try opening.audit.log().record(
+        AuditRecord(.exported, store: image, uuid: volume.uuid, detail: "salvaged entries, into \(folder)"))
+      for (index, entry) in stream.entries.enumerated() {
+        let damaged = stream.damagedSectors(of: entry)
+        var file: String?
+        if damaged.isEmpty { file = try target.write(entry, of: stream, index: index, json: output.json) }
+        report.entries.append(SalvageReport.Item(entry: entry, damaged: damaged, file: file))
+      }
+      try target.writeManifest(report.manifest)
+    } catch {
+      target.remove()
+      throw error
     }
-    try target.writeManifest(report.manifest)
     var answer = report.answer
     answer.warnings = opened.keyWarnings + opened.closingWarnings + answer.warnings
     return answer
@@ -66,7 +71,8 @@ struct SalvageCommand: Subcommand {
 /// The folder that recovered entries go to.
 final class SalvageFolder {
   private let path: String
-  private var names: Set<String> = []
+  /// What is in it, whole.
+  private var files: [String] = []
 
   /// - Throws: `.refused` where something is there.
   init(_ path: String) throws {
@@ -74,7 +80,9 @@ final class SalvageFolder {
     for directory in [path, path + "/entries"] {
       guard unsafe mkdir(directory, 0o700) == 0 else {
         guard errno != EEXIST else { throw Failure(.refused, "\(path): exists already; name a new folder") }
-        throw FileError(errno: errno, file: directory, "making it")
+        let error = FileError(errno: errno, file: directory, "making it")
+        if directory != path { _ = unsafe rmdir(path) }
+        throw error
       }
     }
   }
@@ -93,13 +101,22 @@ final class SalvageFolder {
       progress.update(offset)
     }
     try file.finish()
+    files.append(name)
     return name
+  }
+
+  /// Takes it away again, with what this object put into it: half of what could be recovered would pass for all of it.
+  func remove() {
+    for name in files { _ = unsafe unlink("\(path)/\(name)") }
+    _ = unsafe rmdir(path + "/entries")
+    _ = unsafe rmdir(path)
   }
 
   func writeManifest(_ manifest: JSON) throws {
     var file = try OutputFile(path: path + "/manifest.json")
     try file.write(manifest.text + "\n")
     try file.finish()
+    files.append("manifest.json")
   }
 
   /// An entry's name as a file's: letters, digits, `_`, `-` and inner dots as they are, every other byte as `%XX`. Where

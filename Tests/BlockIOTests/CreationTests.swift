@@ -32,6 +32,27 @@ import Testing
     #expect(made.st_blocks * 512 >= 1_000_001, "space is not allocated")
   }
 
+  @Test("a file without a name until it is whole") func unnamedFile() throws {
+    func names() throws -> [String] { try FileManager.default.contentsOfDirectory(atPath: scratch.path).sorted() }
+    let path = scratch.file("a")
+    // Not every file system has them; those of Debian's /tmp do.
+    let device = try #require(try FileDevice.createUnnamed(for: path, size: ByteCount(100_000)))
+    let bytes: [UInt8] = [1, 2, 3]
+    try device.write(bytes.span, at: ByteOffset(5))
+    try device.sync()
+    #expect(try names().isEmpty)
+    try device.link(as: path)
+    #expect(try names() == ["a"])
+    let made = status(path)
+    #expect(made.st_mode & 0o777 == 0o600 && made.st_size == 100_000 && made.st_nlink == 1)
+    #expect(code { _ = try FileDevice.open(path: path, access: .readOnly) } == .inUse)
+    let second = try #require(try FileDevice.createUnnamed(for: path, size: ByteCount(1)))
+    #expect(code { try second.link(as: path) } == .exists)
+    second.close()
+    #expect(try names() == ["a"] && status(path).st_size == 100_000)
+    #expect(code { _ = try FileDevice.createUnnamed(for: scratch.file("missing/a"), size: .zero) } == .notFound)
+  }
+
   @Test func emptyFile() throws {
     let device = try FileDevice.create(path: scratch.file("a"), size: .zero, replacing: false)
     #expect(device.size == .zero)

@@ -89,7 +89,7 @@ import Testing
     } catch {
       #expect(error.status == .inUse)
       #expect(error.description.hasPrefix(path + ": "))
-      #expect(error.description.contains("another process has it open"))
+      #expect(error.description.contains("in use by another process"))
     }
     device.close()
   }

@@ -64,7 +64,8 @@ struct BackupTests {
     #expect(try place.run(["vnvram", "restore", place.path("backup-0"), place.image, "--force"]).status == 9)
     #expect(server.end() == 0)
     var found: [UInt64] = []
-    for round in [7, 0, 1, 2, 3, 4, 5, 6] {
+    // A backup takes no older image's place.
+    for round in (0..<8).reversed() {
       let restored = try place.run(["vnvram", "restore", place.path("backup-\(round)"), place.image, "--force"])
       #expect(restored.status == 0, "\(restored.text)")
       let again = try TestServer(place)

@@ -18,6 +18,11 @@ int csystem_block_device_read_only(int fd, int *read_only);
 int csystem_allocate(int fd, int64_t length);
 // renameat2(2) with RENAME_NOREPLACE: EEXIST where the new name is taken. 0 or -1 and errno.
 int csystem_rename_new(const char *from, const char *to);
+// open(2) with O_TMPFILE: a file without a name in `directory`, mode 0600, for reading and writing. EOPNOTSUPP where the file
+// system has none. A descriptor, or -1 and errno.
+int csystem_open_unnamed(const char *directory);
+// linkat(2): gives such a file a name. EEXIST where it is taken. 0 or -1 and errno.
+int csystem_link_descriptor(const char *proc_path, const char *name);
 // fcntl(F_OFD_SETLK) over the whole file, without waiting. 0 or -1 and errno (EAGAIN: another process has it).
 int csystem_lock_exclusive(int fd);
 int csystem_lock_shared(int fd);
