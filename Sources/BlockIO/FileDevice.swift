@@ -64,6 +64,21 @@ public final class FileDevice: BlockDevice {
     return status.st_mode & (kind == .block ? 0o007 : 0o077)
   }
 
+  /// Gives it the owner and mode of another file, whatever has its name by now.
+  public func inherit(from old: stat) throws(BlockError) {
+    // The owner first: changing it takes bits off the mode.
+    guard fchown(descriptor, old.st_uid, old.st_gid) == 0, fchmod(descriptor, old.st_mode & 0o7777) == 0 else {
+      throw BlockError(errno: errno, device: name, "giving it another file's owner and mode")
+    }
+  }
+
+  /// Whether `path` names this very file, and no link to it.
+  public func hasName(_ path: String) -> Bool {
+    var (own, named) = (stat(), stat())
+    return unsafe fstat(descriptor, &own) == 0 && lstat(path, &named) == 0 && own.st_dev == named.st_dev
+      && own.st_ino == named.st_ino
+  }
+
   // MARK: Opening
 
   /// Opens what exists.

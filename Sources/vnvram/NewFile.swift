@@ -27,17 +27,20 @@ final class NewFile {
   /// Gives it its name; durable on return.
   ///
   /// - Parameter replacing: take the place of what has the name.
-  /// - Throws: `.exists`.
+  /// - Throws: `.exists`; `.inUse` where something else has its temporary name by now.
   func place(replacing: Bool) throws(BlockError) {
+    guard device.hasName(temporary) else {
+      // That name is somebody else's now, and not to be removed.
+      isPlaced = true
+      throw BlockError(.inUse, device: temporary, "was replaced or removed by something else; try again")
+    }
     try FileDevice.rename(temporary, to: path, replacing: replacing)
     isPlaced = true
   }
 
   /// Gives it the owner and mode of the file whose place it takes.
   func inherit(from old: stat) throws(BlockError) {
-    // The owner first: changing it takes bits off the mode.
-    guard unsafe chown(temporary, old.st_uid, old.st_gid) == 0, unsafe chmod(temporary, old.st_mode & 0o7777) == 0
-    else { throw BlockError(errno: errno, device: temporary, "giving it the owner and mode of \(path)") }
+    try device.inherit(from: old)
   }
 
   /// Refuses to replace an image by a copy of itself.
