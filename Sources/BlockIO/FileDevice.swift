@@ -72,6 +72,13 @@ public final class FileDevice: BlockDevice {
     return own.st_dev == named.st_dev && own.st_ino == named.st_ino
   }
 
+  /// Whether `path` names this very file, and no link to it.
+  public func hasName(_ path: String) -> Bool {
+    var (own, named) = (stat(), stat())
+    return unsafe fstat(descriptor, &own) == 0 && lstat(path, &named) == 0 && own.st_dev == named.st_dev
+      && own.st_ino == named.st_ino
+  }
+
   // MARK: Opening
 
   /// Opens what exists.

@@ -19,6 +19,13 @@ public final class HeaderOverlay: BlockDevice {
     self.saved = saved
   }
 
+  /// The same bytes over another view of the image, as if nothing had been written yet.
+  public func over(_ image: any BlockDevice) -> HeaderOverlay {
+    var bytes = ByteBuffer(count: Self.size)
+    bytes.copy(from: saved)
+    return HeaderOverlay(image, saved: bytes)
+  }
+
   public var name: String { image.name }
   public var size: ByteCount { image.size }
   public var physicalBlock: Int { image.physicalBlock }
@@ -63,10 +70,4 @@ extension SecureVolume {
     }
     return saved
   }
-
-  /// Whether both were opened from the same header: then one in place of the other changes nothing.
-  public func hasSameHeader(as other: SecureVolume) -> Bool { header == other.header }
-
-  /// When salvaging: whether a header copy verified, and not only its sizes and slots were taken for what they may be.
-  public var hasAuthenticHeader: Bool { header.sequence > 0 }
 }

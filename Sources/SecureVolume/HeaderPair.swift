@@ -87,7 +87,7 @@ struct HeaderPair: ~Copyable {
   }
 
   /// A copy that the file doesn't reach reads as zeros: it has no magic.
-  private static func read(_ index: Int, _ medium: borrowing Medium, _ failure: inout VolumeError?) -> HeaderCopy {
+  static func read(_ index: Int, _ medium: borrowing Medium, _ failure: inout VolumeError?) -> HeaderCopy {
     var bytes = ByteBuffer(count: Format.headerSize)
     let offset = Format.copyOffsets[index]
     let size = medium.device.size.value

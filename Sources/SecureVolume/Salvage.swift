@@ -93,7 +93,7 @@ extension SecureVolume {
     var position: UInt64 = 0
     while position < geometry.ringSize {
       defer { position += UInt64(geometry.blockSize) }
-      guard let found = try authenticCommit(at: position) else { continue }
+      guard let found = try readableCommit(at: position) else { continue }
       for i in 0..<found.count {
         let start = JournalRecord.entryOffset(i)
         let sector = SectorIndex(record.load(UInt64.self, at: start))
@@ -115,27 +115,45 @@ extension SecureVolume {
     releaseRecord()
   }
 
-  /// The fixed part and entries of a record of commits, if there is an authentic one here; then they are in `record`.
-  private func authenticCommit(at position: UInt64) throws(VolumeError) -> JournalRecord? {
+  private func readableCommit(at position: UInt64) throws(VolumeError) -> JournalRecord? {
+    var unlimited = UInt64.max
     do throws(VolumeError) {
-      try medium.read(journal, at: position, into: &record, 0..<Format.recordHeaderSize)
-      guard let found = JournalRecord.parse(record, geometry), found.kind == .commit,
-        found.cursor.position == position
-      else { return nil }
-      if record.count < found.payloadOffset { record = ByteBuffer(count: found.payloadOffset) }
-      try medium.read(journal, at: position, into: &record, 0..<found.payloadOffset)
-      guard let again = JournalRecord.parse(record, geometry), again.count == found.count else {
+      guard let found = try authenticRecord(at: position, mayHash: &unlimited), found.kind == .commit else {
         return nil
       }
-      do {
-        let mac = try again.mac(record, digest: digest, with: &keys.structure)
-        return ConstantTime.equals(mac, JournalRecord.storedMAC(record, at: again.macOffset)) ? again : nil
-      } catch { throw VolumeError(error, store: name) }
+      return found
     } catch {
       // What can't be read is no record.
       guard case .device = error.code else { throw error }
       return nil
     }
+  }
+
+  /// The fixed part and entries of a record with a number from `sequence` on, if there is an authentic one here, of whatever
+  /// epoch; then they are in `record`.
+  ///
+  /// - Parameter mayHash: bytes of what may be records that are still worth reading; where more would be, it throws.
+  func authenticRecord(
+    at position: UInt64, from sequence: UInt64 = 0, mayHash: inout UInt64
+  ) throws(VolumeError) -> JournalRecord? {
+    try medium.read(journal, at: position, into: &record, 0..<Format.recordHeaderSize)
+    guard let found = JournalRecord.parse(record, geometry), found.cursor.position == position,
+      found.cursor.sequence >= sequence
+    else { return nil }
+    guard UInt64(found.payloadOffset) <= mayHash else {
+      throw VolumeError(.notAuthentic(.journal), store: name, "the journal holds more records than fit")
+    }
+    mayHash -= UInt64(found.payloadOffset)
+    if record.count < found.payloadOffset { record = ByteBuffer(count: found.payloadOffset) }
+    try medium.read(journal, at: position, into: &record, 0..<found.payloadOffset)
+    // Again, since the bytes were read again.
+    guard let again = JournalRecord.parse(record, geometry), again.kind == found.kind, again.count == found.count else {
+      return nil
+    }
+    do {
+      let mac = try again.mac(record, digest: digest, with: &keys.structure)
+      return ConstantTime.equals(mac, JournalRecord.storedMAC(record, at: again.macOffset)) ? again : nil
+    } catch { throw VolumeError(error, store: name) }
   }
 
   private func verifies(_ sector: SectorIndex, inPlace leaf: Leaf) throws(VolumeError) -> Bool {

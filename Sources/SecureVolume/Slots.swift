@@ -8,7 +8,11 @@ extension SecureVolume {
   public static var maximumSlots: Int { Format.slotCount }
 
   public var slots: [SlotDescription] {
-    header.slots.enumerated().compactMap { index, slot in
+    Self.descriptions(of: header.slots)
+  }
+
+  static func descriptions(of slots: [KeySlot?]) -> [SlotDescription] {
+    slots.enumerated().compactMap { index, slot in
       slot.map { SlotDescription(index: index, kind: $0.kind, name: $0.name, created: $0.created) }
     }
   }

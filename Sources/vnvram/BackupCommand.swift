@@ -12,7 +12,8 @@ struct BackupCommand: Subcommand {
     discussion: """
       Every sector is verified as it is copied, and the copy once more as a whole, before it gets its name. It is an image \
       closed cleanly, with an empty journal, which the same keys open: keep it as you keep the image. Nobody is kept from \
-      the image meanwhile, and nothing of it is changed. Exit status 9: more was written than could be copied; try again.
+      the image meanwhile, and nothing of it is changed. Exit status 9: more was written than could be copied; try again. --force replaces an earlier \
+      backup of the same store that nothing uses, and nothing else.
 
       EXAMPLE
         vnvram backup web-1.img web-1.backup
@@ -22,7 +23,7 @@ struct BackupCommand: Subcommand {
   var image: String
   @Argument(help: "The file that gets the copy.", completion: .file())
   var file: String
-  @Flag(help: "Replace the file if it is there.")
+  @Flag(help: "Replace an earlier backup of the same store.")
   var force = false
   @OptionGroup var opening: OpenOptions
   @OptionGroup var output: OutputOptions
@@ -43,6 +44,7 @@ struct BackupCommand: Subcommand {
     let opened = try OpenedImage(source, unlock: try opening.unlock(), audit: { try opening.audit.log() })
     let volume = try opened.encrypted(for: "back up")
     try NewFile.requireOther(file, than: image)
+    let replaced = try ReplacedFile(file, by: .image, of: volume.uuid, force: force)
     let new = try NewFile(at: file, size: volume.geometry.imageSize)
     let copy: SecureVolume
     do {
@@ -53,7 +55,7 @@ struct BackupCommand: Subcommand {
     try opening.audit.log().record(
       AuditRecord(
         .backedUp, store: image, uuid: volume.uuid, detail: "\(copy.generation), into \(file)"))
-    try new.place(replacing: force)
+    try withExtendedLifetime(replaced) { try new.place(replacing: force) }
     return Answer(
       text: [
         "\(file): \(copy.generation) of \(image), verified: "

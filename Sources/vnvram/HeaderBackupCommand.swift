@@ -11,7 +11,8 @@ struct HeaderBackupCommand: Subcommand {
     commandName: "backup", abstract: "Save an image's header in a file.",
     discussion: """
       It fits the image only as long as nothing is committed to it: `vnvram backup` saves what is in it, too. The file has \
-      the slots: whoever has it and a key of its time opens the image's copies with them, though the slot be removed since.
+      the slots: whoever has it and a key of its time opens the image's copies with them, though the slot be removed since. --force replaces a \
+      header that was saved from the same store, and nothing else.
 
       EXAMPLE
         vnvram header backup web-1.img web-1.header
@@ -21,7 +22,7 @@ struct HeaderBackupCommand: Subcommand {
   var image: String
   @Argument(help: "The file that gets the header.", completion: .file())
   var file: String
-  @Flag(help: "Replace the file if it is there.")
+  @Flag(help: "Replace an earlier saved header of the same store.")
   var force = false
   @OptionGroup var opening: OpenOptions
   @OptionGroup var output: OutputOptions
@@ -31,12 +32,13 @@ struct HeaderBackupCommand: Subcommand {
     try NewFile.requireOther(file, than: image)
     let opened = try opening.open(image)
     let volume = try opened.encrypted(for: "save of its header")
+    let replaced = try ReplacedFile(file, by: .header, of: volume.uuid, force: force)
     let saved = try volume.savedHeader()
     try opening.audit.log().record(
       AuditRecord(.backedUp, store: image, uuid: volume.uuid, detail: "its header, into \(file)"))
     var out = try OutputFile(path: file)
     try out.write(saved.span)
-    try out.finish()
+    try withExtendedLifetime(replaced) { try out.finish() }
     return Answer(
       text: [
         "\(file): the header of \(image), \(volume.generation), \(Text.count(volume.slots.count, "slot", "slots"))"

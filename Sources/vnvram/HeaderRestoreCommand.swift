@@ -10,9 +10,10 @@ struct HeaderRestoreCommand: Subcommand {
   static let configuration = CommandConfiguration(
     commandName: "restore", abstract: "Put a saved header back where both copies are damaged.",
     discussion: """
-      It must fit what is in the image, to the byte; where anything was committed since, it doesn't, and `vnvram salvage` \
-      is the way. An image of which a header copy still verifies keeps its own: so no slot that was removed comes back \
-      unnoticed. The slots of the saved header open the image then; they are shown, and it takes --force.
+      It must fit what is in the image, to the byte, and the journal must hold nothing newer; where anything was committed \
+      since, `vnvram salvage` is the way. An image of which a header copy still verifies keeps its own, whether or not a key \
+      for it is here: so no slot that was removed comes back over it. The slots of the saved header open the image then; \
+      they are shown, and it takes --force.
 
       EXAMPLE
         vnvram header restore web-1.img web-1.header --force
@@ -35,6 +36,7 @@ struct HeaderRestoreCommand: Subcommand {
     let unlock = try opening.unlock()
     let anchor = try opening.anchorUse()
     let device = try FileDevice.open(path: image, access: .readWrite)
+    // Read once: what is verified here is what is written below.
     let reading = HeaderOverlay(ReadOnlyView(device), saved: try saved())
     // All of it must verify before anything is written.
     let fitting: OpenedImage
@@ -43,7 +45,8 @@ struct HeaderRestoreCommand: Subcommand {
     } catch { throw misfit(Failure(error)) }
     let volume = try fitting.encrypted(for: "restore")
     _ = try fitting.store
-    try refuseAuthentic(device, unlock, volume)
+    try refuseAuthentic(device, volume)
+    try volume.requireNothingLater()
     let slots = volume.slots
     let names = slots.map { "\($0.kind.label) \(Text.quoted($0.name))" }.joined(separator: ", ")
     guard force else {
@@ -55,7 +58,7 @@ struct HeaderRestoreCommand: Subcommand {
     try opening.audit.log().record(
       AuditRecord(.restored, store: image, uuid: volume.uuid, detail: "its header, from \(file), with \(names)"))
     let opened = try OpenedImage(
-      HeaderOverlay(device, saved: try saved()), unlock: unlock, anchor: anchor, audit: { try opening.audit.log() })
+      reading.over(device), unlock: unlock, anchor: anchor, audit: { try opening.audit.log() })
     try opened.close()
     return Answer(
       text: ["\(image): has its header back, \(volume.generation); it opens with \(names)"],
@@ -94,24 +97,11 @@ struct HeaderRestoreCommand: Subcommand {
     return exact
   }
 
-  /// An authentic header is the one that counts, and says which slots there are.
-  private func refuseAuthentic(_ device: FileDevice, _ unlock: borrowing Unlock, _ saved: SecureVolume) throws {
-    let present: SecureVolume
-    do {
-      let opened = try OpenedImage(
-        ReadOnlyView(device), for: .salvage, unlock: unlock, audit: { try opening.audit.log() })
-      present = try opened.encrypted(for: "restore")
-    } catch {
-      // No slot of it opens, or there is none: nothing of it is left.
-      let failure = Failure(error)
-      guard [.wrongKey, .keyMissing, .keyUnusable, .notAnImage, .notAuthentic].contains(failure.status) else {
-        throw failure
-      }
-      return
-    }
+  /// An authentic header is the one that counts, and says which slots there are, whether or not a key for one is here.
+  private func refuseAuthentic(_ device: FileDevice, _ saved: SecureVolume) throws {
     // The same header as the copy that is left puts nothing back but the other copy.
-    guard present.hasAuthenticHeader, !present.hasSameHeader(as: saved) else { return }
-    let removed = saved.slots.map(\.name).filter { name in !present.slots.contains { $0.name == name } }
+    guard let present = try saved.slotsOfOtherHeader(on: ReadOnlyView(device)) else { return }
+    let removed = saved.slots.map(\.name).filter { name in !present.contains { $0.name == name } }
     let slots = removed.isEmpty ? "" : "; it would bring back " + removed.map(Text.quoted).joined(separator: ", ")
     throw Failure(
       .refused,

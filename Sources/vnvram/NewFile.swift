@@ -33,13 +33,18 @@ final class NewFile {
   /// Gives it its name; durable on return.
   ///
   /// - Parameter replacing: take the place of what has the name.
-  /// - Throws: `.exists`.
+  /// - Throws: `.exists`; `.inUse` where something else has its temporary name by now.
   func place(replacing: Bool) throws(BlockError) {
     if !isNamed {
       guard replacing else { return try device.link(as: path) }
       // A link replaces nothing; a name can.
       try device.link(as: temporary)
       isNamed = true
+    }
+    guard device.hasName(temporary) else {
+      // That name is somebody else's now, and not to be removed.
+      isNamed = false
+      throw BlockError(.inUse, device: temporary, "was replaced or removed by something else; try again")
     }
     try FileDevice.rename(temporary, to: path, replacing: replacing)
     isNamed = false

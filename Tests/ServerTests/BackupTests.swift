@@ -62,6 +62,7 @@ struct BackupTests {
     #expect(server.isRunning && expected.last != expected.first, "it was at work all the time")
     // What is in use is not replaced.
     #expect(try place.run(["vnvram", "restore", place.path("backup-0"), place.image, "--force"]).status == 9)
+    #expect(try place.run(["vnvram", "backup", place.path("backup-0"), place.image, "--force"]).status == 9)
     #expect(server.end() == 0)
     var found: [UInt64] = []
     // A backup takes no older image's place.
