@@ -44,7 +44,7 @@ extension SecureVolume {
       slot = try KeySlot.wrap(
         keys.storeKey, under: key, name: slotName, cost: cost, created: created, identity: identity.span, index: index)
     } catch { throw VolumeError(error, store: name) }
-    try settle { $0.slots[index] = slot }
+    try change { $0[index] = slot }
   }
 
   /// Removes a slot: its wrap is overwritten in both headers before this returns.
@@ -59,6 +59,17 @@ extension SecureVolume {
       throw VolumeError(
         .refused, store: name, "\"\(slotName)\" is the only slot; without it nobody could ever open the store again")
     }
-    try settle { $0.slots[index] = nil }
+    try change { $0[index] = nil }
+  }
+
+  /// With a new epoch, so that headers from before, put back, don't go with the records that came after: that would be
+  /// older slots beside newer content.
+  private func change(_ body: (inout [KeySlot?]) -> Void) throws(VolumeError) {
+    let epoch: InlineBytes16
+    do { epoch = try Random.bytes16() } catch { throw VolumeError(error, store: name) }
+    try settle {
+      $0.epoch = epoch
+      body(&$0.slots)
+    }
   }
 }
