@@ -30,8 +30,17 @@ limits() {
   esac
 }
 
+# All that a fuzzer is built from, in one number.
+sources() { find Sources Tests/Fuzz Package.swift -type f ! -path '*/Corpora/*' -print0 | sort -z | xargs -0 sha256sum | sha256sum; }
+
 build() { # SCRATCH PRODUCT FLAG…
-  local scratch=$1 product=$2 log=$work/build.log flags=() flag
+  local scratch=$1 product=$2 log=$work/build.log flags=() flag stamp
+  # Built anew where anything has changed: optimised across packages, modules that an incremental build of Swift 6.3.1 took for
+  # unchanged didn't fit the others any more, and the fuzzer ended before its first input.
+  stamp=.build/$scratch.sources
+  [ "$(cat "$stamp" 2>/dev/null)" = "$(sources)" ] || rm -rf ".build/${scratch:?}"
+  mkdir -p .build
+  sources >"$stamp"
   shift 2
   for flag in -enable-testing "$@"; do flags+=(-Xswiftc "$flag"); done
   if ! "$swift" build --package-path Tests/Fuzz --scratch-path ".build/$scratch" --configuration release --jobs 2 \

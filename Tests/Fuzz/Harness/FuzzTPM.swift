@@ -3,7 +3,7 @@ import Primitives
 @testable import VTPM
 
 /// The process's one TPM, libtpms itself, over states in memory. Each input begins with the same ones: those of a TPM that
-/// was started once and has an NV index.
+/// was started once and has an NV index. One input runs at a time, on one thread.
 final class FuzzTPM {
   nonisolated(unsafe) static let shared = FuzzTPM()
 
