@@ -52,7 +52,8 @@ let package = Package(
     module("Anchors", ["CTSS", "SecureVolume", "BlockIO", "Primitives"]),
     module("BlobStore", ["SecureVolume", "Primitives"]),
     module("VNVRAM", ["BlobStore", "SecureVolume", "Keyring", "Audit", "BlockIO", "Crypto", "Primitives"]),
-    module("VTPM", ["CLibtpms", "CSystem", "Primitives"]),
+    module("SwtpmFormat", ["Crypto", "ProgramIO", "Primitives"]),
+    module("VTPM", ["SwtpmFormat", "Crypto", "CLibtpms", "CSystem", "Primitives"]),
     .executableTarget(
       name: "vnvram",
       dependencies: [
@@ -63,7 +64,8 @@ let package = Package(
     .executableTarget(
       name: "vnvram-swtpm",
       dependencies: [
-        "VTPM", "VNVRAM", "Anchors", "SecureVolume", "BlobStore", "Confinement", "Crypto", "Audit", "ProgramIO",
+        "VTPM", "SwtpmFormat", "VNVRAM", "Anchors", "SecureVolume", "BlobStore", "Confinement", "Crypto", "Audit",
+        "ProgramIO",
         "CSystem", "Primitives",
       ],
       swiftSettings: strict),
@@ -110,9 +112,10 @@ let package = Package(
       ]),
     // A server of its own process for VTPMTests: libtpms is global to a process, and signals and exit statuses are too.
     .executableTarget(
-      name: "VTPMTestServer", dependencies: ["VTPM", "Primitives"], path: "Tests/VTPMTestServer",
-      swiftSettings: strict),
-    tests("VTPMTests", ["VTPM", "VTPMTestServer", "TestSupport", "Primitives"]),
+      name: "VTPMTestServer", dependencies: ["VTPM", "SwtpmFormat", "CSystem", "Primitives"],
+      path: "Tests/VTPMTestServer", swiftSettings: strict),
+    tests("SwtpmFormatTests", ["SwtpmFormat", "Crypto", "TestSupport", "Primitives"]),
+    tests("VTPMTests", ["VTPM", "SwtpmFormat", "VTPMTestServer", "TestSupport", "CSystem", "Primitives"]),
     .testTarget(
       name: "CommandLineTests", dependencies: ["vnvram", "TestSupport", "CLibkeyutils", "CSystem", "Primitives"],
       exclude: ["Scripts"], swiftSettings: strict),
