@@ -27,7 +27,7 @@ let package = Package(
     .executable(name: "vnvram", targets: ["vnvram"]),
     .executable(name: "vnvram-swtpm", targets: ["vnvram-swtpm"]),
     // For Tests/Fuzz, which is a package of its own; no promise to anybody else.
-    .library(name: "_VNVRAMModules", targets: ["VNVRAM", "VTPM"]),
+    .library(name: "_VNVRAMModules", targets: ["VNVRAM", "VTPM", "SwtpmFormat"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
@@ -65,8 +65,7 @@ let package = Package(
       name: "vnvram-swtpm",
       dependencies: [
         "VTPM", "SwtpmFormat", "VNVRAM", "Anchors", "SecureVolume", "BlobStore", "Confinement", "Crypto", "Audit",
-        "ProgramIO",
-        "CSystem", "Primitives",
+        "ProgramIO", "CSystem", "Primitives",
       ],
       swiftSettings: strict),
 
@@ -134,7 +133,9 @@ let package = Package(
     // The harness of the fuzzers (Tests/Fuzz is their package), run over their corpora.
     .testTarget(
       name: "FuzzTests",
-      dependencies: ["VTPM", "BlobStore", "SecureVolume", "Keyring", "Crypto", "BlockIO", "Primitives"],
+      dependencies: [
+        "VTPM", "SwtpmFormat", "BlobStore", "SecureVolume", "Keyring", "Crypto", "BlockIO", "Primitives",
+      ],
       path: "Tests/Fuzz/Harness", swiftSettings: strict),
   ])
 

@@ -3,8 +3,7 @@ import CLibcrypto
 import Primitives
 
 /// AES-CBC (SP 800-38A §6.2) with keys of 16 or 32 bytes, without padding: who calls pads. It authenticates nothing; a
-/// MAC
-/// over the ciphertext is checked first.
+/// MAC over the ciphertext is checked first.
 public enum BlockChaining {
   public static let blockCount = 16
 

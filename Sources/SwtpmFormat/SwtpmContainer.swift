@@ -7,8 +7,8 @@ import Primitives
 ///     fields   u16 tag, u32 size, bytes; any number; the first of a tag counts
 ///
 /// A state in a file is the field `data`, or the three `encryptedData`, `mac`, `vector` under the state key. To
-/// migrate, those
-/// fields go, together, into `migrationData`, or encrypted under the migration key into three fields of its own.
+/// migrate, those fields go, together, into `migrationData`, or encrypted under the migration key into three fields of
+/// its own.
 ///
 /// Facts from swtpm's published sources and from blobs of Debian's swtpm 0.7.1 (`SwtpmFormatTests`).
 public enum SwtpmContainer {
@@ -109,8 +109,7 @@ public enum SwtpmContainer {
   // MARK: Opening
 
   /// The state in a migration blob; nil in an empty one, which says that there is none. `isEncrypted`: the sender says
-  /// that
-  /// the state in it is under the state key, whatever the header says.
+  /// that the state in it is under the state key, whatever the header says.
   public static func state(
     inMigrationBlob blob: Span<UInt8>, migrationKey: SwtpmKey? = nil, stateKey: SwtpmKey? = nil,
     isEncrypted: Bool = false

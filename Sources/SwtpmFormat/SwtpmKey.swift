@@ -37,8 +37,7 @@ public final class SwtpmKey: Sendable {
   }
 
   /// A key of `count` bytes written as hexadecimal digits, with or without "0x" before and white space behind. Nil
-  /// where it
-  /// isn't one.
+  /// where it isn't one.
   public convenience init?(hexadecimal text: borrowing SecretBytes, count: Int) {
     precondition(count == 16 || count == 32)
     let digits = text.span
@@ -75,8 +74,7 @@ public final class SwtpmKey: Sendable {
   }
 
   /// Padded to a multiple of the key's size, each byte of the padding being its length; the vector has the key's size
-  /// too,
-  /// of which AES takes the first 16 bytes and the MAC all.
+  /// too, of which AES takes the first 16 bytes and the MAC all.
   func seal(_ plaintext: Span<UInt8>) throws(CryptoError) -> Sealed {
     let padding = count - plaintext.count % count
     var padded = [UInt8](repeating: UInt8(padding), count: plaintext.count + padding)
