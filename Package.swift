@@ -27,7 +27,7 @@ let package = Package(
     .executable(name: "vnvram", targets: ["vnvram"]),
     .executable(name: "vnvram-swtpm", targets: ["vnvram-swtpm"]),
     // For Tests/Fuzz, which is a package of its own; no promise to anybody else.
-    .library(name: "_VNVRAMModules", targets: ["VNVRAM", "VTPM"]),
+    .library(name: "_VNVRAMModules", targets: ["VNVRAM", "VTPM", "SwtpmFormat"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
@@ -52,7 +52,8 @@ let package = Package(
     module("Anchors", ["CTSS", "SecureVolume", "BlockIO", "Primitives"]),
     module("BlobStore", ["SecureVolume", "Primitives"]),
     module("VNVRAM", ["BlobStore", "SecureVolume", "Keyring", "Audit", "BlockIO", "Crypto", "Primitives"]),
-    module("VTPM", ["CLibtpms", "CSystem", "Primitives"]),
+    module("SwtpmFormat", ["Crypto", "ProgramIO", "Primitives"]),
+    module("VTPM", ["SwtpmFormat", "Crypto", "CLibtpms", "CSystem", "Primitives"]),
     .executableTarget(
       name: "vnvram",
       dependencies: [
@@ -63,8 +64,8 @@ let package = Package(
     .executableTarget(
       name: "vnvram-swtpm",
       dependencies: [
-        "VTPM", "VNVRAM", "Anchors", "SecureVolume", "BlobStore", "Confinement", "Crypto", "Audit", "ProgramIO",
-        "CSystem", "Primitives",
+        "VTPM", "SwtpmFormat", "VNVRAM", "Anchors", "SecureVolume", "BlobStore", "Confinement", "Crypto", "Audit",
+        "ProgramIO", "CSystem", "Primitives",
       ],
       swiftSettings: strict),
 
@@ -110,9 +111,10 @@ let package = Package(
       ]),
     // A server of its own process for VTPMTests: libtpms is global to a process, and signals and exit statuses are too.
     .executableTarget(
-      name: "VTPMTestServer", dependencies: ["VTPM", "Primitives"], path: "Tests/VTPMTestServer",
-      swiftSettings: strict),
-    tests("VTPMTests", ["VTPM", "VTPMTestServer", "TestSupport", "Primitives"]),
+      name: "VTPMTestServer", dependencies: ["VTPM", "SwtpmFormat", "CSystem", "Primitives"],
+      path: "Tests/VTPMTestServer", swiftSettings: strict),
+    tests("SwtpmFormatTests", ["SwtpmFormat", "Crypto", "TestSupport", "Primitives"]),
+    tests("VTPMTests", ["VTPM", "SwtpmFormat", "VTPMTestServer", "TestSupport", "CSystem", "Primitives"]),
     .testTarget(
       name: "CommandLineTests", dependencies: ["vnvram", "TestSupport", "CLibkeyutils", "CSystem", "Primitives"],
       exclude: ["Scripts"], swiftSettings: strict),
@@ -131,7 +133,9 @@ let package = Package(
     // The harness of the fuzzers (Tests/Fuzz is their package), run over their corpora.
     .testTarget(
       name: "FuzzTests",
-      dependencies: ["VTPM", "BlobStore", "SecureVolume", "Keyring", "Crypto", "BlockIO", "Primitives"],
+      dependencies: [
+        "VTPM", "SwtpmFormat", "BlobStore", "SecureVolume", "Keyring", "Crypto", "BlockIO", "Primitives",
+      ],
       path: "Tests/Fuzz/Harness", swiftSettings: strict),
   ])
 

@@ -10,6 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -105,3 +106,30 @@ int csystem_landlock_allow(int rules, int descriptor, uint64_t files) {
 }
 
 int csystem_landlock_enforce(int rules) { return (int)syscall(LANDLOCK_RESTRICT, rules, 0U); }
+
+ssize_t csystem_receive(int fd, void *bytes, size_t count, int *descriptor) {
+  // Room for two, so that what is more than one is seen; the kernel closes what has no room.
+  union {
+    struct cmsghdr align;
+    char bytes[CMSG_SPACE(2 * sizeof(int))];
+  } control;
+  struct iovec place = {bytes, count};
+  struct msghdr message = {
+      .msg_iov = &place, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
+  *descriptor = -1;
+  ssize_t n = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (n < 0) return n;
+  for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c != NULL; c = CMSG_NXTHDR(&message, c)) {
+    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
+    int received[2];
+    size_t size = c->cmsg_len - CMSG_LEN(0);
+    if (size > sizeof received) size = sizeof received;
+    memcpy(received, CMSG_DATA(c), size);
+    if (size == sizeof(int)) {
+      *descriptor = received[0];
+    } else {
+      for (size_t i = 0; i < size / sizeof(int); i++) close(received[i]);
+    }
+  }
+  return n;
+}

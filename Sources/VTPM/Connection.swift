@@ -1,10 +1,13 @@
+import CSystem
 import Glibc
 import Primitives
 
-/// A client and the bytes that came from it and aren't used yet. Never blocks, in either direction.
+/// A client and the bytes that came from it and aren't used yet, or are for it and aren't sent yet. Never blocks, in
+/// either direction.
 final class Connection {
-  /// A whole TPM command, or a whole control message: more than this from one client is never held.
-  static let capacity = 4096
+  /// A whole TPM command and the prefix that may be before it, or the fixed part of a control message: more than this
+  /// from one client is never held.
+  static let capacity = 4096 + 9
 
   enum Received {
     case some
@@ -16,6 +19,10 @@ final class Connection {
   private var buffer = ByteBuffer(count: Connection.capacity)
   /// How many bytes are buffered.
   private(set) var count = 0
+  /// A descriptor that came with the bytes; the last one, where there were several. Ours to close until it is taken.
+  private var passed: Int32 = -1
+  /// What the client's socket had no room for.
+  private var output: [UInt8] = []
 
   init(adopting descriptor: Int32) {
     self.descriptor = descriptor
@@ -26,13 +33,24 @@ final class Connection {
     _ = unsafe setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &yes, socklen_t(MemoryLayout<Int32>.size))
   }
 
-  deinit { close(descriptor) }
+  deinit {
+    dropDescriptor()
+    wipe(&output)
+    close(descriptor)
+  }
+
+  // MARK: Input
 
   /// Appends what there is, as far as there is room.
   func receive() -> Received {
     guard count < Self.capacity else { return .some }
+    var came: Int32 = -1
     let n = unsafe buffer.mutableSpan(count..<Self.capacity).withUnsafeMutableBytesOnce { room in
-      unsafe recv(descriptor, room.baseAddress, room.count, Int32(MSG_DONTWAIT))
+      unsafe csystem_receive(descriptor, room.baseAddress, room.count, &came)
+    }
+    if came >= 0 {
+      dropDescriptor()
+      passed = came
     }
     if n > 0 {
       count += n
@@ -40,6 +58,17 @@ final class Connection {
     }
     if n < 0 && (errno == EAGAIN || errno == EINTR) { return .nothing }
     return .hungUp
+  }
+
+  /// A descriptor that came with the message; the caller's from now on. -1 where none did.
+  func takeDescriptor() -> Int32 {
+    defer { passed = -1 }
+    return passed
+  }
+
+  func dropDescriptor() {
+    if passed >= 0 { close(passed) }
+    passed = -1
   }
 
   /// A big-endian integer among the buffered bytes.
@@ -68,12 +97,37 @@ final class Connection {
     count = rest
   }
 
+  // MARK: Output
+
+  var hasOutput: Bool { !output.isEmpty }
+
   /// Sends all of `bytes` in one write: clients like swtpm_setup take a response from one read. False where the client
   /// is gone, or reads so slowly that its socket is full.
-  func send(_ bytes: Span<UInt8>) -> Bool {
+  func send(_ bytes: Span<UInt8>) -> Bool { write(bytes) == bytes.count }
+
+  /// As `send`, but what has no room in the client's socket is kept, to be sent by `flush`. False where the client is
+  /// gone.
+  func sendOrKeep(_ bytes: Span<UInt8>) -> Bool {
+    precondition(!hasOutput)
+    let n = write(bytes)
+    guard n >= 0 || errno == EAGAIN else { return false }
+    for i in max(0, n)..<bytes.count { output.append(bytes[i]) }
+    return true
+  }
+
+  /// Sends more of what was kept. False where the client is gone.
+  func flush() -> Bool {
+    let n = write(output.span)
+    guard n >= 0 else { return errno == EAGAIN }
+    var sent = output
+    output = Array(sent[n...])
+    wipe(&sent)
+    return true
+  }
+
+  private func write(_ bytes: Span<UInt8>) -> Int {
     let flags = Int32(MSG_DONTWAIT) | Int32(MSG_NOSIGNAL)
-    let n = unsafe bytes.withUnsafeBytes { unsafe Glibc.send(descriptor, $0.baseAddress, $0.count, flags) }
-    return n == bytes.count
+    return unsafe bytes.withUnsafeBytes { unsafe Glibc.send(descriptor, $0.baseAddress, $0.count, flags) }
   }
 }
 

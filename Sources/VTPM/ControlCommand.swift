@@ -1,26 +1,43 @@
-/// The control channel's commands (swtpm's tpm_ioctl.h), with what the server knows of each. Those that aren't here,
-/// hashing, state blobs and SET_DATAFD among them, are answered as unknown.
+/// The control channel's commands (swtpm's tpm_ioctl.h), with what the server knows of each. Those that aren't here are
+/// answered as unknown.
 enum ControlCommand: UInt32, CaseIterable {
   case getCapability = 0x1
   case initialize = 0x2
   case shutdown = 0x3
   case getTPMEstablished = 0x4
   case setLocality = 0x5
+  case hashStart = 0x6
+  case hashData = 0x7
+  case hashEnd = 0x8
   case cancelTPMCommand = 0x9
   case storeVolatile = 0xA
   case resetTPMEstablished = 0xB
+  case getStateBlob = 0xC
+  case setStateBlob = 0xD
   case stop = 0xE
   case getConfig = 0xF
+  case setDataDescriptor = 0x10
   case setBufferSize = 0x11
   case getInfo = 0x12
+  case lockStorage = 0x13
 
-  /// How many bytes follow the command's number. More may: padding.
+  /// How many bytes follow the command's number, up to data of a length of their own. More may: padding.
   var bodySize: Int {
     switch self {
-    case .initialize, .setBufferSize: 4
+    case .initialize, .setBufferSize, .hashData, .lockStorage: 4
     case .setLocality, .resetTPMEstablished: 1
+    case .getStateBlob, .setStateBlob: 12
     case .getInfo: 16
     default: 0
+    }
+  }
+
+  /// Where in the body the length of the data stands that follow it, if any do.
+  var lengthOffset: Int? {
+    switch self {
+    case .hashData: 0
+    case .setStateBlob: 8
+    default: nil
     }
   }
 
@@ -32,24 +49,38 @@ enum ControlCommand: UInt32, CaseIterable {
     case .shutdown: 1 << 1
     case .getTPMEstablished: 1 << 2
     case .setLocality: 1 << 3
+    case .hashStart, .hashData, .hashEnd: 1 << 4
     case .cancelTPMCommand: 1 << 5
     case .storeVolatile: 1 << 6
     case .resetTPMEstablished: 1 << 7
+    case .getStateBlob: 1 << 8
+    case .setStateBlob: 1 << 9
     case .stop: 1 << 10
     case .getConfig: 1 << 11
+    case .setDataDescriptor: 1 << 12
     case .setBufferSize: 1 << 13
     case .getInfo: 1 << 14
+    case .lockStorage: 1 << 16
     }
   }
 
-  /// Says what is supported, and nothing more.
-  static var capabilities: UInt64 { allCases.reduce(0) { $0 | $1.capability } }
+  /// The data channel takes a prefix with a locality before a command: TPM 2.0 only.
+  private static let sendCommandHeader: UInt64 = 1 << 15
+
+  static func capabilities(_ version: TPMVersion) -> UInt64 {
+    allCases.reduce(version == .tpm2 ? sendCommandHeader : 0) { $0 | $1.capability }
+  }
 
   /// Needs a TPM that is powered on.
   var needsRunning: Bool {
     switch self {
-    case .getTPMEstablished, .cancelTPMCommand, .storeVolatile, .resetTPMEstablished: true
+    case .getTPMEstablished, .cancelTPMCommand, .storeVolatile, .resetTPMEstablished, .hashStart, .hashData, .hashEnd,
+      .getStateBlob:
+      true
     default: false
     }
   }
+
+  /// Needs a TPM that is powered off.
+  var needsStopped: Bool { self == .setStateBlob }
 }

@@ -1,7 +1,7 @@
 /// The comma-separated `key=value` and `flag` lists of swtpm's options. What isn't asked for by `finish` is refused, so
 /// that a misspelt option isn't silently ignored.
 struct KeyValueList {
-  private let option: String
+  let option: String
   private var items: [(key: String, value: String?)] = []
 
   init(_ text: String, option: String) throws(TPMError) {
@@ -42,6 +42,19 @@ struct KeyValueList {
     let (found, value) = take(key)
     if value != nil { throw .usage("\(option): \(key) takes no value") }
     return found
+  }
+
+  /// What an option that may have a value was given.
+  enum OptionalValue: Equatable {
+    case absent
+    case alone
+    case value(String)
+  }
+
+  mutating func optionalValue(_ key: String) -> OptionalValue {
+    let (found, value) = take(key)
+    guard found else { return .absent }
+    return value.map { .value($0) } ?? .alone
   }
 
   func finish() throws(TPMError) {

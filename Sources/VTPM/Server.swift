@@ -11,7 +11,8 @@ import Primitives
 /// `run` on. The TPM is off until INIT comes, or, with `startsByItself`, until the store is
 /// ready; where the store isn't ready, INIT is held and commands wait, until it is, `keyTimeout` passes or the store
 /// fails. STOP turns the TPM off again; SHUTDOWN, SIGTERM and SIGINT end the server. Nothing needs to be saved then:
-/// what was acknowledged is durable, and the volatile state goes with the power, as with swtpm.
+/// what was acknowledged is durable, and the volatile state goes with the power, as with swtpm. Before the TPM is
+/// turned off, or on anew, it is told so where the guest didn't (`TPM.concludeForGuest`).
 public final class Server {
   /// Somebody wants the TPM on.
   private struct StartRequest {
@@ -26,7 +27,7 @@ public final class Server {
   private let tpm: TPM
   private let data: DataChannel
   private let control: ControlChannel
-  private let power = Power()
+  private let host = Host()
   private var request: StartRequest?
   /// How the store was when it was last asked.
   private var readiness = TPMStateReadiness.ready
@@ -34,25 +35,23 @@ public final class Server {
   private var pendingSince: Int?
   /// What it waited for when that was last logged.
   private var pendingReason: String?
+  /// Whether this server has the store, or has let another one have it.
+  private var handover: StoreHandover
   /// Set when the loop is to end, and with what.
   private var ending: Status?
 
   /// Opens the channels and claims the process's TPM. Throws `.usage` for options that
   /// make no sense, `.addressInUse` where somebody else listens there.
   public init(options: ServerOptions, store: any TPMStateStore, log: Log) throws(TPMError) {
-    guard options.data != nil || options.control != nil else {
-      throw .usage("say where to listen: --server, --ctrl or both")
-    }
-    if let seconds = options.keyTimeout, !(0...31_536_000).contains(seconds) {
-      throw .usage("--key-timeout: 0 seconds to a year")
-    }
+    try options.validate()
     self.options = options
     self.log = log
     states = store
-    tpm = try TPM(store: store, log: log)
-    data = try DataChannel(options.data, tpm: tpm, log: log)
-    control = try ControlChannel(options.control, tpm: tpm, power: power, log: log)
-    power.server = self
+    handover = StoreHandover(store, isReleased: options.isIncoming, log: log)
+    tpm = try TPM(options.version, store: store, log: log)
+    data = try DataChannel(options, tpm: tpm, log: log)
+    control = try ControlChannel(options, tpm: tpm, host: host, log: log)
+    host.server = self
     for case .tcp(let address, _)? in [options.data?.place, options.control?.place]
     where !address.hasPrefix("127.") && address != "::1" {
       log.line("listening on \(address): the protocol has no authentication, whoever reaches it can use the TPM")
@@ -85,11 +84,13 @@ public final class Server {
         if ending != nil { break }
       }
       control.expire(now)
+      if let deadline = handover.deadline { takeStore(until: deadline, now) }
       checkKeyTimeout(now)
-      settle()
+      settle(now)
     }
-    control.answerHeld(.fail)
-    tpm.stop()
+    control.answerHeld(.initialize, .fail)
+    control.answerHeld(.lockStorage, .fail)
+    powerOff()
     close()
     return ending ?? .failed
   }
@@ -126,7 +127,8 @@ public final class Server {
     descriptors[Place.controlListener] = pollfd(fd: control.listeningDescriptor, events: input, revents: 0)
     for i in 0..<ControlChannel.maximumClients {
       descriptors[Place.controlClients + i] = pollfd(
-        fd: control.descriptor(i), events: control.isHeld(i) ? leaving : input, revents: 0)
+        fd: control.descriptor(i),
+        events: control.isHeld(i) ? leaving : control.hasOutput(i) ? Int16(POLLOUT) : input, revents: 0)
     }
     descriptors[Place.dataListener] = pollfd(fd: data.listeningDescriptor, events: input, revents: 0)
     descriptors[Place.dataClient] = pollfd(
@@ -135,7 +137,8 @@ public final class Server {
 
   /// Milliseconds until something has to be done without being asked; -1: never.
   private func timeout(_ now: Int) -> Int32 {
-    let next = [control.deadline, keyDeadline].compactMap { $0 }.min()
+    let again = handover.deadline.map { _ in now + StoreHandover.interval }
+    let next = [control.deadline, keyDeadline, again].compactMap { $0 }.min()
     guard let next else { return -1 }
     return Int32(clamping: max(0, next - now))
   }
@@ -181,7 +184,17 @@ public final class Server {
   // MARK: - Power
 
   private var mode: DataChannel.Mode {
-    tpm.isRunning ? .running : request == nil ? .refusing : .holding
+    if request != nil { return .holding }
+    guard tpm.isRunning else { return .refusing }
+    if handover.isReleased { return .holding }
+    return handover.isUnverified ? .unavailable : .running
+  }
+
+  /// Off, with the guest's leave where it didn't take it.
+  private func powerOff() {
+    if options.concludesForGuest, !handover.isReleased { tpm.concludeForGuest() }
+    tpm.stop()
+    handover.forget()
   }
 
   /// Asks the store how it is, and logs what changed.
@@ -200,15 +213,24 @@ public final class Server {
       log.line("\(error)")
       // A TPM that runs goes on until it needs the store.
       if !tpm.isRunning { end(error.status) }
+    case .released:
+      pendingSince = nil
+      pendingReason = nil
     }
   }
 
   /// Powers the TPM on where it is asked for and the store is ready, and lets those go on who waited.
   private func proceed() {
-    guard ending == nil, request != nil, case .ready = readiness else { return }
+    guard ending == nil, !handover.isReleased, case .ready = readiness else { return }
+    guard request != nil else {
+      if handover.isUnverified, !handover.isUnchanged() { tpm.stop() }
+      // At once, and not with the next command: a guest that asks for nothing more has what it was promised.
+      if tpm.isRunning { _ = tpm.storeWithheld() }
+      return
+    }
     let byItself = request?.isByItself ?? false
     let result = powerOn()
-    control.answerHeld(result?.result ?? .success)
+    control.answerHeld(.initialize, result?.result ?? .success)
     if let error = result, byItself { end(error.status) }
   }
 
@@ -216,6 +238,7 @@ public final class Server {
   private func powerOn() -> TPMError? {
     let request = self.request ?? StartRequest()
     self.request = nil
+    powerOff()
     do throws(TPMError) {
       try tpm.start(deletingVolatileState: request.deletesVolatileState)
       if request.isByItself && options.startup != .none {
@@ -242,41 +265,102 @@ public final class Server {
     end(.timedOut)
   }
 
-  /// Forgets an INIT whose client has gone, and lets the data channel's client go on if it need not wait any more.
-  private func settle() {
-    if let request, !request.isByItself, !control.hasHeldClients { self.request = nil }
-    guard ending == nil, data.isHolding, mode != .holding else { return }
+  /// Forgets an INIT whose client has gone, and lets the data channel's client go on if it need not wait any more, or
+  /// tries to get the store for it.
+  private func settle(_ now: Int) {
+    if let request, !request.isByItself, !control.hasHeldClients(.initialize) { self.request = nil }
+    guard ending == nil, data.isHolding else { return }
+    if handover.isReleased, handover.deadline == nil { takeStore(until: now + StoreHandover.patience, now) }
+    guard mode != .holding else { return }
     if !data.drain(mode) { left() }
+  }
+
+  /// Tries to get the store, for everyone who waits for it; they are answered when it is had or it is too late.
+  private func takeStore(until deadline: Int, _ now: Int) {
+    switch handover.take(until: deadline, now) {
+    case .trying: return
+    case .had:
+      control.answerHeld(.lockStorage, .success)
+      readReadiness(now)
+      proceed()
+    case .failed(let error):
+      request = nil
+      control.answerHeld(.lockStorage, .fail)
+      control.answerHeld(.initialize, TPMError.state(operation: .load, name: .permall, error).result)
+      if data.isHolding, !data.drain(.unavailable) { left() }
+    }
   }
 
   // MARK: - What the control channel asks
 
   /// Stands between the control channel and the server, which can't be handed to it before it is whole.
-  private final class Power: PowerControl {
+  private final class Host: ControlHost {
     weak var server: Server?
 
     func initialize(deletingVolatileState: Bool) -> TPMResult? {
       server?.initialize(deletingVolatileState) ?? nil
     }
     func stop() { server?.stop() }
-    func shutDown() { server?.end(.done) }
+    func shutDown() { server?.shutDown() }
+    func lockStorage(tries: UInt32) -> TPMResult? { server?.lockStorage(Int(tries)) ?? nil }
+    func setDataClient(_ descriptor: Int32) -> TPMResult { server?.setDataClient(descriptor) ?? .fail }
+    func didHandOut(_ name: TPMStateName) { server?.didHandOut(name) }
   }
 
   private func initialize(_ deletingVolatileState: Bool) -> TPMResult? {
-    tpm.stop()
     var request = self.request ?? StartRequest()
     request.deletesVolatileState = request.deletesVolatileState || deletingVolatileState
     self.request = request
-    readReadiness(Clock.now())
+    let now = Clock.now()
+    switch handover.take(until: now + StoreHandover.patience, now) {
+    case .trying: return nil
+    case .failed(let error):
+      self.request = nil
+      return TPMError.state(operation: .load, name: .permall, error).result
+    case .had: control.answerHeld(.lockStorage, .success)
+    }
+    readReadiness(now)
     guard case .ready = readiness else { return nil }
     let error = powerOn()
-    control.answerHeld(error?.result ?? .success)
+    control.answerHeld(.initialize, error?.result ?? .success)
     return error?.result ?? .success
   }
 
   private func stop() {
-    tpm.stop()
+    powerOff()
     request = nil
-    control.answerHeld(.fail)
+    control.answerHeld(.initialize, .fail)
+  }
+
+  private func shutDown() {
+    powerOff()
+    end(.done)
+  }
+
+  private func lockStorage(_ tries: Int) -> TPMResult? {
+    let now = Clock.now()
+    switch handover.take(until: now + tries * StoreHandover.interval, now) {
+    case .trying: return nil
+    case .failed: return .fail
+    case .had:
+      readReadiness(now)
+      proceed()
+      return .success
+    }
+  }
+
+  private func setDataClient(_ descriptor: Int32) -> TPMResult {
+    guard !data.isOpen else {
+      if descriptor >= 0 { Glibc.close(descriptor) }
+      return .inputOutput
+    }
+    guard descriptor >= 0 else { return .badParameter }
+    data.adopt(descriptor)
+    return .success
+  }
+
+  private func didHandOut(_ name: TPMStateName) {
+    guard options.releasesLockOutgoing else { return }
+    if handover.handOut(name, after: tpm.commands) { readReadiness(Clock.now()) }
   }
 }

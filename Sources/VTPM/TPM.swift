@@ -2,36 +2,50 @@ import CLibtpms
 import Glibc
 import Primitives
 
-/// A TPM 2.0 made of libtpms, its states in a `TPMStateStore`.
+/// A TPM made of libtpms, its states in a `TPMStateStore`.
 ///
 /// Invariants:
 /// - libtpms is global to the process: there is one `TPM` at a time, used on one thread. A second one traps.
-/// - Only the store's word "there is none" lets libtpms manufacture a TPM, and only when each load within one start says
+/// - Only the store's word "there is none" lets libtpms manufacture a TPM, and only when each load within one start
+/// says
 ///   so; every other answer is an error that also forbids storing until the next start. So a state that couldn't be
 ///   read is never overwritten.
 /// - After a failed store nothing is stored any more until the next start; libtpms goes into failure mode and answers
 ///   TPM_RC_FAILURE, and what it acknowledged before is what the store holds.
+/// - A store that is merely locked (its key is gone) is no failed one: see `TPM+Withheld.swift`.
 /// - libtpms' own messages are thrown away: left alone it prints the whole command that led to failure mode, with its
 ///   passwords, on standard error.
 @safe public final class TPM {
-  /// What TPM2_Startup is sent by the server itself (`--flags startup-…`).
+  /// What Startup is sent by the server itself (`--flags startup-…`).
   public enum Startup: Sendable {
     case none
     case clear
     case state
+    /// TPM 1.2 only.
+    case deactivated
   }
-
-  /// The size of the checksum that ends a volatile state. libtpms overlooks a shorter one and would start without it.
-  static let minimumStateSize = 20
 
   nonisolated(unsafe) static weak var current: TPM?
 
-  private let states: any TPMStateStore
-  private let log: Log
+  public let version: TPMVersion
+  let states: any TPMStateStore
+  let log: Log
   /// The first thing that went wrong with the store since the last start.
-  private var failure: TPMError?
+  var failure: TPMError?
   /// Which states this start was given, to notice a store that changes its mind between two loads.
-  private var given: Set<TPMStateName> = []
+  var given: Set<TPMStateName> = []
+  /// A permanent state that libtpms has and the locked store doesn't. Wiped when it is dropped.
+  var withheld: [UInt8]?
+  /// A TPM 1.2's saved state that was given for the next start. libtpms stores the permanent one alone.
+  var givenSavestate: [UInt8]?
+  /// Whether the command under way had to be withheld.
+  var withheldInCommand = false
+  /// Set where what was withheld couldn't be stored for good: libtpms doesn't know of it, and is asked nothing more.
+  var isBroken = false
+  /// What was the last thing that the TPM was told, as far as powering off is concerned.
+  private(set) var conclusion = Conclusion.off
+  /// How many it has run.
+  private(set) var commands: UInt64 = 0
   /// libtpms' response buffer: it allocates it at the first command and uses it again.
   private var response: UnsafeMutablePointer<UInt8>?
   private var responseCapacity: UInt32 = 0
@@ -43,16 +57,17 @@ import Primitives
   /// 0 to 4; libtpms asks for it at each command.
   public var locality: UInt8 = 0
 
-  /// Claims libtpms for this object and chooses TPM 2.
-  public init(store: any TPMStateStore, log: Log) throws(TPMError) {
+  /// Claims libtpms for this object and chooses the version.
+  public init(_ version: TPMVersion = .tpm2, store: any TPMStateStore, log: Log) throws(TPMError) {
     precondition(unsafe TPM.current == nil, "libtpms holds one TPM per process")
+    self.version = version
     states = store
     self.log = log
     unsafe TPM.current = self
     silence()
     let registered = TPM.registerCallbacks()
     guard registered == .success else { throw .libtpms(operation: "registering the callbacks", registered) }
-    try chooseTPM2()
+    try choose()
   }
 
   deinit {
@@ -71,21 +86,21 @@ import Primitives
     TPMLIB_SetDebugLevel(0)
   }
 
-  private func chooseTPM2() throws(TPMError) {
-    let result = TPMResult(rawValue: TPMLIB_ChooseTPMVersion(TPMLIB_TPM_VERSION_2))
-    guard result == .success else { throw .libtpms(operation: "choosing TPM 2", result) }
+  private func choose() throws(TPMError) {
+    let result = TPMResult(rawValue: TPMLIB_ChooseTPMVersion(version.libtpms))
+    guard result == .success else { throw .libtpms(operation: "choosing the TPM's version", result) }
   }
 
   // MARK: - Power
 
-  /// Powers the TPM on, off first where it was on: loads the permanent state, and the volatile one where there is one;
-  /// manufactures a TPM where the store says that there is none. After an error the TPM is off and nothing was stored
-  /// over what couldn't be read.
+  /// Powers the TPM on, off first where it was on: loads the permanent state, and the volatile one where there is one,
+  /// or takes what `setState` gave; manufactures a TPM where the store says that there is none. After an error the TPM
+  /// is off and nothing was stored over what couldn't be read.
   public func start(deletingVolatileState: Bool = false) throws(TPMError) {
     stop()
     failure = nil
     given = []
-    try chooseTPM2()
+    try choose()
     let result = TPMResult(rawValue: TPMLIB_MainInit())
     // The store's own reason says more than libtpms' code. libtpms counts some failures as success.
     if let failure {
@@ -100,27 +115,45 @@ import Primitives
       TPMLIB_Terminate()
       throw failure
     }
+    if var bytes = givenSavestate {
+      givenSavestate = nil
+      defer { wipe(&bytes) }
+      if store(bytes.span, as: .savestate) != .success, let failure {
+        TPMLIB_Terminate()
+        throw failure
+      }
+    }
     isRunning = true
+    conclusion = .untouched
   }
 
   /// Powers the TPM off. Everything it acknowledged is in the store already; the volatile state is lost, as on a real
   /// one, unless `storeVolatileState` was called.
   public func stop() {
     guard isRunning else { return }
+    if withheld != nil {
+      log.line("what the TPM changed while the store was locked is lost; none of it was acknowledged")
+    }
+    dropWithheld()
     TPMLIB_Terminate()
     isRunning = false
+    isBroken = false
+    conclusion = .off
   }
 
-  /// Sends TPM2_Startup. Returns the TPM's response code: 0, or 0x100 (TPM_RC_INITIALIZE) where a restored volatile
-  /// state says that it was started already.
+  /// Sends TPM2_Startup or TPM_Startup. Returns the TPM's response code: 0, or 0x100 (TPM_RC_INITIALIZE) where a
+  /// restored volatile state says that it was started already.
   public func startUp(_ type: Startup) throws(TPMError) -> UInt32 {
+    var command: [UInt8]
+    switch version {
     // TPM2_ST_NO_SESSIONS, 12 bytes, TPM2_CC_Startup, TPM2_SU_CLEAR or TPM2_SU_STATE (TPM 2.0 Part 3, 9.3).
-    var command: [UInt8] = [0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x44, 0, type == .state ? 1 : 0]
-    var code: UInt32 = 0
-    try process(command.mutableSpan) { response in
-      code = response.count >= 10 ? response.loadBigEndian(UInt32.self, at: 6) : TPMResult.fail.rawValue
+    case .tpm2: command = [0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x44, 0, type == .state ? 1 : 0]
+    // TPM_TAG_RQU_COMMAND, 12 bytes, TPM_ORD_Startup, TPM_ST_CLEAR, _STATE or _DEACTIVATED (TPM Main Part 3, 3.2).
+    case .tpm12:
+      let kind: UInt8 = type == .state ? 2 : type == .deactivated ? 3 : 1
+      command = [0x00, 0xC1, 0, 0, 0, 12, 0, 0, 0, 0x99, 0, kind]
     }
-    return code
+    return try send(&command)
   }
 
   // MARK: - Commands
@@ -129,6 +162,15 @@ import Primitives
   /// when `respond` is called. Traps where the TPM is off.
   public func process(_ command: consuming MutableSpan<UInt8>, respond: (Span<UInt8>) -> Void) throws(TPMError) {
     precondition(isRunning)
+    if isBroken { return respond(version.failure.span) }
+    let code = command.count >= 10 ? Self.code(command.span) : 0
+    // In failure mode libtpms answers for itself.
+    guard failure != nil || storeWithheld() || mayRunWithoutStore(code) else {
+      return respond((isBroken ? version.failure : version.unavailable).span)
+    }
+    conclusion = isShutdown(code) ? .concluded : .open
+    commands += 1
+    withheldInCommand = false
     var length: UInt32 = 0
     let result = unsafe command.withUnsafeMutableBufferPointer { command in
       unsafe TPMResult(
@@ -138,115 +180,59 @@ import Primitives
     guard result == .success, let response = unsafe response else {
       throw .libtpms(operation: "processing a command", result)
     }
-    respond(unsafe Span(_unsafeStart: UnsafePointer(response), count: Int(length)))
-  }
-
-  // MARK: - Control
-
-  /// Stores the volatile state, for a suspend. Durable on return.
-  public func storeVolatileState() throws(TPMError) {
-    precondition(isRunning)
-    if let failure { throw failure }
-    var bytes: UnsafeMutablePointer<UInt8>?
-    var length: UInt32 = 0
-    let result = unsafe TPMResult(rawValue: TPMLIB_VolatileAll_Store(&bytes, &length))
-    guard result == .success, let bytes = unsafe bytes else {
-      throw .libtpms(operation: "collecting the volatile state", result)
+    let answer = unsafe Span(_unsafeStart: UnsafePointer(response), count: Int(length))
+    if withheldInCommand, !storeWithheld(), isBroken || !Self.succeeded(answer) || !Self.needsNoStore(code, version) {
+      return respond((isBroken ? version.failure : version.unavailable).span)
     }
-    defer {
-      unsafe explicit_bzero(bytes, Int(length))
-      unsafe free(bytes)
+    respond(answer)
+  }
+
+  static func code(_ command: Span<UInt8>) -> UInt32 { command.loadBigEndian(UInt32.self, at: 6) }
+
+  private static func succeeded(_ response: Span<UInt8>) -> Bool {
+    response.count >= 10 && response.loadBigEndian(UInt32.self, at: 6) == 0
+  }
+
+  /// Runs a command of the server's own; its response code.
+  private func send(_ command: inout [UInt8]) throws(TPMError) -> UInt32 {
+    var code = TPMResult.fail.rawValue
+    try process(command.mutableSpan) { response in
+      if response.count >= 10 { code = response.loadBigEndian(UInt32.self, at: 6) }
     }
-    let stored = store(unsafe Span(_unsafeStart: UnsafePointer(bytes), count: Int(length)), as: .volatilestate)
-    if stored != .success, let failure { throw failure }
+    return code
   }
 
-  /// Whether the tpmEstablished bit is set (TCG PC Client, D-RTM).
-  public func isEstablished() throws(TPMError) -> Bool {
-    var bit: TPM_BOOL = 0
-    let result = unsafe TPMResult(rawValue: TPM_IO_TpmEstablished_Get(&bit))
-    guard result == .success else { throw .libtpms(operation: "reading tpmEstablished", result) }
-    return bit != 0
+  // MARK: - The end that a guest didn't announce
+
+  /// How things stand should the power go.
+  enum Conclusion {
+    case off
+    /// Nothing was asked of it since it was powered on.
+    case untouched
+    /// The last command was TPM2_Shutdown, or the volatile state was fetched to go on elsewhere or later.
+    case concluded
+    case open
   }
 
-  /// Resets the tpmEstablished bit on behalf of a locality; the TPM refuses all but 3 and 4.
-  func resetEstablished(locality: UInt8) -> TPMResult {
-    let saved = self.locality
-    self.locality = locality
-    defer { self.locality = saved }
-    return TPMResult(rawValue: TPM_IO_TpmEstablished_Reset())
-  }
+  private func isShutdown(_ code: UInt32) -> Bool { version == .tpm2 && code == 0x145 }
 
-  /// The size of the command and response buffer: asks with 0, else sets what is nearest within the limits.
-  func setBufferSize(_ wanted: UInt32) -> (size: UInt32, minimum: UInt32, maximum: UInt32) {
-    var (minimum, maximum): (UInt32, UInt32) = (0, 0)
-    let size = unsafe TPMLIB_SetBufferSize(wanted, &minimum, &maximum)
-    return (size, minimum, maximum)
-  }
+  /// The volatile state was stored or handed out: the TPM goes on from there, and is not shut down behind its back.
+  func noteSuspended() { conclusion = .concluded }
 
-  /// libtpms' JSON about itself, NUL-terminated. `flags`: 1 specification, 2 attributes, 4 features.
-  func info(flags: UInt32) -> [UInt8]? {
-    guard let text = unsafe TPMLIB_GetInfo(TPMLIB_InfoFlags(flags & 7)) else { return nil }
-    defer { unsafe free(text) }
-    return unsafe Array(UnsafeRawBufferPointer(start: text, count: strlen(text) + 1))
-  }
-
-  // MARK: - The store's side, called from libtpms
-
-  /// Lends the state's bytes to `deliver` and wipes them; `.retry` where the store knows that there are none.
-  func load(_ name: TPMStateName, deliver: (Span<UInt8>) -> TPMResult) -> TPMResult {
-    do throws(TPMStateError) {
-      guard var bytes = try states.load(name) else {
-        guard !given.contains(name) else {
-          throw TPMStateError(.failed, "the state was there a moment ago and is gone")
-        }
-        return .retry
-      }
-      defer { wipe(&bytes) }
-      guard (Self.minimumStateSize...name.maximumSize).contains(bytes.count) else {
-        throw TPMStateError(
-          .notAuthentic,
-          "the state has \(bytes.count) bytes; it must have \(Self.minimumStateSize) to \(name.maximumSize)")
-      }
-      given.insert(name)
-      return deliver(bytes.span)
-    } catch {
-      return note(.state(operation: .load, name: name, error))
+  /// Sends the TPM2_Shutdown that a killed or reset guest didn't send, where the store can take it. Without it the TPM
+  /// takes the loss of power for an attempt to hide a failed authorisation, and counts it (TPM 2.0 Part 1, 19.8.6),
+  /// until its dictionary-attack protection locks. As in swtpm: TPM2_SU_STATE, and where that fails TPM2_SU_CLEAR. A
+  /// TPM 1.2 knows no such command.
+  func concludeForGuest() {
+    guard version == .tpm2, isRunning, conclusion == .open, failure == nil, !isBroken else { return }
+    locality = 0
+    for type: UInt8 in [1, 0] {
+      var command: [UInt8] = [0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x45, 0, type]
+      let code = (try? send(&command)) ?? TPMResult.fail.rawValue
+      // TPM_RC_INITIALIZE: never started up, so there is nothing to shut down.
+      if code == 0 || code == 0x100 { return }
+      if code == 0x923 || failure != nil { break }
     }
-  }
-
-  func store(_ bytes: Span<UInt8>, as name: TPMStateName) -> TPMResult {
-    // Once something failed, what the store holds is the truth; libtpms' copy in memory is ahead of it, or is nothing.
-    if let failure { return failure.result }
-    do throws(TPMStateError) {
-      guard bytes.count <= name.maximumSize else {
-        throw TPMStateError(.noSpace, "\(bytes.count) bytes, more than the \(name.maximumSize) that a state may have")
-      }
-      try states.store(bytes, as: name)
-      given.insert(name)
-      return .success
-    } catch {
-      return note(.state(operation: .store, name: name, error))
-    }
-  }
-
-  func delete(_ name: TPMStateName) -> TPMResult {
-    if let failure { return failure.result }
-    do throws(TPMStateError) {
-      try states.delete(name)
-      given.remove(name)
-      return .success
-    } catch {
-      return note(.state(operation: .delete, name: name, error))
-    }
-  }
-
-  /// Logs the first failure since the start and keeps it. A start reports its own.
-  private func note(_ error: TPMError) -> TPMResult {
-    if failure == nil {
-      failure = error
-      if isRunning { log.line("\(error); the TPM is in failure mode until it is started anew") }
-    }
-    return error.result
+    log.line("the guest didn't send TPM2_Shutdown, and the TPM didn't take it now")
   }
 }

@@ -1,5 +1,6 @@
 import Glibc
 import Primitives
+import SwtpmFormat
 
 /// What the TPM and its server can answer.
 public enum TPMError: StatusError {
@@ -9,6 +10,8 @@ public enum TPMError: StatusError {
   case libtpms(operation: String, TPMResult)
   /// An option that makes no sense.
   case usage(String)
+  /// A key that an option names can't be had.
+  case key(option: String, SwtpmKeyError)
   /// Somebody else listens there.
   case addressInUse(String)
   /// A socket call failed.
@@ -25,6 +28,7 @@ public enum TPMError: StatusError {
     case .state(_, _, let error): error.status
     case .libtpms: .failed
     case .usage: .usage
+    case .key(_, let error): error.status
     case .addressInUse: .inUse
     case .socket: .inputOutput
     }
@@ -35,6 +39,7 @@ public enum TPMError: StatusError {
     case .state(let operation, let name, let error): "can't \(operation.rawValue) the TPM's \(name.rawValue): \(error)"
     case .libtpms(let operation, let result): "libtpms: \(operation) failed with \(result)"
     case .usage(let message): message
+    case .key(let option, let error): "\(option): \(error)"
     case .addressInUse(let address): "\(address) is in use by another process"
     case .socket(let operation, let address, let code):
       "\(address): \(operation) failed: \(unsafe String(cString: strerror(code)))"

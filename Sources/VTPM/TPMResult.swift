@@ -11,9 +11,13 @@ public struct TPMResult: RawRepresentable, Equatable, Sendable, CustomStringConv
   static let fail = TPMResult(rawValue: 9)
   static let badOrdinal = TPMResult(rawValue: 0x0A)
   static let noSpace = TPMResult(rawValue: 0x11)
+  static let keyNotFound = TPMResult(rawValue: 0x0D)
   static let size = TPMResult(rawValue: 0x17)
   static let inputOutput = TPMResult(rawValue: 0x1F)
   static let decryptError = TPMResult(rawValue: 0x21)
+  static let badKeyProperty = TPMResult(rawValue: 0x28)
+  static let badDataSize = TPMResult(rawValue: 0x2B)
+  static let badVersion = TPMResult(rawValue: 0x2E)
   static let badLocality = TPMResult(rawValue: 0x3D)
   /// From a load callback: "there is none", and then libtpms manufactures a new TPM. Never for anything else.
   static let retry = TPMResult(rawValue: 0x800)

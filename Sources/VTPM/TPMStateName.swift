@@ -7,13 +7,29 @@ public enum TPMStateName: String, CaseIterable, Sendable {
   /// TPM 1.2 only: what TPM_SaveState keeps.
   case savestate
 
-  /// The most bytes one may have, in memory and in the store. TPM 2's NV memory is 176,832 bytes and its volatile state
-  /// about 12,500; a TPM 1.2's savestate was never seen above 21,088.
-  public var maximumSize: Int {
+  /// The number that the control channel has for it.
+  var blobType: UInt32 {
     switch self {
-    case .permall: 262_144
-    case .volatilestate: 65_536
-    case .savestate: 32_768
+    case .permall: 1
+    case .volatilestate: 2
+    case .savestate: 3
+    }
+  }
+
+  init?(blobType: UInt32) {
+    guard let name = Self.allCases.first(where: { $0.blobType == blobType }) else { return nil }
+    self = name
+  }
+
+  /// The most bytes one may have, in memory and in the store. TPM 2's NV memory is 176,832 bytes and its volatile state
+  /// about 12,500. libtpms' own maxima for TPM 1.2 are 38,644, 21,319 and 21,088, here each rounded up to 4 KiB, as
+  /// `vnvram format --profile tpm1.2` has it.
+  public func maximumSize(_ version: TPMVersion) -> Int {
+    switch (self, version) {
+    case (.permall, .tpm2): 262_144
+    case (.volatilestate, .tpm2): 65_536
+    case (.permall, .tpm12): 40_960
+    case (.volatilestate, .tpm12), (.savestate, _): 24_576
     }
   }
 }

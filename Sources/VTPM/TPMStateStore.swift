@@ -13,12 +13,36 @@ public protocol TPMStateStore: AnyObject {
   /// Removes the state; not an error where there is none. Durable on return.
   func delete(_ name: TPMStateName) throws(TPMStateError)
 
-  /// Whether the store can be used now. The server reads it at the start and whenever the descriptor below was readable.
+  /// Whether the store can be used now. The server reads it at the start and whenever the descriptor below was
+  /// readable.
   var readiness: TPMStateReadiness { get }
 
-  /// Becomes readable when `readiness` may have changed: an eventfd, timerfd or pipe, non-blocking; the server empties it
-  /// by reading up to 8 bytes. -1 for a store that never changes. The store owns it and keeps it open while it lives.
+  /// Becomes readable when `readiness` may have changed: an eventfd, timerfd or pipe, non-blocking; the server empties
+  /// it by reading up to 8 bytes. -1 for a store that never changes. The store owns it and keeps it open while it
+  /// lives.
   var readinessDescriptor: Int32 { get }
+
+  /// False while `readiness` is `.pending` or `.released`: nothing can be stored now, and that may change. Asked before
+  /// every command, so it should be quick. A store that has failed for good isn't waited for, and says true.
+  var isReady: Bool { get }
+
+  /// Lets other processes have the store, so that the virtual machine can go on elsewhere. What was stored is durable
+  /// on return, and nothing can be loaded or stored until `acquire`. Throws where the store couldn't be closed cleanly;
+  /// it is released in any case.
+  func release() throws(TPMStateError)
+
+  /// Takes the store again after `release`, or for the first time where it was made without. Nothing where it is had
+  /// already. Throws `.inUse` where another process has it; that may pass.
+  func acquire() throws(TPMStateError)
+}
+
+extension TPMStateStore {
+  public var isReady: Bool {
+    switch readiness {
+    case .ready, .failed: true
+    case .pending, .released: false
+    }
+  }
 }
 
 /// Whether a store can be used.
@@ -26,6 +50,8 @@ public enum TPMStateReadiness: Sendable {
   case ready
   /// Not yet: a key is missing. The message names it, for the log.
   case pending(String)
+  /// Another process may have it: `acquire` comes first.
+  case released
   /// Never: the server ends with the error's status.
   case failed(TPMStateError)
 }

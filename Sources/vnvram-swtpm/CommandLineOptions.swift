@@ -1,6 +1,7 @@
 import Anchors
 import Audit
 import Confinement
+import SwtpmFormat
 import VNVRAM
 import VTPM
 
@@ -25,7 +26,7 @@ struct CommandLineOptions {
   var violations = SystemCallFilter.Action.kill
   /// Who to go on as.
   var user: String?
-  private var isTPM2 = false
+  private var migrationKey: SwtpmKeySource?
 
   static func parse(_ arguments: [String]) throws(TPMError) -> Request {
     if arguments.contains("--help") || arguments.contains("-h") { return .help }
@@ -34,14 +35,19 @@ struct CommandLineOptions {
       throw .usage("the first argument is \"socket\"; see vnvram-swtpm --help")
     }
     var options = CommandLineOptions()
+    // As in swtpm.
+    options.server.version = .tpm12
     var rest = arguments.dropFirst()
     while let argument = rest.popFirst() { try options.take(argument, &rest) }
-    guard options.isTPM2 else { throw .usage("--tpm2 is needed: a TPM 1.2 is not supported yet") }
     guard !options.image.isEmpty else {
       throw .usage("--tpmstate backend-uri=vnvram://IMAGE is needed; `vnvram format IMAGE --profile tpm2` makes one")
     }
     guard options.server.data != nil || options.server.control != nil else {
       throw .usage("nobody could reach the TPM: give --server, --ctrl or both")
+    }
+    // When all else is right: a descriptor is read, and a file perhaps removed, once.
+    do { options.server.migrationKey = try options.migrationKey?.load() } catch {
+      throw .key(option: "--migration-key", error)
     }
     return .serve(options)
   }
@@ -51,7 +57,7 @@ struct CommandLineOptions {
     let option = String(parts[0])
     let attached = parts.count == 2 ? String(parts[1]) : nil
     switch option {
-    case "--tpm2": isTPM2 = true
+    case "--tpm2": server.version = .tpm2
     case "--terminate", "-t": server.terminatesOnHangUp = true
     case "--fail-on-encrypted-drive": failOnEncryptedDrive = try Self.yesOrNo(attached ?? "yes", option)
     default:
@@ -66,6 +72,9 @@ struct CommandLineOptions {
     case "--server": server.data = try ChannelOptions(parsing: value, as: .server)
     case "--ctrl": server.control = try ChannelOptions(parsing: value, as: .ctrl)
     case "--flags": try server.parseFlags(value)
+    case "--locality": try server.parseLocality(value)
+    case "--migration": try server.parseMigration(value)
+    case "--migration-key": migrationKey = try SwtpmKeySource(parsing: value, option: option)
     case "--key-timeout":
       guard let seconds = Int(value), (1...31_536_000).contains(seconds) else {
         throw .usage("--key-timeout is a number of seconds from 1 to 31536000")
@@ -106,21 +115,30 @@ struct CommandLineOptions {
   }
 
   static let help = """
-    vnvram-swtpm: a TPM 2.0 whose state is sealed in a vnvram image
+    vnvram-swtpm: a TPM whose state is sealed in a vnvram image
 
-    Usage: vnvram-swtpm socket --tpm2 --tpmstate backend-uri=vnvram://IMAGE
+    Usage: vnvram-swtpm socket [--tpm2] --tpmstate backend-uri=vnvram://IMAGE
              [--server type=tcp,port=PORT[,bindaddr=ADDRESS][,disconnect]]
              [--server type=unixio,path=PATH[,mode=0600][,uid=UID][,gid=GID]]
              [--ctrl type=tcp,port=PORT… | type=unixio,path=PATH…]
-             [--flags [not-need-init][,startup-clear|startup-state|startup-none]]
-             [--terminate] [--seccomp action=kill|log|none] [--runas USER]
+             [--flags [not-need-init][,startup-clear|startup-state|startup-none][,disable-auto-shutdown]]
+             [--locality [reject-locality-4][,allow-set-locality]] [--terminate] [--seccomp action=kill|log|none] [--runas USER]
+             [--migration-key file=FILE|fd=N[,format=hex|binary][,mode=aes-cbc|aes-256-cbc][,remove]]
+             [--migration-key pwdfile=FILE|pwdfd=N[,kdf=pbkdf2|sha512][,mode=aes-cbc|aes-256-cbc][,remove]]
+             [--migration [release-lock-outgoing][,incoming]]
 
     As in swtpm:
+      --tpm2             A TPM 2.0. Without it, a TPM 1.2, whose image has the profile tpm1.2.
       --tpmstate backend-uri=vnvram://IMAGE
                          The image; `vnvram format IMAGE --key NAME --profile tpm2` makes one. Nothing here ever does.
       --server           Where TPM commands come in. TCP listens on 127.0.0.1 unless told otherwise.
-      --ctrl             Where the control channel's commands come in (swtpm_ioctl; not yet QEMU).
-      --flags            not-need-init: power on without waiting for INIT; startup-clear: and send TPM2_Startup(CLEAR).
+      --ctrl             Where the control channel's commands come in: swtpm_ioctl, QEMU.
+      --flags            not-need-init: power on without waiting for INIT; startup-clear: and send TPM2_Startup(CLEAR);
+                         disable-auto-shutdown: don't send the TPM2_Shutdown that a killed guest didn't send.
+      --locality         reject-locality-4: nobody gets it; allow-set-locality: obey the kernel's command to set it.
+      --migration-key    Encrypts the state when it is handed out to migrate. Without it, it goes in clear.
+      --migration        release-lock-outgoing: let others have the image when the state has gone out; incoming: take the
+                         image only when it is needed, since another server still has it.
       -t, --terminate    End when a client hangs up.
       --seccomp action=kill|log|none
                          What to do on a system call that a TPM server doesn't need: end (the default), log it, or allow all.
@@ -137,7 +155,8 @@ struct CommandLineOptions {
                          for ever.
       --on-key-loss lock|keep
                          What to do when the key is revoked or expires while the TPM runs. lock (the default): drop all
-                         keys; commands that store something fail until the server is started again. keep: go on.
+                         keys; commands that may store something are answered with TPM_RC_NV_UNAVAILABLE until a key
+                         is back. keep: go on.
       --audit FILE|none  Where uses of keys are recorded (see vnvram format --help).
       --anchor ANCHOR    What remembers how far the image had come, so that an older copy of it is refused with status 7: a
                          file or directory; tpm:INDEX,FILE[,tcti=CONFIGURATION]; generation:N; none. The default is

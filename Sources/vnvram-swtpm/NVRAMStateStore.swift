@@ -1,3 +1,4 @@
+import Anchors
 import Audit
 import BlobStore
 import CSystem
@@ -8,44 +9,74 @@ import Synchronization
 import VNVRAM
 import VTPM
 
-/// A TPM's states as entries of an NVRAM: `permall` and `volatilestate`, with the names that libtpms gives them.
+/// A TPM's states as entries of an NVRAM, with the names that libtpms gives them.
 ///
 /// An entry that is there and empty is the only thing that counts as "no state yet": it is what formatting makes, and
-/// it is authenticated. Everything else that keeps a state from being read is an error, an image that has no place for a
-/// state among them.
+/// it is authenticated. Everything else that keeps a state from being read is an error, an image that has no place for
+/// a state among them.
 final class NVRAMStateStore: TPMStateStore {
-  private let nvram: NVRAM
+  private let image: String
+  private let audit: AuditLog
+  private let keyLossPolicy: NVRAMConfiguration.KeyLossPolicy
+  private let anchor: AnchorSpecification?
+  private let failOnEncryptedDrive: Bool
+  private let version: TPMVersion
+  /// Nil before it is opened and while it is released: then another process may have the image.
+  private var nvram: NVRAM?
   let readinessDescriptor: Int32
   /// Why a key that is there isn't used, until the store's state changes.
   private let trouble = Trouble()
 
-  /// Opens and locks the image. No key is used yet.
+  /// Nothing is opened yet.
   init(
-    image: String, audit: AuditLog, keyLossPolicy: NVRAMConfiguration.KeyLossPolicy,
-    anchor: sending (any FreshnessAnchor)?
-  ) throws(NVRAMError) {
+    image: String, audit: AuditLog, keyLossPolicy: NVRAMConfiguration.KeyLossPolicy, anchor: AnchorSpecification?,
+    failOnEncryptedDrive: Bool, version: TPMVersion
+  ) {
+    self.image = image
+    self.audit = audit
+    self.keyLossPolicy = keyLossPolicy
+    self.anchor = anchor
+    self.failOnEncryptedDrive = failOnEncryptedDrive
+    self.version = version
+    readinessDescriptor = csystem_event_descriptor()
+  }
+
+  deinit { Glibc.close(readinessDescriptor) }
+
+  /// Opens and locks the image. No key is used yet, and nothing of it is read.
+  func prepare() throws {
+    guard nvram == nil else { return }
     var configuration = NVRAMConfiguration()
     configuration.keyLossPolicy = keyLossPolicy
-    nvram = try NVRAM.setUp(path: image, audit: audit, configuration: configuration, anchor: anchor)
-    let descriptor = csystem_event_descriptor()
-    readinessDescriptor = descriptor
-    for name in Self.names {
-      try nvram.register(entry: Self.entry(name), capacity: ByteCount(name.maximumSize))
+    let nvram = try NVRAM.setUp(
+      path: image, audit: audit, configuration: configuration, anchor: anchor?.make())
+    do {
+      for name in version.states {
+        try nvram.register(entry: Self.entry(name), capacity: ByteCount(name.maximumSize(version)))
+      }
+    } catch {
+      try? nvram.close()
+      throw error
     }
-    nvram.observe { [trouble] event in
+    nvram.observe { [trouble, readinessDescriptor] event in
       switch event {
       case .trouble(let error): trouble.last.withLock { $0 = error }
       case .state, .mismatched: trouble.last.withLock { $0 = nil }
       }
       var one: UInt64 = 1
-      _ = unsafe write(descriptor, &one, 8)
+      _ = unsafe write(readinessDescriptor, &one, 8)
     }
+    self.nvram = nvram
   }
 
-  deinit { Glibc.close(readinessDescriptor) }
+  /// Uses a key if one is there.
+  func start() throws(NVRAMError) { try nvram?.start(failOnEncryptedDrive: failOnEncryptedDrive) }
 
-  /// What a TPM 2.0 stores.
-  private static let names: [TPMStateName] = [.permall, .volatilestate]
+  func close() throws(NVRAMError) {
+    guard let nvram else { return }
+    self.nvram = nil
+    try nvram.close()
+  }
 
   private static func entry(_ name: TPMStateName) -> EntryName {
     switch name {
@@ -55,22 +86,41 @@ final class NVRAMStateStore: TPMStateStore {
     }
   }
 
-  func start(failOnEncryptedDrive: Bool) throws(NVRAMError) {
-    try nvram.start(failOnEncryptedDrive: failOnEncryptedDrive)
-  }
-
-  func close() throws(NVRAMError) { try nvram.close() }
-
-  /// What ended the store, if anything did: the process's exit status says it though the server ended as it was asked to.
+  /// What ended the store, if anything did: the process's exit status says it though the server ended as it was asked
+  /// to.
   var failure: Status? {
-    if case .failed(let error) = nvram.state { error.status } else { nil }
+    if case .failed(let error) = nvram?.state { error.status } else { nil }
   }
 
   // MARK: TPMStateStore
 
+  func acquire() throws(TPMStateError) {
+    guard nvram == nil else { return }
+    do {
+      try prepare()
+      try start()
+    } catch {
+      try? close()
+      let error = error as? any StatusError
+      throw TPMStateError(error?.status ?? .failed, error?.description ?? "\(image): can't be opened")
+    }
+  }
+
+  func release() throws(TPMStateError) {
+    do { try close() } catch { throw TPMStateError(error.status, error.description) }
+  }
+
+  var isReady: Bool {
+    switch nvram?.state {
+    case nil, .keyPending, .locked, .verifying: false
+    default: true
+    }
+  }
+
   var readiness: TPMStateReadiness {
-    switch nvram.state {
-    case .running: placeMissing.map { .failed($0) } ?? .ready
+    guard let nvram else { return .released }
+    return switch nvram.state {
+    case .running: placeMissing(nvram).map { .failed($0) } ?? .ready
     case .keyPending(let keys): .pending("\(nvram.name) waits for a key: \(keys.summary)\(troubleSummary)")
     case .locked(let keys): .pending("\(nvram.name) is locked and waits for a key: \(keys.summary)\(troubleSummary)")
     case .verifying: .pending("\(nvram.name) is being verified")
@@ -83,8 +133,8 @@ final class NVRAMStateStore: TPMStateStore {
 
   /// Says which state the image has no place for, as soon as that can be told: else it would show in the middle of a
   /// TPM's first command, or of the suspend of a virtual machine.
-  private var placeMissing: TPMStateError? {
-    for name in Self.names {
+  private func placeMissing(_ nvram: NVRAM) -> TPMStateError? {
+    for name in version.states {
       var nothing: [UInt8] = []
       do {
         _ = try nvram.readContent(Self.entry(name), at: ByteOffset(0), into: nothing.mutableSpan, deadline: .zero)
@@ -98,23 +148,26 @@ final class NVRAMStateStore: TPMStateStore {
   }
 
   func load(_ name: TPMStateName) throws(TPMStateError) -> [UInt8]? {
-    let content = try whileAtWork { (deadline) throws(NVRAMError) in
+    let content = try whileAtWork { (nvram, deadline) throws(NVRAMError) in
       try nvram.readContent(Self.entry(name), deadline: deadline)
     }
     return content.isEmpty ? nil : content
   }
 
   func store(_ bytes: Span<UInt8>, as name: TPMStateName) throws(TPMStateError) {
-    try whileAtWork { (deadline) throws(NVRAMError) in
+    try whileAtWork { (nvram, deadline) throws(NVRAMError) in
       try nvram.replaceContent(Self.entry(name), bytes, deadline: deadline)
     }
   }
 
-  /// Waits while the store is at work, upkeep for example, for as long as its device takes. It doesn't wait for a key: the
-  /// server has one thread, and waiting here would keep it from hearing of anything.
-  private func whileAtWork<R>(_ body: (Duration) throws(NVRAMError) -> R) throws(TPMStateError) -> R {
+  /// Waits while the store is at work, upkeep for example, for as long as its device takes. It doesn't wait for a key:
+  /// the server has one thread, and waiting here would keep it from hearing of anything.
+  private func whileAtWork<R>(_ body: (NVRAM, Duration) throws(NVRAMError) -> R) throws(TPMStateError) -> R {
+    guard let nvram else {
+      throw TPMStateError(.inUse, "\(image): was released, and another process may have it")
+    }
     while true {
-      do throws(NVRAMError) { return try body(.milliseconds(20)) } catch {
+      do throws(NVRAMError) { return try body(nvram, .milliseconds(20)) } catch {
         let isAtWork = nvram.state == .running || nvram.state == .verifying
         guard error.code == .timedOut, isAtWork else { throw TPMStateError(error.status, error.description) }
       }

@@ -1,4 +1,4 @@
-// A TPM 2.0 whose state lies in a vnvram image, with swtpm's command line and protocols. What it does is in VTPM (the
+// A TPM whose state lies in a vnvram image, with swtpm's command line and protocols. What it does is in VTPM (the
 // server and libtpms) and in VNVRAM (the store); here they are put together.
 import Anchors
 import Audit
@@ -50,16 +50,21 @@ enum Program {
     Server.blockTerminationSignals()
     let audit = AuditLog(try options.audit ?? AuditDestination.standard())
     let specification = try options.anchor ?? AnchorSpecification.ofEnvironment()
-    let store = try NVRAMStateStore(
-      image: options.image, audit: audit, keyLossPolicy: options.keyLossPolicy, anchor: try specification?.make())
+    let store = NVRAMStateStore(
+      image: options.image, audit: audit, keyLossPolicy: options.keyLossPolicy, anchor: specification,
+      failOnEncryptedDrive: options.failOnEncryptedDrive, version: options.server.version)
+    // With --migration incoming another server still has it.
+    if !options.server.isIncoming { try store.prepare() }
     let server = try Server(options: options.server, store: store, log: log)
     var places = Landlock()
+    // What is taken again, or only then.
+    if options.server.isIncoming || options.server.releasesLockOutgoing { places.allow(.write, options.image) }
     // A TPM is connected to by now; files are opened when the store is.
     if let file = specification?.file { places.allow(.write, file) }
     try confine(options, user, places, mayConnect: specification?.isReachedBySockets ?? false, audit, log)
     let status: Status
     do {
-      try store.start(failOnEncryptedDrive: options.failOnEncryptedDrive)
+      if !options.server.isIncoming { try store.start() }
       status = server.run()
     } catch {
       server.close()

@@ -9,7 +9,7 @@ import Testing
   private static let whole = ["socket", "--tpm2"] + state + control
 
   static let wrong: [[String]] = [
-    [], ["chardev"], ["--tpm2"], ["socket"], ["socket", "--tpm2"], ["socket"] + state + control,
+    [], ["chardev"], ["--tpm2"], ["socket"], ["socket", "--tpm2"],
     ["socket", "--tpm2"] + control, ["socket", "--tpm2"] + state,
     ["socket", "--tpm2", "--tpmstate", "dir=/tmp"] + control,
     ["socket", "--tpm2", "--tpmstate", "backend-uri=file://x"] + control,

@@ -19,9 +19,18 @@ public final class Socket {
     try unsafe connect(&address, MemoryLayout<sockaddr_in>.size)
   }
 
-  private func connect(_ address: UnsafeRawPointer, _ size: Int) throws {
+  private init(adopting descriptor: Int32) {
+    self.descriptor = descriptor
+    limitWaiting()
+  }
+
+  private func limitWaiting() {
     var limit = timeval(tv_sec: 20, tv_usec: 0)
     _ = unsafe setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+  }
+
+  private func connect(_ address: UnsafeRawPointer, _ size: Int) throws {
+    limitWaiting()
     let address = unsafe address.assumingMemoryBound(to: sockaddr.self)
     guard unsafe Foundation.connect(descriptor, address, socklen_t(size)) == 0 else {
       throw POSIXError(.ECONNREFUSED)
@@ -31,6 +40,48 @@ public final class Socket {
   deinit { close(descriptor) }
 
   public func send(_ bytes: [UInt8]) { _ = unsafe Foundation.send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL)) }
+
+  /// Sends bytes and, with them, descriptors of ours, which the receiver gets copies of (SCM_RIGHTS).
+  public func send(_ bytes: [UInt8], passing descriptors: [Int32]) {
+    var control = [UInt8](repeating: 0, count: 16 + (4 * descriptors.count + 7) / 8 * 8)
+    var bytes = bytes
+    unsafe control.withUnsafeMutableBytes { control in
+      // A cmsghdr: its length without the padding, level and type.
+      unsafe control.storeBytes(of: 16 + 4 * descriptors.count, as: Int.self)
+      unsafe control.storeBytes(of: SOL_SOCKET, toByteOffset: 8, as: Int32.self)
+      unsafe control.storeBytes(of: 1, toByteOffset: 12, as: Int32.self)
+      for (index, one) in descriptors.enumerated() {
+        unsafe control.storeBytes(of: one, toByteOffset: 16 + 4 * index, as: Int32.self)
+      }
+      unsafe bytes.withUnsafeMutableBytes { bytes in
+        var place = unsafe iovec(iov_base: bytes.baseAddress, iov_len: bytes.count)
+        unsafe withUnsafeMutablePointer(to: &place) { place in
+          var message = unsafe msghdr(
+            msg_name: nil, msg_namelen: 0, msg_iov: place, msg_iovlen: 1, msg_control: control.baseAddress,
+            msg_controllen: control.count, msg_flags: 0)
+          _ = unsafe sendmsg(descriptor, &message, Int32(MSG_NOSIGNAL))
+        }
+      }
+    }
+  }
+
+  /// Two connected sockets.
+  public static func pair() throws -> (Socket, Int32) {
+    var ends: [Int32] = [-1, -1]
+    guard unsafe socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &ends) == 0 else { throw POSIXError(.EMFILE) }
+    return (Socket(adopting: ends[0]), ends[1])
+  }
+
+  /// What comes until it is so much, or the server hangs up: for what one read needn't give.
+  public func receive(atLeast count: Int) -> [UInt8] {
+    var all: [UInt8] = []
+    while all.count < count {
+      let more = receive()
+      if more.isEmpty { break }
+      all += more
+    }
+    return all
+  }
 
   /// What one read gives; empty where the server hung up.
   public func receive() -> [UInt8] {

@@ -11,19 +11,25 @@ public final class TestServer {
 
   public let place: Place
   public let transport: Transport
+  private let folder: String
   private let port: UInt16
   private let process: Child
   private var hasEnded = false
 
   /// Starts it and waits until it serves, unless it ended before.
-  public init(_ place: Place, _ arguments: [String] = TestServer.startsByItself, over transport: Transport = .unix)
-    throws
-  {
+  ///
+  /// - Parameter folder: where its sockets are, where not in the place's own; two servers of one image need two.
+  public init(
+    _ place: Place, _ arguments: [String] = TestServer.startsByItself, over transport: Transport = .unix,
+    isTPM2: Bool = true, folder: String? = nil
+  ) throws {
     self.place = place
     self.transport = transport
+    self.folder = folder ?? place.folder
     port = transport == .tcp ? try Socket.freePorts() : 0
-    let sockets = transport == .unix ? Self.unixSockets(place.folder) : Self.ports(port)
-    process = try place.start(Self.command(place.image, sockets, arguments))
+    let sockets = transport == .unix ? Self.unixSockets(self.folder) : Self.ports(port)
+    let command = Self.command(place.image, sockets, arguments)
+    process = try place.start(isTPM2 ? command : command.filter { $0 != "--tpm2" })
     // CMD_GET_CAPABILITY, which it answers in any state; it listens before it answers.
     while process.isRunning, (try? connect(.control))?.ask([0, 0, 0, 1]).isEmpty ?? true { usleep(2000) }
   }
@@ -87,7 +93,7 @@ public final class TestServer {
 
   public func connect(_ channel: Channel) throws -> Socket {
     switch transport {
-    case .unix: try Socket(path: place.path(channel == .data ? "tpm" : "tpm.ctrl"))
+    case .unix: try Socket(path: "\(folder)/\(channel == .data ? "tpm" : "tpm.ctrl")")
     case .tcp: try Socket(port: channel == .data ? port : port + 1)
     }
   }
@@ -95,7 +101,7 @@ public final class TestServer {
   /// Runs one of tpm2-tools. Where the data channel is, the control channel is taken to be beside it.
   @discardableResult
   public func tpm2(_ arguments: String...) throws -> Place.Outcome {
-    let way = transport == .unix ? "swtpm:path=\(place.path("tpm"))" : "swtpm:host=127.0.0.1,port=\(port)"
+    let way = transport == .unix ? "swtpm:path=\(folder)/tpm" : "swtpm:host=127.0.0.1,port=\(port)"
     return try place.run(arguments, environment: ["TPM2TOOLS_TCTI": way])
   }
 
@@ -106,6 +112,6 @@ public final class TestServer {
   public func startControl(_ arguments: String...) throws -> Child { try place.start(controlCommand + arguments) }
 
   private var controlCommand: [String] {
-    ["swtpm_ioctl"] + (transport == .unix ? ["--unix", place.path("tpm.ctrl")] : ["--tcp", "127.0.0.1:\(port + 1)"])
+    ["swtpm_ioctl"] + (transport == .unix ? ["--unix", "\(folder)/tpm.ctrl"] : ["--tcp", "127.0.0.1:\(port + 1)"])
   }
 }

@@ -1,16 +1,22 @@
+import CSystem
 import Glibc
 import Primitives
 import VTPM
 
 /// A directory with a file for each state, replaced atomically and synced. Files beside them make it fail on purpose:
 /// `fail-load`, `fail-store` and `fail-delete` hold the status to fail with and `fail-store-volatilestate` too, for
-/// that state only; while `pending` is there the store isn't ready, and `failed` makes it fail for good.
+/// that state only; while `pending` is there the store isn't ready, and `failed` makes it fail for good. One process at
+/// a time has it: it locks the file `.lock`.
 final class DirectoryStore: TPMStateStore {
   private let path: String
+  private let version: TPMVersion
   private let changes: (read: Int32, write: Int32)
+  /// Of the file whose lock it has; -1 where it hasn't.
+  private var lock: Int32 = -1
 
-  init(path: String) {
+  init(path: String, version: TPMVersion) {
     self.path = path
+    self.version = version
     var ends: [Int32] = [-1, -1]
     guard unsafe pipe(&ends) == 0 else { fatalError("pipe") }
     for end in ends { _ = fcntl(end, F_SETFL, O_NONBLOCK) }
@@ -20,12 +26,30 @@ final class DirectoryStore: TPMStateStore {
 
   var readinessDescriptor: Int32 { changes.read }
 
+  func acquire() throws(TPMStateError) {
+    guard lock < 0 else { return }
+    let descriptor = unsafe open("\(path)/.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+    guard descriptor >= 0 else { throw TPMStateError(.inputOutput, "\(path): errno \(errno)") }
+    guard csystem_lock_exclusive(descriptor) == 0 else {
+      close(descriptor)
+      throw TPMStateError(.inUse, "\(path): in use by another process")
+    }
+    lock = descriptor
+  }
+
+  func release() {
+    if lock >= 0 { close(lock) }
+    lock = -1
+  }
+
   var readiness: TPMStateReadiness {
+    if lock < 0 { return .released }
     if let status = fault("failed") { return .failed(TPMStateError(status, "\(path): failed on purpose")) }
     return exists("pending") ? .pending("\(path): the key \"test\" is missing") : .ready
   }
 
   func load(_ name: TPMStateName) throws(TPMStateError) -> [UInt8]? {
+    guard lock >= 0 else { throw TPMStateError(.inUse, "\(path): was released") }
     if let status = fault("fail-load") { throw TPMStateError(status, "\(path): no load on purpose") }
     let descriptor = unsafe open("\(path)/\(name.rawValue)", O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else {
@@ -33,7 +57,7 @@ final class DirectoryStore: TPMStateStore {
       throw TPMStateError(.inputOutput, "\(path): errno \(errno)")
     }
     defer { close(descriptor) }
-    var bytes = [UInt8](repeating: 0, count: name.maximumSize + 1)
+    var bytes = [UInt8](repeating: 0, count: name.maximumSize(version) + 1)
     let n = unsafe read(descriptor, &bytes, bytes.count)
     guard n >= 0 else { throw TPMStateError(.inputOutput, "\(path): errno \(errno)") }
     bytes.removeLast(bytes.count - n)
@@ -41,6 +65,7 @@ final class DirectoryStore: TPMStateStore {
   }
 
   func store(_ bytes: Span<UInt8>, as name: TPMStateName) throws(TPMStateError) {
+    guard lock >= 0 else { throw TPMStateError(.inUse, "\(path): was released") }
     if let status = fault("fail-store") ?? fault("fail-store-\(name.rawValue)") {
       throw TPMStateError(status, "\(path): no store on purpose")
     }

@@ -4,10 +4,14 @@ import Testing
 
 /// The control channel, byte for byte. Where Debian's swtpm is installed it is asked the same.
 @Suite struct ControlChannelTests {
-  /// Requests and swtpm's answers, in order. "" is a connection that is closed; the next request is on a new one.
+  /// Requests and swtpm's answers, in order. "" is a connection that is closed; the next request is on a new one. "…"
+  /// ends an answer of which the rest is different each time; its length is in its header. What begins with ">" is for
+  /// the data channel.
   static let transcript: [(request: String, answer: String)] = [
     // Before INIT: what needs a running TPM is a bad ordinal.
     ("00000004", "0000000a"), ("00000009", "0000000a"), ("0000000a", "0000000a"), ("0000000b 00", "0000000a"),
+    ("00000006", "0000000a"), ("00000007 00000001 aa", "0000000a"), ("00000008", "0000000a"),
+    ("0000000c 00000001 00000001 00000000", "0000000a"),
     ("0000000f", "0000000000000000"),
     ("00000011 00000000", "00000000000010000000 0af800001000"),
     ("00000011 00000bb8", "0000000000000bb80000 0af800001000"),
@@ -15,63 +19,146 @@ import Testing
     ("00000011 000186a0", "00000000000010000000 0af800001000"),
     ("00000012 0000000000000003 00001388 00000000", "00000003"),
     ("00000012 0000010000000008 00000000 00000000", "00000000000000030000 00037b7d00"),
+    ("00000012 0000000000000000 00000001 00000000", "00000000000000030000 00027d00"),
+    ("00000012 0000000000000000 00000002 00000000", "00000003"),
     ("00000099", "0000000a"), ("00000000", "0000000a"), ("ffffffff", "0000000a"),
     ("0000000e", "00000000"),
     // Localities: 0 to 4, with and without padding.
     ("00000005 05", "0000003d"), ("00000005 ff", "0000003d"), ("00000005 01000000", "00000000"),
-    ("00000005 00", "00000000"),
+    ("00000005 04", "00000000"), ("00000005 00", "00000000"),
     // Messages that don't become complete.
-    ("00000002 00", ""), ("0000", ""), ("00000005", ""),
+    ("00000002 00", ""), ("0000", ""), ("00000005", ""), ("00000007 00", ""),
+    // States that are none: of no type, without a whole header, of a wrong size, version, header size; encrypted
+    // without a key.
+    ("0000000d 00000000 00000000 00000000", "00000003"), ("0000000d 00000000 00000004 00000000", "00000003"),
+    ("0000000d 00000000 00000001 00000004 00000000", "00000003"),
+    ("0000000d 00000000 00000001 0000000a 0201000a000000000000", "00000003"),
+    ("0000000d 00000000 00000001 0000000a 0203000a00000000000a", "0000002e"),
+    ("0000000d 00000000 00000001 0000000a 0201000b00000000000a", "0000002b"),
+    ("0000000d 00000000 00000001 00000010 0201000a000000000010 000100000000", "00000009"),
+    ("0000000d 00000000 00000001 0000000b 0201000a00020000000b 0b", "0000000d"),
+    ("0000000d 00000000 00000001 00000016 0201000a000100000016 000400000006000100000000", "0000000d"),
+    ("0000000d 00000002 00000001 00000016 0201000a000000000016 000400000006000100000000", "0000000d"),
+    // There is none: of the volatile and the saved state.
+    ("0000000d 00000000 00000002 00000000", "00000000"), ("0000000d 00000000 00000003 00000000", "00000000"),
+    ("0000000d 00000000 00000002 0000000a 0201000a00000000000a", "00000000"),
+    // No descriptor with it, and a data channel that is there already.
+    ("00000010", "0000001f"),
     // INIT, twice; then what a running TPM answers.
     ("00000002 00000000", "00000000"), ("00000002 00000000", "00000000"),
     ("00000004", "0000000000000000"), ("00000009", "00000000"), ("0000000a", "00000000"),
     ("0000000b 00", "0000003d"), ("0000000b 03", "00000000"), ("0000000b 09", "0000003d"),
     ("0000000b 03000000", "00000000"),
     ("00000011 00000bb8", "0000000a"), ("00000011 00000000", "00000000000010000000 0af800001000"),
+    ("0000000d 00000000 00000001 00000000", "0000000a"),
+    // States: result, flags, total length, length; the savestate is none of a TPM 2.0's; from the end on there is
+    // nothing.
+    ("0000000c 00000001 00000001 00000000", "00000000 00000000 00000529 00000529 0201000a0004 00000529 0004 00000519…"),
+    ("0000000c 00000000 00000001 00000010", "00000000 00000000 00000519 00000519 0001 00000513…"),
+    ("0000000c 00000001 00000001 ffffffff", "00000000000000000000000000000000"),
+    ("0000000c 00000001 00000002 00000000", "00000000 00000000 00002260 00002260 0201000a0004 00002260 0004 00002250…"),
+    ("0000000c 00000001 00000003 00000000", "00000800000000000000000000000000"),
+    // A measurement before TPM2_Startup goes to PCR 0, one after it to PCR 17.
+    ("00000006", "00000000"), ("00000007 00000003 616263", "00000000"), ("00000007 00000000", "00000000"),
+    ("00000008", "00000000"), ("00000004", "0000000001000000"),
+    (">8001 0000000c 00000144 0000", "80010000000a00000000"),
+    (
+      ">8001 00000014 0000017e 00000001 000b 03 010000",
+      // SHA-256(31 zeros, 4, SHA-256("abc")): a measurement by locality 4 (TPM 2.0 Part 1, 34.3).
+      "8001 0000003e 00000000 00000014 00000001 000b 03 010000 00000001 0020"
+        + "15703cc929081671c587dad9b09606521a35aa6bf4741df448d22c4b307acc71"
+    ),
+    ("00000006", "00000000"), ("00000007 00000003 616263", "00000000"), ("00000008", "00000000"),
+    ("00000004", "0000000001000000"), ("0000000b 03", "00000000"), ("00000004", "0000000000000000"),
+    // A command with a locality before it, which stays; and one that sets it, which isn't allowed.
+    (">00000008 00 0000000c 8001 0000000c 00000144 0000", "0000000a 80010000000a00000100 00000000"),
+    (
+      ">00000008 03 0000001b 8002 0000001b 0000013d 00000014 00000009 40000009 0000 00 0000",
+      "0000000a 80010000000a00000907 00000000"
+    ),
+    (">8001 0000000b 20001000 02", "80010000000a00000101"), (">8001 0000000a 20001000", "80010000000a0000009a"),
+    (">8001 0000000b 00001001 02", "80010000000a00000143"),
+    ("00000005 00", "00000000"),
     // The volatile state that was stored is taken up, and deleted when asked.
-    ("00000002 00000000", "00000000"), ("00000002 00000001", "00000000"),
+    ("0000000a", "00000000"), ("00000002 00000000", "00000000"), ("00000002 00000001", "00000000"),
     ("0000000e", "00000000"), ("00000004", "0000000a"),
   ]
 
+  /// The same of a TPM 1.2.
+  static let transcriptOf12: [(request: String, answer: String)] = [
+    (">00c1 0000000c 00000099 0001", "00c40000000a00000009"), (">8001 0000000a 00000181", "00c40000000a00000009"),
+    ("00000011 00000000", "00000000000010000000 0c0000001000"),
+    ("00000007 00000001 aa", "0000000a"),
+    ("00000002 00000000", "00000000"),
+    (">00c1 0000000c 00000099 0001", "00c40000000a00000000"), (">00c1 0000000a 00000046", "00c40000000a00000019"),
+    ("00000004", "0000000000000000"),
+    ("0000000c 00000001 00000001 00000000", "00000000 00000000 000004a7 000004a7 0201000a0004 000004a7 0004 00000497…"),
+    ("0000000c 00000001 00000002 00000000", "00000000 00000000 000004e5 000004e5 0201000a0004 000004e5 0004 000004d5…"),
+    ("0000000c 00000001 00000003 00000000", "00000800000000000000000000000000"),
+    // TPM_SaveState.
+    (">00c1 0000000a 00000098", "00c40000000a00000000"),
+    ("0000000c 00000001 00000003 00000000", "00000000 00000000 000003e0 000003e0 0201000a0004 000003e0 0004 000003d0…"),
+    ("0000000b 03", "00000000"), ("0000000b 02", "0000003d"),
+    ("00000006", "00000000"), ("00000007 00000001 aa", "00000000"), ("00000008", "00000000"),
+    ("00000004", "0000000001000000"), ("0000000b 03", "00000000"), ("00000004", "0000000000000000"),
+    ("0000000e", "00000000"),
+    // The saved state is used up by TPM_Startup(ST_STATE).
+    ("00000002 00000000", "00000000"), (">00c1 0000000c 00000099 0002", "00c40000000a00000000"),
+    ("0000000c 00000001 00000003 00000000", "00000800000000000000000000000000"),
+    ("0000000e", "00000000"),
+  ]
+
+  /// Without the probe of a measurement's outcome, which needs one client for both channels.
   @Test(arguments: TestServer.Transport.allCases) func answersAsWritten(transport: TestServer.Transport) throws {
     let server = try TestServer(TestDirectory(), over: transport)
-    try play { try Socket(server, .control) }
+    try play(Self.transcript, data: { try Socket(server, .data) }) { try Socket(server, .control) }
     #expect(server.isRunning)
     #expect(try Socket(server, .control).ask("00000003") == "00000000")
     #expect(server.wait() == 0)
   }
 
-  @Test func swtpmAnswersTheSame() throws {
-    let directory = try TestDirectory()
-    let path = "\(directory.path)/tpm.ctrl"
-    var command = ["swtpm", "socket", "--tpm2", "--tpmstate", "dir=\(directory.path)", "--ctrl"]
-    command += ["type=unixio,path=\(path)", "--server", "type=unixio,path=\(directory.path)/tpm"]
-    let process = try Child(command, in: directory.path, merged: true, output: "/dev/null")
-    defer {
-      process.signal(SIGTERM)
-      _ = process.wait()
-    }
-    while process.isRunning && (try? Socket(path: path)) == nil { usleep(5000) }
-    try play { try Socket(path: path) }
+  @Test func answersAsWrittenForTPM12() throws {
+    let server = try TestServer(TestDirectory(), ["--tpm1.2"])
+    try play(Self.transcriptOf12, data: { try Socket(server, .data) }) { try Socket(server, .control) }
+    #expect(try Socket(server, .control).ask("00000001") == "0000000000017fff")
+    #expect(server.isRunning)
   }
 
-  private func play(_ connect: () throws -> Socket) throws {
+  @Test(arguments: [true, false]) func swtpmAnswersTheSame(isTPM2: Bool) throws {
+    let swtpm = try Swtpm(TestDirectory(), isTPM2 ? ["--tpm2"] : [])
+    try play(
+      isTPM2 ? Self.transcript : Self.transcriptOf12, data: { try Socket(path: swtpm.dataPath) },
+      { try Socket(path: swtpm.controlPath) })
+  }
+
+  private func play(
+    _ transcript: [(request: String, answer: String)], data: () throws -> Socket, _ connect: () throws -> Socket
+  ) throws {
     var client = try connect()
-    for (index, (request, answer)) in Self.transcript.enumerated() {
-      let got = client.ask(request)
-      #expect(got == bytes(answer).hex, "request \(index): \(request)")
+    let commands = try data()
+    for (index, (request, answer)) in transcript.enumerated() {
+      let isCommand = request.hasPrefix(">")
+      let (to, expected) = (isCommand ? commands : client, bytes(answer).hex)
+      let request = isCommand ? String(request.dropFirst()) : request
+      to.send(bytes(request))
+      if answer.hasSuffix("…") {
+        let got = to.receive(atLeast: 16)
+        let whole = isCommand ? Int(got.integer(at: 2)) : 16 + Int(got.integer(at: 12))
+        let all = got + to.receive(atLeast: whole - got.count)
+        #expect(all.count == whole && all.hex.hasPrefix(expected), "request \(index): \(request)")
+      } else {
+        #expect(to.receive().hex == expected, "request \(index): \(request)")
+      }
       if answer.isEmpty { client = try connect() }
     }
   }
 
-  /// Says what is supported: no hashing (4), state blobs (8, 9), SET_DATAFD (12), command header (15) or lock (16).
+  /// All that swtpm 0.7.1 has, and LOCK_STORAGE.
   @Test func capabilities() throws {
     let server = try TestServer(TestDirectory())
-    let client = try Socket(server, .control)
-    #expect(client.ask("00000001") == "0000000000006cef")
-    for command in ["06", "07", "08", "0c", "0d", "10", "13"] {
-      #expect(client.ask("000000\(command) 000000000000000000000000") == "0000000a")
-    }
+    #expect(try Socket(server, .control).ask("00000001") == "000000000001ffff")
+    let other = try TestServer(TestDirectory(), ["--tpm1.2"])
+    #expect(try Socket(other, .control).ask("00000001") == "0000000000017fff")
   }
 
   @Test func infoInParts() throws {
@@ -92,6 +179,8 @@ import Testing
     let client = try Socket(server, .control)
     for byte in bytes("00000012 0000000000000003 00000000 00000000") { client.send([byte]) }
     #expect(client.receive().count > 12)
+    for byte in bytes("0000000d 00000000 00000001 0000000a 0201000b00000000000a") { client.send([byte]) }
+    #expect(client.receive().hex == "0000002b")
   }
 
   @Test func messagesWithoutAnEnd() throws {
@@ -111,7 +200,7 @@ import Testing
     second.send(bytes("00000001"))
     #expect(!second.hasInput(within: 100))
     first = nil
-    #expect(second.receive().hex == "0000000000006cef")
+    #expect(second.receive().hex == "000000000001ffff")
   }
 
   /// Nothing that comes in makes it fall over, and what it answers afterwards is right.
@@ -133,7 +222,7 @@ import Testing
       let client = try Socket(server, .control)
       client.send(input)
     }
-    #expect(try Socket(server, .control).ask("00000001") == "0000000000006cef")
+    #expect(try Socket(server, .control).ask("00000001") == "000000000001ffff")
     // TPM2_Startup is for locality 0, and a random one was set.
     #expect(try Socket(server, .control).ask("00000005 00") == "00000000")
     #expect(try Socket(server, .data).ask("8001 0000000c 00000144 0000") == "80010000000a00000000")

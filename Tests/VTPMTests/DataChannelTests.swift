@@ -44,8 +44,8 @@ import Testing
   @Test(arguments: [
     "8001 00000000 00000144", "8001 00000009 00000144", "8001 00001001 00000144", "8001 7fffffff 00000144",
     "8001 ffffffff 00000144", "00000000000000000000", "ffffffffffffffffffff",
-    // swtpm's command header, which isn't announced: locality 0 and a command of 12 bytes.
-    "00000008 00 0000000c 8001 0000000c 00000144 0000",
+    // A prefix that says another size than the command, or that a command has which has none.
+    "00000008 00 0000000d 8001 0000000c 00000144 0000", "00000008 00 00000009 8001 00000009 00000144",
   ]) func impossibleSizes(command: String) throws {
     let server = try TestServer(TestDirectory(), ["--flags", "startup-clear"])
     let client = try Socket(server, .data)

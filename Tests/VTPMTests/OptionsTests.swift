@@ -1,4 +1,5 @@
 import Primitives
+import SwtpmFormat
 import TestSupport
 import Testing
 
@@ -50,7 +51,7 @@ import Testing
   @Test(arguments: [
     ("not-need-init", true, TPM.Startup.none), ("startup-clear", true, .clear), ("startup-state", true, .state),
     ("startup-none", false, .none), ("not-need-init,startup-none", true, .none),
-    ("startup-clear,not-need-init", true, .clear),
+    ("startup-clear,not-need-init", true, .clear), ("startup-deactivated", true, .deactivated),
   ]) func goodFlags(text: String, startsByItself: Bool, startup: TPM.Startup) throws {
     var options = ServerOptions()
     try options.parseFlags(text)
@@ -58,17 +59,73 @@ import Testing
     #expect(options.startup == startup)
   }
 
-  @Test(arguments: ["", "x", "startup-deactivated", "startup-clear,startup-state", "not-need-init=1", "startup-clear,"])
+  @Test(arguments: ["", "x", "startup-clear,startup-state", "not-need-init=1", "startup-clear,"])
   func badFlags(text: String) {
     var options = ServerOptions()
     let error = #expect(throws: TPMError.self) { try options.parseFlags(text) }
     #expect(error?.status == .usage)
   }
 
+  @Test func otherFlags() throws {
+    var options = ServerOptions()
+    #expect(options.concludesForGuest)
+    try options.parseFlags("not-need-init,disable-auto-shutdown")
+    #expect(!options.concludesForGuest && options.startsByItself)
+    try options.parseLocality("reject-locality-4,allow-set-locality")
+    #expect(options.rejectsLocality4 && options.allowsSetLocality)
+    try options.parseMigration("release-lock-outgoing,incoming")
+    #expect(options.releasesLockOutgoing && options.isIncoming)
+    for text in ["", "x", "incoming=1"] {
+      #expect(throws: TPMError.self) { try options.parseMigration(text) }
+      #expect(throws: TPMError.self) { try options.parseLocality(text) }
+    }
+  }
+
+  /// What no option shows by itself.
+  @Test func whatDoesNotGoTogether() throws {
+    var options = ServerOptions()
+    #expect(throws: TPMError.self) { try options.validate() }
+    options.control = ChannelOptions(.unix(path: "/x"))
+    try options.validate()
+    options.startup = .deactivated
+    #expect(throws: TPMError.self) { try options.validate() }
+    options.version = .tpm12
+    try options.validate()
+    (options.startsByItself, options.isIncoming) = (true, true)
+    #expect(throws: TPMError.self) { try options.validate() }
+  }
+
+  @Test(arguments: [
+    ("file=/k", SwtpmKeySource(.file("/k"), .hexadecimal, count: 16)),
+    ("file=/k,format=hex,mode=aes-cbc", SwtpmKeySource(.file("/k"), .hexadecimal, count: 16)),
+    ("mode=aes-128-cbc,fd=7,format=binary", SwtpmKeySource(.descriptor(7), .binary, count: 16)),
+    ("fd=7,format=binary,mode=aes-256-cbc", SwtpmKeySource(.descriptor(7), .binary, count: 32)),
+    ("pwdfile=/a=b,mode=aes-256-cbc", SwtpmKeySource(.file("/a=b"), .password(.pbkdf2), count: 32)),
+    ("pwdfd=0,kdf=sha512,remove=false", SwtpmKeySource(.descriptor(0), .password(.sha512), count: 16)),
+    ("pwdfile=/k,kdf=pbkdf2", SwtpmKeySource(.file("/k"), .password(.pbkdf2), count: 16)),
+  ]) func goodKeys(text: String, source: SwtpmKeySource) throws {
+    #expect(try SwtpmKeySource(parsing: text, option: "--migration-key") == source)
+  }
+
+  @Test func keysToBeRemoved() throws {
+    for text in ["file=/k,remove", "file=/k,remove=true"] {
+      #expect(try SwtpmKeySource(parsing: text, option: "--key").removesFile)
+    }
+  }
+
+  @Test(arguments: [
+    "", "mode=aes-cbc", "file=", "file", "file=/k,fd=3", "file=/k,pwdfile=/p", "fd=-1", "fd=x", "file=/k,mode=aes",
+    "file=/k,format=base64", "pwdfile=/k,format=hex", "file=/k,kdf=pbkdf2", "pwdfile=/k,kdf=scrypt",
+    "file=/k,remove=yes", "file=/k,colour=red", "file=/k,file=/l",
+  ]) func badKeys(text: String) {
+    let error = #expect(throws: TPMError.self) { try SwtpmKeySource(parsing: text, option: "--migration-key") }
+    #expect(error?.status == .usage)
+  }
+
   @Test func statesHaveTheirNames() {
     #expect(TPMStateName.allCases.map(\.rawValue) == ["permall", "volatilestate", "savestate"])
-    #expect(TPMStateName.permall.maximumSize == 262_144)
-    #expect(TPMStateName.volatilestate.maximumSize == 65_536)
+    #expect(TPMStateName.permall.maximumSize(.tpm2) == 262_144)
+    #expect(TPMStateName.volatilestate.maximumSize(.tpm2) == 65_536)
   }
 
   /// No failure of a store may read as "there is none".

@@ -6,14 +6,14 @@ import Testing
 @Suite struct ServerTests {
   @Test(arguments: [SIGTERM, SIGINT]) func endsOnASignal(number: Int32) throws {
     let directory = try TestDirectory()
-    let server = try TestServer(directory, ["--flags", "startup-clear"])
+    let server = try TestServer(directory, ["--flags", "startup-clear,disable-auto-shutdown"])
     let data = try Socket(server, .data)
     #expect(data.ask(StoreFaultTests.define(0)).hasPrefix("8002"))
-    let permall = directory.read("state/permall")
+    let permall = try #require(directory.read("state/permall"))
     server.signal(number)
     #expect(server.wait() == 0)
     #expect(directory.names == ["log", "state", "work"])
-    #expect(directory.read("state/permall") == permall)
+    #expect(directory.read("state/permall") == permall, "nothing was stored at the end")
     #expect(directory.read("state/volatilestate") == nil)
   }
 

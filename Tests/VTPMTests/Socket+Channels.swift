@@ -25,5 +25,8 @@ func bytes(_ hex: String) -> [UInt8] {
 }
 
 extension [UInt8] {
+  /// Big-endian, of 4 bytes.
+  func integer(at offset: Int) -> UInt32 { self[offset..<offset + 4].reduce(0) { $0 << 8 | UInt32($1) } }
+
   var hex: String { map { String(format: "%02x", $0) }.joined() }
 }

@@ -23,6 +23,8 @@ import Testing
     }
 
     func delete(_: TPMStateName) throws(TPMStateError) {}
+    func acquire() {}
+    func release() {}
   }
 
   private let store = ScriptedStore()

@@ -50,7 +50,10 @@ final class TestServer {
   var log: String { directory.read("log").map { String(decoding: $0, as: UTF8.self) } ?? "" }
 
   /// Starts it and waits until it listens, unless it ended before.
-  init(_ directory: TestDirectory, _ arguments: [String] = [], over transport: Transport = .unix) throws {
+  init(
+    _ directory: TestDirectory, _ arguments: [String] = [], over transport: Transport = .unix,
+    channels: [Socket.Channel] = [.data, .control], state: String? = nil
+  ) throws {
     self.directory = directory
     self.transport = transport
     for name in ["state", "work"] {
@@ -58,10 +61,10 @@ final class TestServer {
         atPath: "\(directory.path)/\(name)", withIntermediateDirectories: true)
     }
     port = transport == .tcp ? try Socket.freePorts() : 0
-    var command = [Tool.builtProduct("VTPMTestServer"), "--state", "\(directory.path)/state"] + arguments
+    var command = [Tool.builtProduct("VTPMTestServer"), "--state", state ?? "\(directory.path)/state"] + arguments
     switch transport {
     case .unix:
-      command += ["--server", "type=unixio,path=\(directory.path)/tpm"]
+      if channels.contains(.data) { command += ["--server", "type=unixio,path=\(directory.path)/tpm"] }
       command += ["--ctrl", "type=unixio,path=\(directory.path)/tpm.ctrl"]
     case .tcp: command += ["--server", "type=tcp,port=\(port)", "--ctrl", "type=tcp,port=\(port + 1)"]
     }
@@ -84,4 +87,44 @@ final class TestServer {
   /// The exit status; minus the signal's number where one ended it.
   @discardableResult
   func wait() -> Int32 { process.wait() }
+}
+
+/// Debian's swtpm as a child process, with its state and sockets in a `TestDirectory`.
+final class Swtpm {
+  let directory: TestDirectory
+  private let process: Child
+
+  var dataPath: String { "\(directory.path)/swtpm" }
+  var controlPath: String { "\(directory.path)/swtpm.ctrl" }
+  var statePath: String { "\(directory.path)/swtpm-state" }
+
+  init(_ directory: TestDirectory, _ arguments: [String] = ["--tpm2"]) throws {
+    self.directory = directory
+    let (state, data, control) = (
+      "\(directory.path)/swtpm-state", "\(directory.path)/swtpm", "\(directory.path)/swtpm.ctrl"
+    )
+    try FileManager.default.createDirectory(atPath: state, withIntermediateDirectories: true)
+    let command = ["swtpm", "socket", "--tpmstate", "dir=\(state)", "--ctrl", "type=unixio,path=\(control)"]
+    process = try Child(
+      command + ["--server", "type=unixio,path=\(data)"] + arguments, in: directory.path, merged: true,
+      output: "\(directory.path)/swtpm-log")
+    while process.isRunning, (try? Socket(path: control)) == nil { usleep(3000) }
+  }
+
+  deinit {
+    process.signal(SIGTERM)
+    _ = process.wait()
+  }
+
+  /// Runs swtpm_ioctl against it.
+  @discardableResult
+  func control(_ arguments: String...) throws -> Tool.Result {
+    try Tool.run(["swtpm_ioctl", "--unix", controlPath] + arguments, in: directory.path)
+  }
+
+  /// Runs one of tpm2-tools against it.
+  @discardableResult
+  func tpm2(_ arguments: String...) throws -> Tool.Result {
+    try Tool.run(arguments, in: directory.path, environment: ["TPM2TOOLS_TCTI": "swtpm:path=\(dataPath)"])
+  }
 }

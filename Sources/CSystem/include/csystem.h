@@ -49,4 +49,7 @@ int csystem_landlock_version(void);
 int csystem_landlock_create(uint64_t files, uint64_t network, uint64_t scope);
 int csystem_landlock_allow(int rules, int descriptor, uint64_t files);
 int csystem_landlock_enforce(int rules);
+// recvmsg(2) without waiting, with at most one descriptor by SCM_RIGHTS in *descriptor (close-on-exec; -1 where none came; a
+// message with more than one keeps none). What recv(2) returns.
+ssize_t csystem_receive(int fd, void *bytes, size_t count, int *descriptor);
 #endif

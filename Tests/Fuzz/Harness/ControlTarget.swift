@@ -1,11 +1,13 @@
+import Glibc
 import Primitives
+import SwtpmFormat
 
 @testable import VTPM
 
 /// swtpm's control channel: any bytes, in any pieces, from up to three clients that come and go while the clock moves on,
 /// the store fails and recovers, and INIT is held or answered.
 enum ControlTarget {
-  private final class Power: PowerControl {
+  private final class Power: ControlHost {
     let bench: FuzzTPM
     var isReady = true
     private var starts = 0
@@ -25,6 +27,12 @@ enum ControlTarget {
     }
     func stop() { bench.tpm.stop() }
     func shutDown() {}
+    func lockStorage(tries: UInt32) -> TPMResult? { isReady ? .success : tries == 0 ? .fail : nil }
+    func setDataClient(_ descriptor: Int32) -> TPMResult {
+      if descriptor >= 0 { close(descriptor) }
+      return .inputOutput
+    }
+    func didHandOut(_: TPMStateName) {}
   }
 
   private static let operationLimit = 48
@@ -39,10 +47,11 @@ enum ControlTarget {
     let isConnected = input.byte() & 1 == 1
     let (first, descriptor) = isConnected ? LocalSocket.pair() : (nil, -1)
     let listener = isConnected ? -1 : LocalSocket.listening()
-    let options = ChannelOptions(isConnected ? .connected(descriptor) : .listening(listener))
+    var options = ServerOptions()
+    options.control = ChannelOptions(isConnected ? .connected(descriptor) : .listening(listener))
     var clients = [first ?? LocalSocket(to: listener), nil, nil]
     do throws(TPMError) {
-      let channel = try ControlChannel(options, tpm: bench.tpm, power: power, log: Log(descriptor: -1))
+      let channel = try ControlChannel(options, tpm: bench.tpm, host: power, log: Log(descriptor: -1))
       if channel.listeningDescriptor >= 0 { channel.acceptClient() }
       var now = 1000
       var operations = 0
@@ -50,8 +59,9 @@ enum ControlTarget {
         operations += 1
         step(&input, channel, power, &clients, listener, &now)
       }
-      channel.answerHeld(.success)
-      require(!channel.hasHeldClients, "held after its answer")
+      channel.answerHeld(.initialize, .success)
+      channel.answerHeld(.lockStorage, .success)
+      require(!channel.hasHeldClients(.initialize) && !channel.hasHeldClients(.lockStorage), "held after its answer")
       channel.close()
     } catch { fatalError("opening the channel: \(error)") }
   }
@@ -74,7 +84,9 @@ enum ControlTarget {
       channel.expire(now)
       require(channel.deadline.map { $0 > now } ?? true, "a client whose time is over")
     case 5: clients[client] = nil
-    case 6: channel.answerHeld(input.byte() & 1 == 0 ? .success : .fail)
+    case 6:
+      let answer = input.byte()
+      channel.answerHeld(answer & 2 == 0 ? .initialize : .lockStorage, answer & 1 == 0 ? .success : .fail)
     default:
       power.isReady = input.byte() & 1 == 0
       power.bench.store.fails = input.byte() & 3 == 3
@@ -89,9 +101,9 @@ enum ControlTarget {
     for client in clients { check(client?.received() ?? []) }
   }
 
-  /// Answers come whole: a result, eight bytes of capabilities, or what the longest command gives.
+  /// Answers come whole: a result, eight bytes of capabilities, or what the longest command gives, a state and its fields.
   private static func check(_ answer: [UInt8]) {
     require(answer.count == 0 || answer.count >= 4, "half an answer")
-    require(answer.count <= 2 * Connection.capacity, "\(answer.count) bytes of answers at once")
+    require(answer.count <= 16 + SwtpmContainer.maximumSize, "\(answer.count) bytes of answers at once")
   }
 }

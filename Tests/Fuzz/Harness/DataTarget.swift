@@ -26,7 +26,9 @@ enum DataTarget {
     }
     options.disconnects = flags & 2 == 2
     do throws(TPMError) {
-      let channel = try DataChannel(options, tpm: bench.tpm, log: Log(descriptor: -1))
+      var server = ServerOptions()
+      server.data = options
+      let channel = try DataChannel(server, tpm: bench.tpm, log: Log(descriptor: -1))
       var state = State(channel: channel, bench: bench, listener: listener, client: client)
       if flags & 4 == 0 { state.enter(.running) }
       var operations = 0

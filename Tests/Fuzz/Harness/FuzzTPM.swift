@@ -14,6 +14,8 @@ final class FuzzTPM {
     var readiness: TPMStateReadiness { .ready }
     var readinessDescriptor: Int32 { -1 }
 
+    func acquire() {}
+    func release() {}
     private func check() throws(TPMStateError) {
       if fails { throw TPMStateError(.inputOutput, "injected") }
     }

@@ -1,0 +1,107 @@
+import Primitives
+
+// What each command of the control channel does. Results that swtpm has are swtpm's.
+extension ControlChannel {
+  /// Puts the response into `out`, or says what the client waits for.
+  func execute(_ command: ControlCommand, _ message: Connection) -> Held? {
+    guard isAllowed(command) else {
+      put(.badOrdinal)
+      return nil
+    }
+    switch command {
+    case .getCapability: put(ControlCommand.capabilities(tpm.version))
+    case .initialize:
+      let flags = message.peek(UInt32.self, at: 4)
+      guard let result = host.initialize(deletingVolatileState: flags & 1 != 0) else { return .initialize }
+      put(result)
+    case .shutdown:
+      host.shutDown()
+      put(.success)
+    case .stop:
+      host.stop()
+      put(.success)
+    case .getTPMEstablished: getEstablished()
+    case .resetTPMEstablished:
+      let locality = message.peek(UInt8.self, at: 4)
+      put(locality > 4 ? .badLocality : tpm.resetEstablished(locality: locality))
+    case .setLocality: setLocality(message.peek(UInt8.self, at: 4))
+    case .hashStart: put(tpm.startHash())
+    case .hashEnd: put(tpm.endHash())
+    case .cancelTPMCommand:
+      // One thread runs commands and reads this channel, so no command is under way, and there is nothing to cancel.
+      put(.success)
+    case .storeVolatile: storeVolatile()
+    case .getStateBlob:
+      getStateBlob(message.peek(UInt32.self, at: 8), offset: message.peek(UInt32.self, at: 12))
+    case .getConfig:
+      // No state key of swtpm's kind: the states' keys are the store's.
+      put(.success)
+      put(UInt32(migrationKey == nil ? 0 : 2))
+    case .setDataDescriptor:
+      put(host.setDataClient(message.takeDescriptor()))
+    case .setBufferSize: setBufferSize(message.peek(UInt32.self, at: 4))
+    case .getInfo:
+      getInfo(flags: message.peek(UInt64.self, at: 4), offset: message.peek(UInt32.self, at: 12))
+    case .lockStorage:
+      guard let result = host.lockStorage(tries: message.peek(UInt32.self, at: 4)) else { return .lockStorage }
+      put(result)
+    case .hashData, .setStateBlob: preconditionFailure("they have data")
+    }
+    return nil
+  }
+
+  func isAllowed(_ command: ControlCommand) -> Bool {
+    tpm.isRunning ? !command.needsStopped : !command.needsRunning
+  }
+
+  private func setLocality(_ locality: UInt8) {
+    guard locality < (rejectsLocality4 ? 4 : 5) else { return put(.badLocality) }
+    tpm.locality = locality
+    put(.success)
+  }
+
+  private func getEstablished() {
+    do throws(TPMError) {
+      let bit = try tpm.isEstablished()
+      put(.success)
+      out += [bit ? 1 : 0, 0, 0, 0]
+    } catch {
+      log.line("control channel: \(error)")
+      put(error.result)
+      put(UInt32(0))
+    }
+  }
+
+  private func storeVolatile() {
+    do throws(TPMError) {
+      try tpm.storeVolatileState()
+      put(.success)
+    } catch {
+      log.line("control channel: \(error)")
+      put(error.result)
+    }
+  }
+
+  private func setBufferSize(_ wanted: UInt32) {
+    guard wanted == 0 || !tpm.isRunning else { return put(.badOrdinal) }
+    let (size, minimum, maximum) = tpm.setBufferSize(wanted)
+    put(.success)
+    put(size)
+    put(minimum)
+    put(maximum)
+  }
+
+  /// As much of the text as goes into one response; the client asks for the rest.
+  private static let infoSize = 3056
+
+  private func getInfo(flags: UInt64, offset: UInt32) {
+    guard let text = tpm.info(flags: UInt32(truncatingIfNeeded: flags)) else { return put(.fail) }
+    // The zero at the end alone is no part that can be asked for.
+    guard Int(offset) < text.count - 1 else { return put(.badParameter) }
+    let part = text[Int(offset)...].prefix(Self.infoSize)
+    put(.success)
+    put(UInt32(text.count))
+    put(UInt32(part.count))
+    out += part
+  }
+}

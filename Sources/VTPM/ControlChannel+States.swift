@@ -1,0 +1,142 @@
+import Primitives
+import SwtpmFormat
+
+// GET_STATEBLOB, and the two commands with data of any length: SET_STATEBLOB and HASH_DATA.
+extension ControlChannel {
+  /// Data that are still coming.
+  final class Transfer {
+    enum Purpose {
+      case hash
+      /// `isEncrypted`: the sender says that the state is under swtpm's state key.
+      case blob(TPMStateName, isEncrypted: Bool)
+      /// Read and thrown away, so that what follows is read as what it is.
+      case refused(TPMResult)
+    }
+
+    fileprivate var purpose: Purpose
+    fileprivate var remaining: Int
+    /// Of a blob: what came. Wiped in the end.
+    fileprivate var bytes: [UInt8] = []
+
+    fileprivate init(_ purpose: Purpose, _ length: Int) {
+      self.purpose = purpose
+      remaining = length
+    }
+
+    deinit { wipe(&bytes) }
+  }
+
+  // MARK: - Handing out
+
+  /// The whole rest of the blob from `offset` on, in one response. The flag "decrypted" changes nothing: there is no
+  /// state key of swtpm's kind under which a state could be handed out.
+  func getStateBlob(_ type: UInt32, offset: UInt32) {
+    guard let name = TPMStateName(blobType: type) else { return putBlob(.badParameter) }
+    do {
+      guard var state = try tpm.state(name) else {
+        host.didHandOut(name)
+        return putBlob(.retry)
+      }
+      defer { wipe(&state) }
+      var blob = try SwtpmContainer.migrationBlob(of: state.span, migrationKey: migrationKey)
+      defer { wipe(&blob) }
+      let start = min(Int(offset), blob.count)
+      out.reserveCapacity(16 + blob.count - start)
+      putBlob(.success, blob.count - start)
+      for i in start..<blob.count { out.append(blob[i]) }
+      host.didHandOut(name)
+    } catch let error as TPMError {
+      log.line("control channel: \(error)")
+      putBlob(error.result)
+    } catch {
+      log.line("control channel: \(error)")
+      putBlob(.fail)
+    }
+  }
+
+  /// Result, flags (2 would be: under swtpm's state key), total length and length.
+  private func putBlob(_ result: TPMResult, _ count: Int = 0) {
+    put(result)
+    put(UInt32(0))
+    put(UInt32(count))
+    put(UInt32(count))
+  }
+
+  // MARK: - Taking
+
+  /// What becomes of the data that follow a command's fixed part.
+  func transfer(_ command: ControlCommand, _ message: Connection, length: Int) -> Transfer {
+    guard isAllowed(command) else { return Transfer(.refused(.badOrdinal), length) }
+    if command == .hashData { return Transfer(.hash, length) }
+    let flags = message.peek(UInt32.self, at: 4)
+    guard let name = TPMStateName(blobType: message.peek(UInt32.self, at: 8)),
+      tpm.version.states.contains(name) || length == 0
+    else { return Transfer(.refused(.badParameter), length) }
+    guard length <= SwtpmContainer.maximumSize else {
+      log.line("control channel: a state of \(length) bytes is refused; it may have \(SwtpmContainer.maximumSize)")
+      return Transfer(.refused(.badParameter), length)
+    }
+    let transfer = Transfer(.blob(name, isEncrypted: flags & 2 != 0), length)
+    // At once, so that nothing of it is left behind where the array would have grown.
+    transfer.bytes.reserveCapacity(length)
+    return transfer
+  }
+
+  /// Takes what came. True where it is complete and `out` has the response.
+  func advance(_ transfer: Transfer, _ connection: Connection) -> Bool {
+    let count = min(transfer.remaining, connection.count)
+    if count > 0 {
+      connection.consume(count) { piece in
+        switch transfer.purpose {
+        case .hash:
+          let result = tpm.addHashData(piece.span)
+          if result != .success { transfer.purpose = .refused(result) }
+        case .blob:
+          for i in 0..<piece.count { transfer.bytes.append(piece[i]) }
+        case .refused: break
+        }
+      }
+      transfer.remaining -= count
+    }
+    guard transfer.remaining == 0 else { return false }
+    switch transfer.purpose {
+    case .hash: put(.success)
+    case .refused(let result): put(result)
+    case .blob(let name, let isEncrypted):
+      let blob = transfer.bytes
+      put(setState(name, blob.span, isEncrypted))
+    }
+    return true
+  }
+
+  private func setState(_ name: TPMStateName, _ blob: Span<UInt8>, _ isEncrypted: Bool) -> TPMResult {
+    do {
+      guard
+        var state = try SwtpmContainer.state(
+          inMigrationBlob: blob, migrationKey: migrationKey, isEncrypted: isEncrypted)
+      else { return tpm.setState(name, nil) }
+      defer { wipe(&state) }
+      let result = tpm.setState(name, state)
+      if result != .success { log.line("control channel: libtpms doesn't take the \(name.rawValue): \(result)") }
+      return result
+    } catch {
+      log.line("control channel: the \(name.rawValue) that was to be set: \(error)")
+      return error.result
+    }
+  }
+}
+
+extension SwtpmFormatError {
+  /// As swtpm answers.
+  var result: TPMResult {
+    switch self {
+    case .malformed: .badParameter
+    case .unknownVersion: .badVersion
+    case .headerSize: .badDataSize
+    case .missing, .crypto: .fail
+    case .keyMissing: .keyNotFound
+    case .keySize: .badKeyProperty
+    case .wrongKey: .decryptError
+    }
+  }
+}
