@@ -133,6 +133,9 @@ let package = Package(
       name: "FuzzTests",
       dependencies: ["VTPM", "BlobStore", "SecureVolume", "Keyring", "Crypto", "BlockIO", "Primitives"],
       path: "Tests/Fuzz/Harness", swiftSettings: strict),
+    .testTarget(
+      name: "VirtualMachineTests", dependencies: ["vnvram", "vnvram-swtpm", "TestSupport"],
+      exclude: ["Guest"], swiftSettings: strict),
   ])
 
 // `make tsan`: some test targets crash the compiler under the thread sanitizer, and a test bundle has all of them.
