@@ -86,6 +86,7 @@ bench: programs
 	@Tools/install-packages.sh demo
 	@$(BUILD_PROGRAMS) --product vnvram-bench
 	@Tests/Benchmarks/run.sh $(PROGRAMS)
+	@Tests/Benchmarks/guest-boot.sh $(PROGRAMS)
 
 # Built with the flags of the tests, so that nothing is built twice.
 SECONDS = 600

@@ -18,7 +18,7 @@ enum Seeded {
   }
 
   /// Reads in the guest what was written.
-  static func read(_ machine: VirtualMachine) throws -> String {
+  static func read(_ machine: some Guest) throws -> String {
     try machine.expect("tpm2 nvread 0x1500001 -C o -s 64")
   }
 }

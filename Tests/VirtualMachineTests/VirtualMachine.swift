@@ -3,18 +3,14 @@ import TestSupport
 
 /// A virtual machine with a TPM, under QEMU's software emulation: Debian's kernel, and a program that runs what it is
 /// told (`Guest/init`). Its sockets and its console lie in a folder, under its name. It ends with this object.
-final class VirtualMachine {
+final class VirtualMachine: Guest {
   enum Device: String, CaseIterable, Sendable {
     case tis = "tpm-tis"
     case crb = "tpm-crb"
   }
 
-  struct Answer {
-    let status: Int
-    let text: String
-  }
-
-  private static let guest = URL(fileURLWithPath: #filePath).deletingLastPathComponent().path + "/../../.build/guest"
+  /// Where Tools/prepare-guest.sh puts what is booted.
+  static let guest = URL(fileURLWithPath: #filePath).deletingLastPathComponent().path + "/../../.build/guest"
 
   /// Whether one can be booted here. Tools/prepare-guest.sh makes what it boots.
   static let isAvailable =
@@ -23,9 +19,12 @@ final class VirtualMachine {
       File.exists("\($0)/qemu-system-x86_64")
     }
 
+  /// Spares the kernel to measure clocks and to test ciphers, which takes emulated processors long.
+  static let kernelOptions = "console=ttyS0 tsc=reliable no_timer_check lpj=1000000 cryptomgr.notests mitigations=off"
+
   private let prefix: String
   private let process: Child
-  private let lines: LineSocket
+  let lines: LineSocket
   private var monitor: QMP?
 
   /// Starts QEMU with the TPM whose server listens on `tpm`. With `incoming` it waits for another machine's state there.
@@ -36,8 +35,7 @@ final class VirtualMachine {
     var arguments = [
       "qemu-system-x86_64", "-accel", "tcg", "-M", "q35", "-m", "256", "-nodefaults", "-no-user-config",
       "-display", "none", "-kernel", Self.guest + "/vmlinuz", "-initrd", Self.guest + "/initrd",
-      // What a clock and a processor that aren't there would be waited for.
-      "-append", "console=ttyS0 tsc=reliable no_timer_check lpj=1000000 cryptomgr.notests mitigations=off",
+      "-append", Self.kernelOptions,
       "-serial", "file:\(prefix).console", "-serial", "unix:\(prefix).serial,server=on,wait=off",
       "-qmp", "unix:\(prefix).monitor,server=on,wait=off",
       "-chardev", "socket,id=tpm-socket,path=\(tpm)", "-tpmdev", "emulator,id=tpm,chardev=tpm-socket",
@@ -66,38 +64,7 @@ final class VirtualMachine {
   var log: String { process.text }
   var console: String { (try? String(decoding: File.bytes("\(prefix).console"), as: UTF8.self)) ?? "" }
 
-  // MARK: The guest
-
-  /// Whether the guest is up within the time. Its kernel has found the TPM then.
-  func isUp(within seconds: Double) throws -> Bool {
-    do { return try lines.line(within: seconds) == "ready" } catch { throw failure("\(error)") }
-  }
-
-  func waitUntilUp() throws {
-    guard try isUp(within: 100) else { throw failure("the guest is not up") }
-  }
-
-  /// Runs one line of shell in the guest.
-  func run(_ line: String) throws -> Answer {
-    lines.send(line)
-    let answer: String?
-    do { answer = try lines.line(within: 100) } catch { throw failure("\(line): \(error)") }
-    guard let parts = answer?.split(separator: " ", omittingEmptySubsequences: false), parts.count == 3,
-      parts[0] == "answer", let status = Int(parts[1]), let output = Data(base64Encoded: String(parts[2]))
-    else { throw failure("\(line): no answer but \(answer ?? "silence")") }
-    return Answer(status: status, text: String(decoding: output, as: UTF8.self))
-  }
-
-  /// Runs a line that has to succeed, and gives its output without the last line's end.
-  @discardableResult
-  func expect(_ line: String) throws -> String {
-    let answer = try run(line)
-    guard answer.status == 0 else { throw failure("\(line): status \(answer.status): \(answer.text)") }
-    return answer.text.hasSuffix("\n") ? String(answer.text.dropLast()) : answer.text
-  }
-
-  /// Sends a line, and does not wait for its end.
-  func start(_ line: String) { lines.send(line) }
+  // MARK: Its end
 
   /// Powers off as an operating system does; the TPM is told of it by the kernel. QEMU's status.
   func powerOff() -> Int32 {
@@ -113,7 +80,7 @@ final class VirtualMachine {
   /// QEMU's status when it ends by itself.
   func wait() -> Int32 { process.wait() }
 
-  private func failure(_ text: String) -> TestFailure {
+  func failure(_ text: String) -> TestFailure {
     TestFailure("\(text)\nQEMU: \(log)\nconsole:\n\(console.suffix(2000))")
   }
 

@@ -2,9 +2,9 @@ import TestSupport
 import Testing
 
 /// What the tests do with the TPM, by tpm2-tools in the guest through the kernel's driver.
-extension VirtualMachine {
-  static let secret = "the secret of NV"
-  private static let measured = String(repeating: "ab", count: 32)
+extension Guest {
+  static var secret: String { "the secret of NV" }
+  private static var measured: String { String(repeating: "ab", count: 32) }
 
   /// A secret in an NV index, a persistent key, and something measured into PCR 16. The key's public part.
   func store() throws -> String {
@@ -32,5 +32,5 @@ extension VirtualMachine {
     return try expect("printf \(before)\(Self.measured) | xxd -r -p | sha256sum | cut -d ' ' -f 1")
   }
 
-  static let reset = String(repeating: "00", count: 32)
+  static var reset: String { String(repeating: "00", count: 32) }
 }
