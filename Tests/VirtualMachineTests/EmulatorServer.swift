@@ -7,7 +7,7 @@ final class EmulatorServer {
   private let process: Child
   private var hasEnded = false
 
-  /// vnvram-swtpm. With `waiting` it is waited for until it listens; else its end may be looked at.
+  /// vnvram-swtpm with a TPM 2.0. On return it listens, or has ended.
   convenience init(_ place: Place, _ arguments: [String] = [], name: String = "tpm") throws {
     try self.init(
       place, name,
@@ -21,20 +21,19 @@ final class EmulatorServer {
     return try EmulatorServer(place, name, ["swtpm", "socket", "--tpm2", "--tpmstate", "dir=\(state)"] + arguments)
   }
 
+  /// vnvram-swtpm with a TPM 1.2, on an image with its profile.
+  static func old(_ place: Place) throws -> EmulatorServer {
+    try EmulatorServer(place, "tpm", ["vnvram-swtpm", "socket", "--tpmstate", "backend-uri=vnvram://\(place.image)"])
+  }
+
   private init(_ place: Place, _ name: String, _ command: [String]) throws {
     socket = place.path("\(name).sock")
     unsafe unlink(socket)
     process = try place.start(command + ["--ctrl", "type=unixio,path=\(socket)"])
-    // Connecting to see whether it listens would be a client, of which there is one at a time.
-    for _ in 0..<10_000 where process.isRunning && !isListening { usleep(2000) }
+    LineSocket.wait(for: socket) { [process] in process.isRunning }
   }
 
   deinit { if !hasEnded { kill() } }
-
-  private var isListening: Bool {
-    guard let sockets = try? String(contentsOfFile: "/proc/net/unix", encoding: .utf8) else { return false }
-    return sockets.split(separator: "\n").contains { $0.hasSuffix(" \(socket)") && $0.contains(" 00010000 ") }
-  }
 
   var isRunning: Bool { process.isRunning }
   var identifier: pid_t { process.identifier }

@@ -10,7 +10,8 @@ final class Libvirt {
   /// Namespaces are root's to make.
   static let isAvailable =
     VirtualMachine.isAvailable && geteuid() == 0 && File.exists("/usr/sbin/libvirtd") && File.exists("/usr/bin/virsh")
-    && (try? Child(["unshare", "--mount", "--net", "--pid", "--fork", "true"], in: "/").wait()) == 0
+    && (try? Child(["unshare", "--mount", "--net", "--pid", "--fork", "true"], in: NSTemporaryDirectory()).outcome()
+      .status) == 0
 
   private static let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent().path + "/Libvirt/libvirtd.sh"
 

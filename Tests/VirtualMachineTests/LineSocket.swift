@@ -19,6 +19,19 @@ final class LineSocket {
     throw TestFailure("nobody listens on \(path)")
   }
 
+  /// Waits until somebody listens on a path, without being a client: some peers take one at a time. Ends with the peer,
+  /// and after 20 s.
+  static func wait(for path: String, while isAlive: () -> Bool) {
+    for _ in 0..<10_000 where isAlive() {
+      let sockets = (try? String(contentsOfFile: "/proc/net/unix", encoding: .utf8)) ?? ""
+      // The flags of a socket that accepts connections (proc(5)).
+      if sockets.split(separator: "\n").contains(where: { $0.hasSuffix(" \(path)") && $0.contains(" 00010000 ") }) {
+        return
+      }
+      usleep(2000)
+    }
+  }
+
   func send(_ line: String) { socket.send(Array(line.utf8) + [UInt8(ascii: "\n")]) }
 
   /// The next line without its end; nil where none came within the time.

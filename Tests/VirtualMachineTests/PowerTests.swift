@@ -34,6 +34,22 @@ import Testing
     #expect(server.wait() == 0)
   }
 
+  /// A TPM 1.2: the kernel finds it, and measures into it.
+  @Test func oldVersion() throws {
+    let place = try Place(["--profile", "tpm1.2"])
+    let server = try EmulatorServer.old(place)
+    let machine = try VirtualMachine(place.folder, tpm: server.socket, device: .tis)
+    try machine.waitUntilUp()
+    #expect(try machine.expect("cat /sys/class/tpm/tpm0/tpm_version_major") == "1")
+    let registers = try machine.expect("cat /sys/class/tpm/tpm0/device/pcrs").split(separator: "\n")
+    #expect(registers.count == 24)
+    let ten = registers.first { $0.hasPrefix("PCR-10") }
+    #expect(ten?.hasPrefix("PCR-10:") == true && ten?.contains("00 00 00 00 00 00 00") == false, "\(registers)")
+    #expect(machine.powerOff() == 0)
+    #expect(server.wait() == 0)
+    #expect(try place.wasClosedCleanly())
+  }
+
   /// QEMU is killed while the guest writes: the server ends in order, and the TPM is the guest's last or next one.
   @Test func machineKilled() throws {
     let place = try Place()
