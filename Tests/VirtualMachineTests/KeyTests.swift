@@ -25,6 +25,24 @@ import Testing
     #expect(server.wait() == 0)
   }
 
+  /// A machine that is given up while it is held back, as by `virsh destroy`: the server ends with it, or, without
+  /// --terminate, when swtpm_ioctl asks for it. The image is as it was.
+  @Test(arguments: [true, false]) func endsWhileHeldBack(terminates: Bool) throws {
+    let place = try Seeded.place()
+    let before = try place.bytes()
+    place.key.remove()
+    let server = try EmulatorServer(place, ["--fail-on-encrypted-drive=no"] + (terminates ? ["--terminate"] : []))
+    let machine = try VirtualMachine(place.folder, tpm: server.socket, device: .crb)
+    #expect(try !machine.isUp(within: 2))
+    machine.kill()
+    if !terminates {
+      let shutdown = try place.run(["swtpm_ioctl", "--unix", server.socket, "-s"])
+      #expect(shutdown.status == 0, "\(shutdown.text)")
+    }
+    #expect(server.wait() == 0, "\(server.log)")
+    #expect(try place.bytes() == before)
+  }
+
   /// Without a key that fits there is no machine, and it is said why.
   @Test(arguments: [(false, 3), (true, 4)] as [(Bool, Int32)]) func noMachineWithoutKey(isWrong: Bool, status: Int32)
     throws
