@@ -89,7 +89,7 @@ let package = Package(
         "VNVRAM", "Anchors", "BlobStore", "SecureVolume", "Keyring", "Audit", "BlockIO", "Crypto", "CLibcrypto",
         "Primitives",
       ],
-      path: "Tests/Benchmarks", exclude: ["run.sh"], swiftSettings: strict),
+      path: "Tests/Benchmarks", exclude: ["guest-boot.sh", "run.sh"], swiftSettings: strict),
     tests("PrimitivesTests", ["Primitives"]),
     tests("CryptoTests", ["Crypto", "Primitives"]),
     tests("KeyringTests", ["Keyring", "CLibkeyutils", "Primitives"]),
@@ -137,6 +137,9 @@ let package = Package(
         "VTPM", "SwtpmFormat", "BlobStore", "SecureVolume", "Keyring", "Crypto", "BlockIO", "Primitives",
       ],
       path: "Tests/Fuzz/Harness", swiftSettings: strict),
+    .testTarget(
+      name: "VirtualMachineTests", dependencies: ["vnvram", "vnvram-swtpm", "TestSupport"],
+      exclude: ["Guest", "Libvirt", "libvirt.md"], swiftSettings: strict),
   ])
 
 // `make tsan`: some test targets crash the compiler under the thread sanitizer, and a test bundle has all of them.
