@@ -1,12 +1,13 @@
 import CSystem
 import Glibc
 
-/// SIGTERM and SIGINT as something to poll, so that the server ends between two commands and never within one.
-final class TerminationSignals {
+/// The signals that mean something to a server as something to poll, so that it acts on them between two commands and never
+/// within one: SIGTERM and SIGINT end it, SIGUSR1 has it look for keys.
+final class ServerSignals {
   let descriptor: Int32
   private var previous = sigset_t()
 
-  /// Blocks both in this thread, and so in every thread that it makes afterwards.
+  /// Blocks them in this thread, and so in every thread that it makes afterwards.
   init() {
     var signals = Self.signals
     unsafe pthread_sigmask(SIG_BLOCK, &signals, &previous)
@@ -21,8 +22,7 @@ final class TerminationSignals {
   private static var signals: sigset_t {
     var set = sigset_t()
     unsafe sigemptyset(&set)
-    unsafe sigaddset(&set, SIGTERM)
-    unsafe sigaddset(&set, SIGINT)
+    for signal in [SIGTERM, SIGINT, SIGUSR1] { unsafe sigaddset(&set, signal) }
     return set
   }
 
@@ -30,5 +30,12 @@ final class TerminationSignals {
   static func block() {
     var signals = Self.signals
     unsafe pthread_sigmask(SIG_BLOCK, &signals, nil)
+  }
+
+  /// The signal that came; nil where none is left.
+  func next() -> Int32? {
+    // struct signalfd_siginfo: 128 bytes, the number first.
+    var info = [UInt32](repeating: 0, count: 32)
+    return unsafe read(descriptor, &info, 128) == 128 ? Int32(bitPattern: info[0]) : nil
   }
 }
