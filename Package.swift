@@ -64,8 +64,8 @@ let package = Package(
     .executableTarget(
       name: "vnvram-swtpm",
       dependencies: [
-        "VTPM", "SwtpmFormat", "VNVRAM", "Anchors", "SecureVolume", "BlobStore", "Confinement", "Crypto", "Audit",
-        "ProgramIO", "CSystem", "Primitives",
+        "VTPM", "SwtpmFormat", "VNVRAM", "Anchors", "SecureVolume", "BlobStore", "BlockIO", "Confinement", "Crypto",
+        "Audit", "ProgramIO", "CSystem", "Primitives",
       ],
       swiftSettings: strict),
 

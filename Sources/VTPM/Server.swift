@@ -158,23 +158,27 @@ public final class Server {
     case Place.dataClient:
       if data.isHolding {
         data.hangUp()
-        left()
+        dataClientLeft()
       } else if !data.serve(mode) {
-        left()
+        dataClientLeft()
       }
     default:
       let client = place - Place.controlClients
       if control.isHeld(client) {
         control.hangUp(client)
-        left()
+        controlClientLeft()
       } else if !control.serve(client, now) {
-        left()
+        controlClientLeft()
       }
     }
   }
 
-  private func left() {
-    if options.terminatesOnHangUp { end(.done) }
+  private func dataClientLeft() {
+    if options.endsWithDataClient { end(.done) }
+  }
+
+  private func controlClientLeft() {
+    if options.control?.terminates ?? false { end(.done) }
   }
 
   private func end(_ status: Status) {
@@ -272,7 +276,7 @@ public final class Server {
     guard ending == nil, data.isHolding else { return }
     if handover.isReleased, handover.deadline == nil { takeStore(until: now + StoreHandover.patience, now) }
     guard mode != .holding else { return }
-    if !data.drain(mode) { left() }
+    if !data.drain(mode) { dataClientLeft() }
   }
 
   /// Tries to get the store, for everyone who waits for it; they are answered when it is had or it is too late.
@@ -287,7 +291,7 @@ public final class Server {
       request = nil
       control.answerHeld(.lockStorage, .fail)
       control.answerHeld(.initialize, TPMError.state(operation: .load, name: .permall, error).result)
-      if data.isHolding, !data.drain(.unavailable) { left() }
+      if data.isHolding, !data.drain(.unavailable) { dataClientLeft() }
     }
   }
 
