@@ -39,10 +39,13 @@ package struct KeyValueList {
 
   /// Whether `key` is there, alone or as true. (swtpm takes every value but true and 1 for false; a misspelt one is refused
   /// here.)
-  package mutating func flag(_ key: String) throws(TPMError) -> Bool {
+  package mutating func flag(_ key: String) throws(TPMError) -> Bool { try choice(key) ?? false }
+
+  /// As `flag`; nil where `key` isn't given.
+  package mutating func choice(_ key: String) throws(TPMError) -> Bool? {
     let (found, value) = take(key)
     switch value {
-    case nil: return found
+    case nil: return found ? true : nil
     case "true", "1": return true
     case "false", "0": return false
     default: throw .usage("\(option): \(key) is true or false")

@@ -23,8 +23,6 @@ struct CommandLineOptions {
   static let version = "0.1.0"
 
   var state: StateLocation?
-  /// The image's path.
-  var image: String { state?.image ?? "" }
   var server = ServerOptions()
   /// `--key`: not loaded yet.
   var key: SwtpmKeySource?
@@ -42,6 +40,9 @@ struct CommandLineOptions {
   var isDaemon = false
   var pid: PIDFile?
   var log = LogOptions()
+
+  /// The image's path.
+  var image: String { state?.image(for: server.version) ?? "" }
 
   static func parse(_ arguments: [String]) throws -> Request {
     if let first = arguments.first, let option = OptionName(rawValue: first) ?? letter(first) {

@@ -9,12 +9,14 @@ enum Help {
       --tpm2             A TPM 2.0. Without it, a TPM 1.2.
       --tpmstate dir=FOLDER[,mode=0600][,lock]
       --tpmstate backend-uri=dir://FOLDER
-                         The image is FOLDER/tpm2-00.vnvram, or tpm-00.vnvram for a TPM 1.2.
+                         The image is FOLDER/tpm2-00.vnvram, or tpm-00.vnvram for a TPM 1.2. With --key or --keyring-key it
+                         is made on first use, with this mode, where there never was one.
       --tpmstate backend-uri=vnvram://IMAGE
                          This image; `vnvram format IMAGE --key NAME --profile tpm2` (or tpm1.2) makes one.
       --key file=FILE|fd=N[,format=hex|binary][,mode=aes-cbc|aes-256-cbc][,remove]
       --key pwdfile=FILE|pwdfd=N[,kdf=pbkdf2|sha512][,mode=aes-cbc|aes-256-cbc][,remove]
-                         A key or a password that opens the image. It takes the place of --keyring-key in a file of options.
+                         A key or a password that opens the image, instead of keys of the kernel's. It takes the place of
+                         --keyring-key in a file of options.
       --flags [not-need-init][,startup-clear|startup-state|startup-deactivated|startup-none][,disable-auto-shutdown]
                          not-need-init: power on without waiting for INIT; startup-…: and send TPM2_Startup;
                          disable-auto-shutdown: don't send the TPM2_Shutdown that a killed guest didn't send.
@@ -59,10 +61,12 @@ enum Help {
       -h, --help; -v, --version
 
     Ours:
-      --keyring-key NAME The kernel key that opens images, and that an image which is made here is sealed for.
+      --keyring-key NAME The only kernel key that opens the image, and that one which is made here is sealed for. %u in it
+                         stands for the UUID in the image's path: libvirt's folders have one.
       --fail-on-encrypted-drive[=yes|no]
-                         What to do when no key of the image is in the keyring. yes (the default): say which are missing
-                         and end with status 3. no: listen at once, and power the TPM on when a key comes.
+                         What to do when no key of the image is in the keyring. yes (the default): say which are missing and
+                         refuse INIT, or, with not-need-init, end with status 3. no: power the TPM on when a key comes.
+                         SIGUSR1 has the server look for keys at once.
       --key-timeout SECONDS
                          How long to wait for a key, where it is waited for; after that end with status 13. The default is
                          for ever.

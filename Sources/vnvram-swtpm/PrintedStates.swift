@@ -11,7 +11,7 @@ import VTPM
 /// `--print-states`: which states there are, and how large they are. swtpm_setup asks so whether it has to make a TPM.
 ///
 /// A state that exists is never taken for none: only where there is no image, or where a key opens it and the state is empty, is
-/// it left out. An image that can't be opened (its key is missing, a server has it, it is damaged) has a permanent state
+/// it left out. Where an image was made and is gone, or swtpm's own state lies in its place, that is an error. An image that can't be opened (its key is missing, a server has it, it is damaged) has a permanent state
 /// of the image's own size, which is all that can be known; a line of the log says why. Nothing is written but the record of
 /// the key's use.
 struct PrintedStates {
@@ -35,7 +35,10 @@ struct PrintedStates {
 
   private func states() throws -> [State] {
     let image = options.image
-    guard let size = try Self.size(image) else { return [] }
+    guard let size = try Self.size(image) else {
+      try StateFolder(options.state, version)?.refuseOlderTPM()
+      return []
+    }
     do { return try contents(image) } catch {
       log.line("a state is there, and how large it is isn't known: \(error)")
       return [(.permall, size)]
@@ -57,8 +60,7 @@ struct PrintedStates {
     let device = try FileDevice.open(path: image, access: .readOnly)
     defer { device.close() }
     let audit = AuditLog(try options.audit ?? AuditDestination.standard())
-    let volume = try Unlocker(audit: audit).unlock(try SealedVolume(device))
-    let store = try BlobStore(volume)
+    let store = try BlobStore(try unlock(try SealedVolume(device), Unlocker(audit: audit)))
     var states: [State] = []
     for name in version.states {
       guard let entry = store.entry(NVRAMStateStore.entry(name)) else {
@@ -67,5 +69,17 @@ struct PrintedStates {
       if entry.size.value > 0 { states.append((name, entry.size.value)) }
     }
     return states
+  }
+
+  private func unlock(_ sealed: SealedVolume, _ unlocker: Unlocker) throws -> SecureVolume {
+    // Who only asks doesn't have the key's file removed.
+    var options = options
+    options.key?.removesFile = false
+    let keys = try StateKeys(options)
+    guard let given = keys.given else { return try unlocker.unlock(sealed, only: keys.onlyKey) }
+    var volume: SecureVolume?
+    _ = try given.use { (key) throws(NVRAMError) in volume = try unlocker.unlock(sealed, with: key) }
+    guard let volume else { preconditionFailure("the key is there until it is wiped") }
+    return volume
   }
 }

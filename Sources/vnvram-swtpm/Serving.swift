@@ -30,18 +30,24 @@ struct Serving {
     prepareCrypto()
     // Before the store has threads, so that none of them takes a signal that the server waits for.
     Server.blockTerminationSignals()
-    var serving = options.server
-    do throws(SwtpmKeyError) { serving.migrationKey = try options.migrationKey?.load() } catch {
-      throw TPMError.key(option: OptionName.migrationKey.rawValue, error)
-    }
     let audit = AuditLog(try auditDestination())
     let anchor = (try options.anchor ?? AnchorSpecification.ofEnvironment())?.absolute(Path.absolute)
+    let keys = try StateKeys(options)
     let store = NVRAMStateStore(
-      image: Path.absolute(options.image), audit: audit, keyLossPolicy: options.keyLossPolicy, anchor: anchor,
-      failOnEncryptedDrive: options.failOnEncryptedDrive, version: serving.version)
+      image: options.image, audit: audit, keyLossPolicy: options.keyLossPolicy, anchor: anchor,
+      failOnEncryptedDrive: options.failOnEncryptedDrive, version: options.server.version, onlyKey: keys.onlyKey,
+      key: keys.given, isShared: isShared)
+    let serverOptions = try serverOptions(keys)
     // With --migration incoming another server still has it.
-    if !serving.isIncoming { try store.prepare() }
-    let server = try Server(options: serving, store: store, log: log)
+    let folder = options.server.isIncoming ? nil : StateFolder(options.state, options.server.version)
+    var isToBeMade = try folder.map { try !$0.hasImage(log) } ?? false
+    // As the user who is to have it, where that is another one.
+    if isToBeMade, user == nil {
+      try folder?.makeImage(keys.first, audit, anchor, log)
+      isToBeMade = false
+    }
+    if !options.server.isIncoming, !isToBeMade { try store.prepare() }
+    let server = try Server(options: serverOptions, store: store, log: log)
     var pid = options.pid
     defer { pid?.remove() }
     let status: Status
@@ -49,10 +55,13 @@ struct Serving {
       try pid?.write()
       let standardError = try daemon?.detach()
       if let standardError { log.setBeside(standardError) }
-      try confine(user, places(store, anchor), mayConnect: anchor?.isReachedBySockets ?? false, audit)
-      if !serving.isIncoming { try store.start() }
-      try tellThatItServes(standardError)
-      status = server.run()
+      try confine(user, places(anchor), mayConnect: anchor?.isReachedBySockets ?? false, audit) {
+        guard isToBeMade else { return }
+        try folder?.makeImage(keys.first, audit, anchor, log)
+        try store.prepare()
+      }
+      if !options.server.isIncoming { store.start() }
+      status = server.run { tellThatItServes(standardError) }
     } catch {
       server.close()
       try? store.close()
@@ -61,6 +70,18 @@ struct Serving {
     let failure = store.failure
     try store.close()
     return status == .done ? failure ?? .done : status
+  }
+
+  /// Whether another server has the image before or after this one.
+  private var isShared: Bool { options.server.isIncoming || options.server.releasesLockOutgoing }
+
+  private func serverOptions(_ keys: StateKeys) throws(TPMError) -> ServerOptions {
+    var server = options.server
+    server.hasStateKey = keys.given != nil
+    do throws(SwtpmKeyError) { server.migrationKey = try options.migrationKey?.load() } catch {
+      throw .key(option: OptionName.migrationKey.rawValue, error)
+    }
+    return server
   }
 
   /// Before libtpms uses libcrypto, which shares its allocator with it.
@@ -78,23 +99,27 @@ struct Serving {
   }
 
   /// What is taken again, or only then.
-  private func places(_ store: NVRAMStateStore, _ anchor: AnchorSpecification?) -> Landlock {
+  private func places(_ anchor: AnchorSpecification?) -> Landlock {
     var places = Landlock()
-    let server = options.server
-    if server.isIncoming || server.releasesLockOutgoing { places.allow(.write, Path.absolute(options.image)) }
+    if isShared { places.allow(.write, options.image) }
     // A TPM is connected to by now; files are opened when the store is.
     if let file = anchor?.file { places.allow(.write, file) }
     return places
   }
 
   /// Gives up everything but `places` and what the record of uses, the PID file and the sockets need.
-  private func confine(_ user: RunAs?, _ places: Landlock, mayConnect: Bool, _ audit: AuditLog) throws {
+  ///
+  /// - Parameter beforehand: what is to be done as the other user, and needs more than that.
+  private func confine(
+    _ user: RunAs?, _ places: Landlock, mayConnect: Bool, _ audit: AuditLog, _ beforehand: () throws -> Void
+  ) throws {
     var confinement = Confinement()
     confinement.user = user
     confinement.places = places
     confinement.mayConnect = mayConnect
     confinement.violations = options.violations
     try confinement.becomeUser()
+    try beforehand()
     for place in audit.prepare() { confinement.places.allow(place.isFile ? .write : .makeFiles, place.path) }
     for directory in options.server.socketDirectories + (options.pid?.folder.map { [$0] } ?? []) {
       confinement.places.allow(.removeFiles, directory)
@@ -103,17 +128,16 @@ struct Serving {
     for lack in try confinement.apply() { log.line(lack) }
   }
 
-  /// From here on messages are the log's alone, where there is one.
-  private func tellThatItServes(_ standardError: Int32?) throws {
-    if let daemon {
-      // Closed first: who reads it, up to its end, may be who waits for the parent.
-      log.setBeside(-1)
-      if let standardError { close(standardError) }
-      guard daemon.isReady() else {
-        throw TPMError.usage("who started the server with --daemon is gone, and nobody knows that it runs")
-      }
-    } else if options.log.isElsewhere {
-      log.setBeside(-1)
+  /// From here on messages are the log's alone, where there is one. False where who started a daemon is gone: then nobody
+  /// knows that it runs.
+  private func tellThatItServes(_ standardError: Int32?) -> Bool {
+    guard let daemon else {
+      if options.log.isElsewhere { log.setBeside(-1) }
+      return true
     }
+    // Closed first: who reads it, up to its end, may be who waits for the parent.
+    log.setBeside(-1)
+    if let standardError { close(standardError) }
+    return daemon.isReady()
   }
 }
