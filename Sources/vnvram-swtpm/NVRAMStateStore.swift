@@ -117,6 +117,8 @@ final class NVRAMStateStore: TPMStateStore {
     }
   }
 
+  func poke() { nvram?.poke() }
+
   var readiness: TPMStateReadiness {
     guard let nvram else { return .released }
     return switch nvram.state {
