@@ -15,6 +15,7 @@ exit(Program.run(Array(CommandLine.arguments.dropFirst())).rawValue)
 
 enum Program {
   static func run(_ arguments: [String]) -> Status {
+    if arguments.first == LoadStates.name { return LoadStates.run(arguments.dropFirst()) }
     let log = Log.standardError
     do {
       switch try CommandLineOptions.parse(arguments) {
