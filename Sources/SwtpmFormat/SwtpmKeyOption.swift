@@ -61,8 +61,8 @@ extension SwtpmKeySource {
     var removes = false
     if let choice = items.removeValue(forKey: "remove") {
       switch choice {
-      case nil, "true": removes = true
-      case "false": removes = false
+      case nil, "true", "1": removes = true
+      case "false", "0": removes = false
       default: throw usage("remove is true or false")
       }
     }
