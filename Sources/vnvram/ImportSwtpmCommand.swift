@@ -63,7 +63,10 @@ struct ImportSwtpmCommand: Subcommand {
     if key == nil, isRecovery {
       throw ValidationError("A recovery key is made for a new image: say --key NAME, too.")
     }
-    if key != nil, force { throw ValidationError("--key is for a new image, --force for one that is there.") }
+    let opens = opening.openRecoveryKeyFd != nil || opening.openPassphrase || opening.openPassphraseFd != nil
+    if key != nil, force || opens {
+      throw ValidationError("--key is for a new image, --force and --open-… for one that is there.")
+    }
   }
 
   func perform() throws -> Answer {

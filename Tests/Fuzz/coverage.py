@@ -13,7 +13,7 @@ PARSERS = {
     "BlobStore": "BlobStore DERContent DERHeader DERInputVisitor DERInteger EntryName ImportedStream StreamLayout StreamParser "
     "VisitorFrames",
     "VTPM": "BigEndian ChannelOptions Connection ControlChannel ControlChannel+States ControlCommand DataChannel KeyValueList",
-    "SwtpmFormat": "SwtpmContainer SwtpmKey SwtpmKeyOption SwtpmSingleFile SwtpmStateKind",
+    "SwtpmFormat": "SwtpmContainer SwtpmKey SwtpmKeyOption SwtpmSingleFile",
     "Keyring": "KeyDescription KeyName KeyPermissions ProcKeys",
 }
 ASKED = 90

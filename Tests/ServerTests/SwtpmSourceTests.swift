@@ -303,7 +303,7 @@ import Testing
       try? FileManager.default.removeItem(atPath: image)
       try File.write(state, to: file)
       let child = try place.start(command)
-      usleep(UInt32.random(in: 0...whole * 5 / 4))
+      usleep(UInt32.random(in: 0...whole * 2))
       child.kill()
       _ = child.wait()
       if File.exists(image) {

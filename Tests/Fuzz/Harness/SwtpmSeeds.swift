@@ -58,6 +58,9 @@ extension Seeds {
       ("hex-blanks", 0, "\(digits) \t\r\n"), ("hex-long", 0, digits + "00"), ("hex-none", 0, "g" + digits),
     ]
     for (name, count, text) in keys { seeds.append((name, [5, count] + Array(text.utf8))) }
+    for flags in UInt8(0)..<8 where flags & 2 == 2 {
+      seeds.append(("password-\(flags)", [5, 0x80 | flags] + Array("correct horse\n".utf8)))
+    }
     let options = [
       "file=/k", "file=/k,format=binary,mode=aes-256-cbc,remove", "fd=7,format=hex,mode=aes-cbc,remove=true",
       "pwdfile=/p,kdf=sha512", "pwdfd=9,kdf=pbkdf2,mode=aes-128-cbc,remove=false", "pwdfd=9,kdf=md5", "fd=-1", "fd=x",

@@ -115,9 +115,11 @@ enum SwtpmTarget {
   }
 
   private static func hexadecimal(_ input: inout FuzzInput) {
-    let count = input.byte() & 1 == 0 ? 16 : 32
+    let flags = input.byte()
+    let count = flags & 1 == 0 ? 16 : 32
     let text = input.rest()
     let secret = SecretBytes(copying: text.span)
+    if flags & 0x82 == 0x82 { return password(secret, flags & 4 == 0 ? .pbkdf2 : .sha512, count) }
     guard let key = SwtpmKey(hexadecimal: secret, count: count) else { return }
     require(key.count == count, "a key of another size")
     // The same without what may stand around it.
@@ -129,6 +131,18 @@ enum SwtpmTarget {
     do {
       let file = try SwtpmContainer.file(of: text.span, key: key)
       require(opened(file, same) == text, "another key")
+    } catch { fatalError("\(error)") }
+  }
+
+  /// A password makes the same key each time, and a longer one another.
+  private static func password(_ password: borrowing SecretBytes, _ derivation: SwtpmKey.Derivation, _ count: Int) {
+    let text = password.span.array
+    let longer = SecretBytes(copying: (text + [0x2E]).span)
+    do {
+      let keys = try (0..<2).map { _ in try SwtpmKey(password: password, derivation, count: count) }
+      let file = try SwtpmContainer.file(of: text.span, key: keys[0])
+      require(keys[0].count == count && opened(file, keys[1]) == text, "another key")
+      require(opened(file, try SwtpmKey(password: longer, derivation, count: count)) == nil, "the same key")
     } catch { fatalError("\(error)") }
   }
 
