@@ -2,6 +2,7 @@
 // server and libtpms) and in VNVRAM (the store); here they are put together.
 import Anchors
 import Audit
+import BlockIO
 import Confinement
 import Crypto
 import Glibc
@@ -70,12 +71,18 @@ enum Program {
     let server = try Server(options: serverOptions, store: store, log: log)
     var places = Landlock()
     // What is taken again, or only then.
-    if isShared { places.allow(.write, options.image) }
+    let isSharedDevice = isShared && FileDevice.isBlockDevice(options.image)
+    if isShared { places.allow(isSharedDevice ? .useDevice : .write, options.image) }
     // A TPM is connected to by now; files are opened when the store is.
     if let file = specification?.file { places.allow(.write, file) }
     let status: Status
     do {
-      try confine(options, user, places, mayConnect: specification?.isReachedBySockets ?? false, audit, log) {
+      var confinement = Confinement()
+      confinement.user = user
+      confinement.places = places
+      confinement.mayConnect = specification?.isReachedBySockets ?? false
+      confinement.mayOpenDevices = isSharedDevice
+      try confine(confinement, options, audit, log) {
         guard isToBeMade else { return }
         try folder?.makeImage(key.first, audit, specification, log)
         try store.prepare()
@@ -92,15 +99,12 @@ enum Program {
     return status == .done ? failure ?? .done : status
   }
 
-  /// Gives up everything but `places` and what the record of uses and the sockets need.
+  /// Gives up everything but what is given and what the record of uses and the sockets need.
   private static func confine(
-    _ options: CommandLineOptions, _ user: RunAs?, _ places: Landlock, mayConnect: Bool, _ audit: AuditLog, _ log: Log,
+    _ confinement: Confinement, _ options: CommandLineOptions, _ audit: AuditLog, _ log: Log,
     _ beforehand: () throws -> Void
   ) throws {
-    var confinement = Confinement()
-    confinement.user = user
-    confinement.places = places
-    confinement.mayConnect = mayConnect
+    var confinement = confinement
     confinement.violations = options.violations
     try confinement.becomeUser()
     try beforehand()
