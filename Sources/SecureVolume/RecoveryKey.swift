@@ -5,8 +5,10 @@ import Primitives
 /// catches slips. The text is a secret like the key: it is built and read in `SecretBytes`.
 public enum RecoveryKey {
   public enum ParseError: Error, Equatable {
-    /// Something other than 68 hexadecimal digits.
+    /// Something other than hexadecimal digits, or more than 68 of them.
     case notARecoveryKey
+    /// Fewer than 68 digits.
+    case incomplete(digits: Int)
     /// Well-formed, but the last group doesn't fit the others: mistyped.
     case mistyped
   }
@@ -46,7 +48,7 @@ public enum RecoveryKey {
       out[count] = value
       count += 1
     }
-    guard count == 68 else { throw .notARecoveryKey }
+    guard count == 68 else { throw .incomplete(digits: count) }
     var key = SecretBytes(count: 32)
     var bytes = key.mutableSpan
     for i in 0..<32 { bytes[i] = digits.span[2 * i] << 4 | digits.span[2 * i + 1] }

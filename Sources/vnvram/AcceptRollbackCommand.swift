@@ -24,35 +24,37 @@ struct AcceptRollbackCommand: Subcommand {
   var image: String
   @Flag(help: "Don't ask.")
   var yes = false
-  @OptionGroup var opening: OpenOptions
+  @OptionGroup var key: KeyOptions
+  @OptionGroup var anchor: AnchorOptions
+  @OptionGroup var audit: AuditOptions
   @OptionGroup var output: OutputOptions
 
   func perform() throws -> Answer {
-    guard !opening.plaintext, let anchor = try opening.anchor.make() else {
+    guard let anchor = try self.anchor.make() else {
       throw Failure(.usage, "\(image): say which anchor is to accept it: --anchor")
     }
     if anchor is ExpectedGeneration {
       throw Failure(
         .usage, "\(image): \(anchor.name) remembers nothing; give the generation that the image has instead")
     }
-    let unlock = try opening.unlock()
+    let unlock = try key.unlock()
     let refusal = try refusal(unlock, anchor)
     guard let refusal else {
       return Answer(
         text: ["\(image): its anchor \(Text.escaped(anchor.name)) accepts it as it is; nothing was changed"],
         fields: [("image", .string(image)), ("accepted", false)])
     }
-    let reading = try OpenedImage(image, .readOnly, unlock: unlock, audit: { try opening.audit.log() })
+    let reading = try OpenedImage(image, .readOnly, unlock: unlock, audit: { try audit.log() })
     let volume = try reading.encrypted(for: "accept")
     let found = volume.generation
     let uuid = volume.uuid
     let shown = volume.moment
     reading.release()
     try confirm(refusal, found)
-    try opening.audit.log().record(
+    try audit.log().record(
       AuditRecord(.rollbackAccepted, store: image, uuid: uuid, detail: "at \(found); \(refusal.message)"))
     let opened = try OpenedImage(
-      image, .readWrite, unlock: unlock, anchor: .accepting(anchor, shown: shown), audit: { try opening.audit.log() })
+      image, .readWrite, unlock: unlock, anchor: .accepting(anchor, shown: shown), audit: { try audit.log() })
     let accepted = try opened.encrypted(for: "accept").generation
     try opened.close()
     return Answer(
@@ -69,7 +71,7 @@ struct AcceptRollbackCommand: Subcommand {
   private func refusal(_ unlock: borrowing Unlock, _ anchor: any FreshnessAnchor) throws -> Failure? {
     do {
       let opened = try OpenedImage(
-        image, .readOnly, unlock: unlock, anchor: .following(anchor), audit: { try opening.audit.log() })
+        image, .readOnly, unlock: unlock, anchor: .following(anchor), audit: { try audit.log() })
       opened.release()
       return nil
     } catch {

@@ -12,8 +12,9 @@ struct BackupCommand: Subcommand {
     discussion: """
       Every sector is verified as it is copied, and the copy once more as a whole, before it gets its name. It is an image \
       closed cleanly, with an empty journal, which the same keys open: keep it as you keep the image. Nobody is kept from \
-      the image meanwhile, and nothing of it is changed. Exit status 9: more was written than could be copied; try again. --force replaces an earlier \
-      backup of the same store that nothing uses, and nothing else.
+      the image meanwhile, and nothing of it is changed. Exit status 9: more was written than could be copied; try \
+      again. --force replaces an earlier backup of the same store that nothing uses, and nothing else. No anchor is \
+      asked, since whoever uses the image may hold it: `vnvram restore` asks it.
 
       EXAMPLE
         vnvram backup web-1.img web-1.backup
@@ -25,23 +26,18 @@ struct BackupCommand: Subcommand {
   var file: String
   @Flag(help: "Replace an earlier backup of the same store.")
   var force = false
-  @OptionGroup var opening: OpenOptions
+  @OptionGroup var key: KeyOptions
+  @OptionGroup var audit: AuditOptions
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
     if file == "-" { throw ValidationError("A backup takes a file, which is verified once it is there: name one.") }
-    if opening.plaintext {
-      throw ValidationError("A plain image has nothing to verify: copy it with cp while nothing uses it.")
-    }
-    if opening.anchor.anchor != nil {
-      throw ValidationError("A backup asks no anchor, which whoever uses the image may hold: restore does.")
-    }
   }
 
   func perform() throws -> Answer {
     try NewFile.requireFree(file, force: force)
     let source = try FileDevice.openUnlocked(path: image)
-    let opened = try OpenedImage(source, unlock: try opening.unlock(), audit: { try opening.audit.log() })
+    let opened = try OpenedImage(source, unlock: try key.unlock(), audit: { try audit.log() })
     let volume = try opened.encrypted(for: "back up")
     try NewFile.requireOther(file, than: image)
     let replaced = try ReplacedFile(file, by: .image, of: volume.uuid, force: force)
@@ -52,7 +48,7 @@ struct BackupCommand: Subcommand {
       copy = try volume.copy(to: new.device) { progress.update($0 * UInt64(volume.sectorSize)) }
     }
     let entries = try VerifiedCopy.check(copy, of: image, json: output.json)
-    try opening.audit.log().record(
+    try audit.log().record(
       AuditRecord(
         .backedUp, store: image, uuid: volume.uuid, detail: "\(copy.generation), into \(file)"))
     try withExtendedLifetime(replaced) { try new.place(replacing: force) }

@@ -25,23 +25,21 @@ struct HeaderRestoreCommand: Subcommand {
   var file: String
   @Flag(help: "Take the slots of the saved header.")
   var force = false
-  @OptionGroup var opening: OpenOptions
+  @OptionGroup var key: KeyOptions
+  @OptionGroup var anchor: AnchorOptions
+  @OptionGroup var audit: AuditOptions
   @OptionGroup var output: OutputOptions
 
-  func validate() throws {
-    if opening.plaintext { throw ValidationError("A plain image has no header.") }
-  }
-
   func perform() throws -> Answer {
-    let unlock = try opening.unlock()
-    let anchor = try opening.anchorUse()
+    let unlock = try key.unlock()
+    let anchor = try self.anchor.make().map { AnchorUse.following($0) }
     let device = try FileDevice.open(path: image, access: .readWrite)
     // Read once: what is verified here is what is written below.
     let reading = HeaderOverlay(ReadOnlyView(device), saved: try saved())
     // All of it must verify before anything is written.
     let fitting: OpenedImage
     do {
-      fitting = try OpenedImage(reading, unlock: unlock, anchor: anchor, audit: { try opening.audit.log() })
+      fitting = try OpenedImage(reading, unlock: unlock, anchor: anchor, audit: { try audit.log() })
     } catch { throw misfit(Failure(error)) }
     let volume = try fitting.encrypted(for: "restore")
     _ = try fitting.store
@@ -55,10 +53,10 @@ struct HeaderRestoreCommand: Subcommand {
         fields: [("slots", .array(slots.map(\.json)))])
     }
     anchor?.anchor.release()
-    try opening.audit.log().record(
+    try audit.log().record(
       AuditRecord(.restored, store: image, uuid: volume.uuid, detail: "its header, from \(file), with \(names)"))
     let opened = try OpenedImage(
-      reading.over(device), unlock: unlock, anchor: anchor, audit: { try opening.audit.log() })
+      reading.over(device), unlock: unlock, anchor: anchor, audit: { try audit.log() })
     try opened.close()
     return Answer(
       text: ["\(image): has its header back, \(volume.generation); it opens with \(names)"],

@@ -67,12 +67,12 @@ struct NewRecoveryKey: ~Copyable {
   borrowing func write() throws {
     let out = OutputFile(
       descriptor: destination, name: destination == 1 ? "standard output" : "descriptor \(destination)")
-    let text = try RecoveryKey.text(secret)
+    let text = try RecoveryKey.text(of: secret)
     if out.isTerminal {
       try out.write("Recovery key. Write it down; it is not shown again, and is kept nowhere:\n\n  ")
     }
     try out.write(text.span)
-    if out.isTerminal { try out.write("\n") }
+    try out.write(out.isTerminal ? "\n\n" : "\n")
   }
 
   borrowing func key() -> KeyEncryptionKey { KeyEncryptionKey(.recovery, SecretBytes(copying: secret.span)) }

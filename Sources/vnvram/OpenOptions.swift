@@ -1,24 +1,11 @@
 import ArgumentParser
 import Audit
 import BlockIO
-import Primitives
-import ProgramIO
 import SecureVolume
 
-/// What opens an image: kernel keys by the names of its slots, unless one of these says otherwise.
+/// How an image is opened, a plain one perhaps, and what tells whether it is the newest.
 struct OpenOptions: ParsableArguments {
-  @Option(help: ArgumentHelp("Open with the recovery key that this descriptor gives.", valueName: "n"))
-  var recoveryKeyFd: Int32?
-
-  @Flag(help: "Open with a passphrase, which is asked for at the terminal.")
-  var passphrase = false
-
-  @Option(
-    help: ArgumentHelp("Open with the passphrase that this descriptor gives: up to a newline.", valueName: "n"))
-  var passphraseFd: Int32?
-
-  @Option(help: ArgumentHelp("Try only the slot of this name.", valueName: "name"))
-  var slot: String?
+  @OptionGroup var key: KeyOptions
 
   @Flag(
     help: "Take an image that is not encrypted: nothing in it is authentic, and a write that is cut short can spoil it."
@@ -29,17 +16,10 @@ struct OpenOptions: ParsableArguments {
   @OptionGroup var audit: AuditOptions
 
   func validate() throws {
-    let ways = [recoveryKeyFd != nil, passphrase, passphraseFd != nil, plaintext].count(where: { $0 })
-    if ways > 1 {
-      throw ValidationError("Give one of --recovery-key-fd, --passphrase, --passphrase-fd and --plaintext.")
-    }
-    if slot != nil, recoveryKeyFd == nil, !passphrase, passphraseFd == nil {
-      throw ValidationError("--slot goes with --recovery-key-fd, --passphrase or --passphrase-fd.")
-    }
+    if plaintext, key.ways > 0 { throw ValidationError("--plaintext goes without a key.") }
     if plaintext, let named = anchor.anchor, named.specification != .none {
       throw ValidationError("--anchor goes without --plaintext: nothing tells whether a plain image is the newest.")
     }
-    try DescriptorArgument.check(recoveryKeyFd, passphraseFd)
   }
 
   /// A plain image has none, whatever the environment says.
@@ -95,48 +75,7 @@ struct OpenOptions: ParsableArguments {
     return (result, warnings)
   }
 
-  /// Reads the secret, if there is one to read, before the image is locked: a person may take a while.
   func unlock() throws -> Unlock {
-    if let recoveryKeyFd {
-      let key = KeyEncryptionKey(.recovery, try RecoveryKey.read(descriptor: recoveryKeyFd))
-      return Unlock(isPlain: false, slot: slot, key: key)
-    }
-    if passphrase || passphraseFd != nil {
-      let secret = try Passphrase.read(descriptor: passphraseFd, prompt: "Passphrase: ")
-      return Unlock(isPlain: false, slot: slot, key: KeyEncryptionKey(.passphrase, secret))
-    }
-    return Unlock(isPlain: plaintext, slot: nil, key: nil)
-  }
-}
-
-/// How an image is to be opened.
-struct Unlock: ~Copyable {
-  /// As one that is not encrypted.
-  let isPlain: Bool
-  /// The only slot to try the key on.
-  let slot: String?
-  /// `nil`: with the kernel keys that the image's slots name.
-  let key: KeyEncryptionKey?
-}
-
-/// A passphrase from a descriptor or a person.
-enum Passphrase {
-  static func read(descriptor: Int32?, prompt: String) throws -> SecretBytes {
-    guard let descriptor else { return try Terminal.readPassphrase(prompt) }
-    let input = InputFile(descriptor: descriptor, name: "descriptor \(descriptor)")
-    let secret = try input.readSecretLine(limit: Terminal.passphraseLimit)
-    guard secret.count > 0 else {
-      throw Failure(.usage, "descriptor \(descriptor) gives no passphrase: its first line is empty")
-    }
-    return secret
-  }
-
-  /// For a new one: typed twice, since nobody sees what they type.
-  static func readNew(descriptor: Int32?) throws -> SecretBytes {
-    let secret = try read(descriptor: descriptor, prompt: "New passphrase: ")
-    guard descriptor == nil else { return secret }
-    let again = try Terminal.readPassphrase("The same again: ")
-    guard secret.equals(again) else { throw Failure(.usage, "the two passphrases differ; nothing was changed") }
-    return secret
+    plaintext ? Unlock(isPlain: true, slot: nil, key: nil) : try key.unlock()
   }
 }

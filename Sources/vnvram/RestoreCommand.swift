@@ -31,21 +31,22 @@ struct RestoreCommand: Subcommand {
   var force = false
   @Flag(help: "Whatever the anchor says.")
   var older = false
-  @OptionGroup var opening: OpenOptions
+  @OptionGroup var key: KeyOptions
+  @OptionGroup var anchor: AnchorOptions
+  @OptionGroup var audit: AuditOptions
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
     if image == "-" { throw ValidationError("An image is a file with a name: name one.") }
-    if opening.plaintext { throw ValidationError("A plain image has nothing to verify: copy it with cp.") }
   }
 
   func perform() throws -> Answer {
-    let unlock = try opening.unlock()
+    let unlock = try key.unlock()
     let place = try RestorePlace(image, force: force)
     let opened = try OpenedImage(
-      try FileDevice.open(path: file, access: .readOnly), unlock: unlock, audit: { try opening.audit.log() })
+      try FileDevice.open(path: file, access: .readOnly), unlock: unlock, audit: { try self.audit.log() })
     let backup = try opened.encrypted(for: "restore")
-    let present = try place.present(unlock: unlock, audit: { try opening.audit.log() })
+    let present = try place.present(unlock: unlock, audit: { try self.audit.log() })
     if case .opens(let uuid, _)? = present, uuid != backup.uuid {
       throw Failure(
         .refused,
@@ -68,7 +69,7 @@ struct RestoreCommand: Subcommand {
       copy = try backup.copy(to: new.device) { progress.update($0 * UInt64(backup.sectorSize)) }
     }
     let entries = try VerifiedCopy.check(copy, of: file, json: output.json)
-    try opening.audit.log().record(
+    try self.audit.log().record(
       AuditRecord(
         .restored, store: image, uuid: backup.uuid, detail: "\(copy.generation), from \(file)\(place.text(present))"))
     try new.place(replacing: place.status != nil)
@@ -85,7 +86,7 @@ struct RestoreCommand: Subcommand {
   ///
   /// - Throws: without --older, that.
   private func askAnchor(_ backup: SecureVolume) throws -> String? {
-    guard let anchor = try opening.anchor.make() else { return nil }
+    guard let anchor = try self.anchor.make() else { return nil }
     defer { anchor.release() }
     let why: String
     do {

@@ -29,27 +29,21 @@ struct SalvageCommand: Subcommand {
   @Argument(help: "The folder, which is made.", completion: .directory)
   var folder: String
   @OptionGroup var entries: EntryOptions
-  @OptionGroup var opening: OpenOptions
+  @OptionGroup var key: KeyOptions
+  @OptionGroup var audit: AuditOptions
   @OptionGroup var output: OutputOptions
-
-  func validate() throws {
-    if opening.plaintext { throw ValidationError("Nothing tells which parts of a plain image are damaged.") }
-    if opening.anchor.anchor != nil {
-      throw ValidationError("Salvaging asks no anchor: what it recovers may be old, and it says so.")
-    }
-  }
 
   func perform() throws -> Answer {
     let device = try FileDevice.open(path: image, access: .readOnly)
     let opened = try OpenedImage(
-      device, for: .salvage, unlock: try opening.unlock(), audit: { try opening.audit.log() })
+      device, for: .salvage, unlock: try key.unlock(), audit: { try audit.log() })
     let volume = try opened.encrypted(for: "salvage")
     let specifications = try entries.specifications()
     let stream = try SalvagedStream(volume, layout: specifications.isEmpty ? nil : try entries.layout())
     let target = try SalvageFolder(folder)
     var report = SalvageReport(image: image, folder: folder, volume: volume, problem: stream.problem)
     do {
-      try opening.audit.log().record(
+      try audit.log().record(
         AuditRecord(.exported, store: image, uuid: volume.uuid, detail: "salvaged entries, into \(folder)"))
       for (index, entry) in stream.entries.enumerated() {
         let damaged = stream.damagedSectors(of: entry)

@@ -115,7 +115,7 @@ struct SlotAddCommand: Subcommand {
   }
 }
 
-/// What opens the image that is to get another slot. The names of `OpenOptions` are taken by the new slot's.
+/// What opens the image that is to get another slot. The names of `KeyOptions` are taken by the new slot's.
 struct AuthorisationOptions: ParsableArguments {
   @Option(help: ArgumentHelp("Open the image with the recovery key that this descriptor gives.", valueName: "n"))
   var openRecoveryKeyFd: Int32?
@@ -128,10 +128,11 @@ struct AuthorisationOptions: ParsableArguments {
 
   var options: OpenOptions {
     var options = OpenOptions()
-    options.recoveryKeyFd = openRecoveryKeyFd
-    options.passphrase = openPassphrase
-    options.passphraseFd = openPassphraseFd
-    options.slot = nil
+    options.key = KeyOptions()
+    options.key.recoveryKeyFd = openRecoveryKeyFd
+    options.key.passphrase = openPassphrase
+    options.key.passphraseFd = openPassphraseFd
+    options.key.slot = nil
     options.plaintext = false
     options.anchor = anchor
     options.audit = audit

@@ -1,0 +1,53 @@
+import ArgumentParser
+import Primitives
+import SecureVolume
+
+/// With which key an encrypted image is opened: kernel keys by the names of its slots, unless one of these says otherwise.
+struct KeyOptions: ParsableArguments {
+  @Option(help: ArgumentHelp("Open with the recovery key that this descriptor gives.", valueName: "n"))
+  var recoveryKeyFd: Int32?
+
+  @Flag(help: "Open with a passphrase, which is asked for at the terminal.")
+  var passphrase = false
+
+  @Option(
+    help: ArgumentHelp("Open with the passphrase that this descriptor gives: up to a newline.", valueName: "n"))
+  var passphraseFd: Int32?
+
+  @Option(help: ArgumentHelp("Try only the slot of this name.", valueName: "name"))
+  var slot: String?
+
+  /// How many of the ways to open an image were given.
+  var ways: Int { [recoveryKeyFd != nil, passphrase, passphraseFd != nil].count(where: { $0 }) }
+
+  func validate() throws {
+    guard ways <= 1 else { throw ValidationError("Give one of --recovery-key-fd, --passphrase and --passphrase-fd.") }
+    if slot != nil, ways == 0 {
+      throw ValidationError("--slot goes with --recovery-key-fd, --passphrase or --passphrase-fd.")
+    }
+    try DescriptorArgument.check(recoveryKeyFd, passphraseFd)
+  }
+
+  /// Reads the secret, if there is one to read, before the image is locked: a person may take a while.
+  func unlock() throws -> Unlock {
+    if let recoveryKeyFd {
+      let key = KeyEncryptionKey(.recovery, try RecoveryKeyInput.read(descriptor: recoveryKeyFd))
+      return Unlock(isPlain: false, slot: slot, key: key)
+    }
+    if passphrase || passphraseFd != nil {
+      let secret = try Passphrase.read(descriptor: passphraseFd, prompt: "Passphrase: ")
+      return Unlock(isPlain: false, slot: slot, key: KeyEncryptionKey(.passphrase, secret))
+    }
+    return Unlock(isPlain: false, slot: nil, key: nil)
+  }
+}
+
+/// How an image is to be opened.
+struct Unlock: ~Copyable {
+  /// As one that is not encrypted.
+  let isPlain: Bool
+  /// The only slot to try the key on.
+  let slot: String?
+  /// `nil`: with the kernel keys that the image's slots name.
+  let key: KeyEncryptionKey?
+}
