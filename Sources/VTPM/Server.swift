@@ -66,11 +66,15 @@ public final class Server {
 
   /// Serves until SHUTDOWN, a signal, or a reason to give up; returns the exit status: where it was asked to end and the TPM
   /// couldn't be powered on when that was tried last, that reason's. Call it once.
-  public func run() -> Status {
+  ///
+  /// - Parameter whenReady: called before anybody is served, once what keeps the TPM from being powered on was logged, and
+  ///   not where the server ends at once because of it. What it throws ends the server.
+  public func run(whenReady: () throws -> Void) rethrows -> Status {
     let signals = ServerSignals()
     if options.startsByItself { request = StartRequest(isByItself: true) }
     readReadiness(Clock.now())
     proceed()
+    if ending == nil { try whenReady() }
     let places = Place.count
     var descriptors = [pollfd](repeating: pollfd(fd: -1, events: 0, revents: 0), count: places)
     while ending == nil {
@@ -309,8 +313,9 @@ public final class Server {
       readReadiness(now)
       proceed()
     case .failed(let error):
+      // Only an INIT that waits: a TPM that runs has been powered on.
+      if request != nil { refusal = error.status }
       request = nil
-      refusal = error.status
       control.answerHeld(.lockStorage, .fail)
       control.answerHeld(.initialize, TPMError.state(operation: .load, name: .permall, error).result)
       if data.isHolding, !data.drain(.unavailable) { left() }

@@ -88,7 +88,7 @@ enum Program {
         try store.prepare()
       }
       if !options.server.isIncoming { store.start() }
-      status = server.run()
+      status = server.run {}
     } catch {
       server.close()
       try? store.close()
