@@ -39,20 +39,7 @@ extension SwtpmKeySource {
     default: throw .usage("\(option): mode is aes-cbc, aes-128-cbc or aes-256-cbc")
     }
     self.init(place, kind, count: count)
-    removesFile = try list.choice("remove")
+    removesFile = try list.flag("remove")
     try list.finish()
-  }
-}
-
-extension KeyValueList {
-  /// Whether `key` is there, alone or as `key=true`; also swtpm's `key=false`.
-  fileprivate mutating func choice(_ key: String) throws(TPMError) -> Bool {
-    switch optionalValue(key) {
-    case .absent: false
-    case .alone: true
-    case .value("true"): true
-    case .value("false"): false
-    case .value: throw .usage("\(option): \(key) is true or false")
-    }
   }
 }

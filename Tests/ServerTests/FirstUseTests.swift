@@ -171,12 +171,12 @@ import Testing
   @Test func killed() throws {
     let place = try Place.forFirstUse()
     var (made, rounds) = (0, 0)
-    while rounds < 60 {
+    while rounds < 40 {
       rounds += 1
       let child = try place.start(
         ["vnvram-swtpm", "socket", "--tpm2", "--tpmstate", place.state ?? ""] + TestServer.unixSockets(place.folder)
           + Self.key(place))
-      usleep(UInt32.random(in: 2000...60_000))
+      usleep(UInt32.random(in: 2000...100_000))
       child.kill()
       _ = child.wait()
       let names = try FileManager.default.contentsOfDirectory(atPath: place.path("state")).sorted()

@@ -68,7 +68,10 @@ import Testing
     #expect(server.end() == 0)
     // Without it there is none; and nothing is added silently.
     let without = try place.runServer()
-    #expect(without.status == 3 && without.text.contains(form.passphrase == nil ? "key \"swtpm\" is missing" : "--key pwdfile="), "\(without.text)")
+    #expect(
+      without.status == 3
+        && without.text.contains(form.passphrase == nil ? "key \"swtpm\" is missing" : "--key pwdfile="),
+      "\(without.text)")
     try place.write(Array("wrong".utf8), "other")
     let wrong = try place.runServer(["--key", "pwdfile=\(place.path("other"))"])
     #expect(wrong.status == 4 && wrong.text.contains(place.image), "\(wrong.text)")

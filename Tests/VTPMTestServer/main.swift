@@ -39,7 +39,7 @@ do throws(TPMError) {
     do { try store.acquire() } catch { throw .state(operation: .load, name: .permall, error) }
   }
   let server = try Server(options: options, store: store, log: .standardError)
-  exit(server.run {}.rawValue)
+  exit(server.run().rawValue)
 } catch {
   Log.standardError.line("\(error)")
   exit(error.status.rawValue)

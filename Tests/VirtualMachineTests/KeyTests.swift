@@ -51,7 +51,7 @@ import Testing
     let before = try place.bytes()
     if isWrong { place.key.loadWrong() } else { place.key.remove() }
     try expectRefused(
-      place, status: status, place.key.name, QEMU: isWrong ? "decryption error" : "key could not be found")
+      place, status: status, place.key.name, words: isWrong ? "decryption error" : "key could not be found")
     #expect(try place.bytes() == before)
     place.key.load()
     let server = try TestServer(place)
@@ -67,13 +67,13 @@ import Testing
     let offsets = what == "header" ? [144, 16384 + 144] : [Place.headerField(good, at: 88) + 700]
     for offset in offsets { bad[offset] ^= 0x10 }
     try place.write(bad)
-    try expectRefused(place, status: 6, what == "header" ? "header" : "sector", QEMU: "operation failed")
+    try expectRefused(place, status: 6, what == "header" ? "header" : "sector", words: "operation failed")
     let data = Place.headerField(good, at: 88)
     #expect(try Array(place.bytes()[data...]) == Array(bad[data...]))
   }
 
   /// The server refuses QEMU's INIT, upon which QEMU ends. Both say why, and the server's end does.
-  private func expectRefused(_ place: Place, status: Int32, _ reason: String, QEMU words: String) throws {
+  private func expectRefused(_ place: Place, status: Int32, _ reason: String, words: String) throws {
     let server = try EmulatorServer(place)
     #expect(server.isRunning && server.log.contains(reason), "\(server.log)")
     let machine = try VirtualMachine(place.folder, tpm: server.socket, device: .crb)
