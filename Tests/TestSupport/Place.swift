@@ -77,13 +77,17 @@ public final class Place {
   }
 
   /// Runs a server that is to have no TPM, on Unix sockets in the folder: it ends by itself; or it refuses INIT, and is ended.
-  public func runServer(_ arguments: [String] = [], on image: String? = nil, isTPM2: Bool = true) throws -> Outcome {
+  ///
+  /// - Parameter prefix: what starts it.
+  public func runServer(
+    _ arguments: [String] = [], on image: String? = nil, isTPM2: Bool = true, through prefix: [String] = []
+  ) throws -> Outcome {
     let sockets = TestServer.unixSockets(folder)
     let command =
       if image == nil, let state {
         ["vnvram-swtpm", "socket", "--tpm2", "--tpmstate", state] + sockets + arguments
       } else { TestServer.command(image ?? self.image, sockets, arguments) }
-    let child = try start(isTPM2 ? command : command.filter { $0 != "--tpm2" })
+    let child = try start(prefix + (isTPM2 ? command : command.filter { $0 != "--tpm2" }))
     defer { try? FileManager.default.removeItem(atPath: child.output) }
     while child.isRunning {
       usleep(2000)
