@@ -117,7 +117,7 @@ final class NVRAMStateStore: TPMStateStore {
     }
   }
 
-  func poke() { nvram?.poke() }
+  func poke() { nvram?.pokeForChanges() }
 
   var readiness: TPMStateReadiness {
     guard let nvram else { return .released }
