@@ -300,7 +300,6 @@ public final class Server {
     func initialize(deletingVolatileState: Bool) -> TPMResult? {
       server?.initialize(deletingVolatileState) ?? nil
     }
-    func poke() { server?.poke() }
     func stop() { server?.stop() }
     func shutDown() { server?.shutDown() }
     func lockStorage(tries: UInt32) -> TPMResult? { server?.lockStorage(Int(tries)) ?? nil }
@@ -325,10 +324,6 @@ public final class Server {
     let error = powerOn()
     control.answerHeld(.initialize, error?.result ?? .success)
     return error?.result ?? .success
-  }
-
-  private func poke() {
-    if case .pending = readiness { states.poke() }
   }
 
   private func stop() {

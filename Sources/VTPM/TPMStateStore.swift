@@ -26,10 +26,6 @@ public protocol TPMStateStore: AnyObject {
   /// every command, so it should be quick. A store that has failed for good isn't waited for, and says true.
   var isReady: Bool { get }
 
-  /// Somebody says that what the store waits for may have come: it looks at once, and not when it would next. Asked for
-  /// while `readiness` is `.pending`.
-  func poke()
-
   /// Lets other processes have the store, so that the virtual machine can go on elsewhere. What was stored is durable
   /// on return, and nothing can be loaded or stored until `acquire`. Throws where the store couldn't be closed cleanly;
   /// it is released in any case.
@@ -41,8 +37,6 @@ public protocol TPMStateStore: AnyObject {
 }
 
 extension TPMStateStore {
-  public func poke() {}
-
   public var isReady: Bool {
     switch readiness {
     case .ready, .failed: true
