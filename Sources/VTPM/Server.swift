@@ -367,10 +367,6 @@ public final class Server {
     return error?.result ?? .success
   }
 
-  func poke() {
-    if case .pending = readiness { states.poke() }
-  }
-
   func stop() {
     powerOff()
     request = nil
