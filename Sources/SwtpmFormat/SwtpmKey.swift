@@ -40,6 +40,11 @@ public final class SwtpmKey: Sendable {
   /// where it isn't one.
   public convenience init?(hexadecimal text: borrowing SecretBytes, count: Int) {
     precondition(count == 16 || count == 32)
+    guard let secret = Self.secret(hexadecimal: text, count: count) else { return nil }
+    self.init(secret)
+  }
+
+  static func secret(hexadecimal text: borrowing SecretBytes, count: Int) -> SecretBytes? {
     let digits = text.span
     var start = 0
     if digits.count >= 2, digits[0] == 0x30, digits[1] == 0x78 { start = 2 }
@@ -53,7 +58,7 @@ public final class SwtpmKey: Sendable {
       bytes[i] = high << 4 | low
     }
     for i in (start + 2 * count)..<digits.count where ![0x20, 0x09, 0x0A, 0x0D].contains(digits[i]) { return nil }
-    self.init(secret)
+    return secret
   }
 
   private static func digit(_ byte: UInt8) -> UInt8? {

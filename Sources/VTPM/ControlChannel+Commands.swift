@@ -34,9 +34,8 @@ extension ControlChannel {
     case .getStateBlob:
       getStateBlob(message.peek(UInt32.self, at: 8), offset: message.peek(UInt32.self, at: 12))
     case .getConfig:
-      // No state key of swtpm's kind: the states' keys are the store's.
       put(.success)
-      put(UInt32(migrationKey == nil ? 0 : 2))
+      put(UInt32((hasStateKey ? 1 : 0) | (migrationKey == nil ? 0 : 2)))
     case .setDataDescriptor:
       put(host.setDataClient(message.takeDescriptor()))
     case .setBufferSize: setBufferSize(message.peek(UInt32.self, at: 4))

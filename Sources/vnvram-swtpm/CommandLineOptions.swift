@@ -17,7 +17,7 @@ struct CommandLineOptions {
 
   static let version = "0.1.0"
 
-  var image = ""
+  var state: StateLocation?
   var server = ServerOptions()
   var failOnEncryptedDrive = true
   var keyLossPolicy = NVRAMConfiguration.KeyLossPolicy.lock
@@ -26,7 +26,14 @@ struct CommandLineOptions {
   var violations = SystemCallFilter.Action.kill
   /// Who to go on as.
   var user: String?
+  /// `--key`: not loaded yet.
+  var key: SwtpmKeySource?
+  /// `--keyring-key`: the name of a kernel key.
+  var keyringKey: String?
   private var migrationKey: SwtpmKeySource?
+
+  /// The image's path.
+  var image: String { state?.image(for: server.version) ?? "" }
 
   static func parse(_ arguments: [String]) throws(TPMError) -> Request {
     if arguments.contains("--help") || arguments.contains("-h") { return .help }
@@ -39,11 +46,14 @@ struct CommandLineOptions {
     options.server.version = .tpm12
     var rest = arguments.dropFirst()
     while let argument = rest.popFirst() { try options.take(argument, &rest) }
-    guard !options.image.isEmpty else {
-      throw .usage("--tpmstate backend-uri=vnvram://IMAGE is needed; `vnvram format IMAGE --profile tpm2` makes one")
+    guard options.state != nil else {
+      throw .usage("--tpmstate is needed: dir=DIR, or backend-uri=vnvram://IMAGE, which `vnvram format` makes")
     }
     guard options.server.data != nil || options.server.control != nil else {
       throw .usage("nobody could reach the TPM: give --server, --ctrl or both")
+    }
+    guard options.key == nil || options.keyringKey == nil else {
+      throw .usage("--key and --keyring-key don't go together")
     }
     // When all else is right: a descriptor is read, and a file perhaps removed, once.
     do { options.server.migrationKey = try options.migrationKey?.load() } catch {
@@ -68,13 +78,17 @@ struct CommandLineOptions {
 
   private mutating func take(_ option: String, _ value: String) throws(TPMError) {
     switch option {
-    case "--tpmstate": image = try StateLocation(parsing: value).image
+    case "--tpmstate": state = try StateLocation(parsing: value)
     case "--server": server.data = try ChannelOptions(parsing: value, as: .server)
     case "--ctrl": server.control = try ChannelOptions(parsing: value, as: .ctrl)
     case "--flags": try server.parseFlags(value)
     case "--locality": try server.parseLocality(value)
     case "--migration": try server.parseMigration(value)
     case "--migration-key": migrationKey = try SwtpmKeySource(parsing: value, option: option)
+    case "--key": key = try SwtpmKeySource(parsing: value, option: option)
+    case "--keyring-key":
+      guard !value.isEmpty else { throw .usage("--keyring-key is the name of a kernel key") }
+      keyringKey = value
     case "--key-timeout":
       guard let seconds = Int(value), (1...31_536_000).contains(seconds) else {
         throw .usage("--key-timeout is a number of seconds from 1 to 31536000")

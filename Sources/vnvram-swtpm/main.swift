@@ -51,21 +51,37 @@ enum Program {
     Server.blockTerminationSignals()
     let audit = AuditLog(try options.audit ?? AuditDestination.standard())
     let specification = try options.anchor ?? AnchorSpecification.ofEnvironment()
+    let isShared = options.server.isIncoming || options.server.releasesLockOutgoing
+    let key = try StateKeys(options)
     let store = NVRAMStateStore(
       image: options.image, audit: audit, keyLossPolicy: options.keyLossPolicy, anchor: specification,
-      failOnEncryptedDrive: options.failOnEncryptedDrive, version: options.server.version)
+      failOnEncryptedDrive: options.failOnEncryptedDrive, version: options.server.version, onlyKey: key.onlyKey,
+      key: key.given, isShared: isShared)
     // With --migration incoming another server still has it.
-    if !options.server.isIncoming { try store.prepare() }
-    let server = try Server(options: options.server, store: store, log: log)
+    let folder = options.server.isIncoming ? nil : StateFolder(options.state, options.server.version)
+    var isToBeMade = try folder.map { try !$0.hasImage(log) } ?? false
+    // As the user who is to have it, where that is another one.
+    if isToBeMade, user == nil {
+      try folder?.makeImage(key.first, audit, specification, log)
+      isToBeMade = false
+    }
+    if !options.server.isIncoming, !isToBeMade { try store.prepare() }
+    var serverOptions = options.server
+    serverOptions.hasStateKey = key.given != nil
+    let server = try Server(options: serverOptions, store: store, log: log)
     var places = Landlock()
     // What is taken again, or only then.
-    if options.server.isIncoming || options.server.releasesLockOutgoing { places.allow(.write, options.image) }
+    if isShared { places.allow(.write, options.image) }
     // A TPM is connected to by now; files are opened when the store is.
     if let file = specification?.file { places.allow(.write, file) }
-    try confine(options, user, places, mayConnect: specification?.isReachedBySockets ?? false, audit, log)
     let status: Status
     do {
-      if !options.server.isIncoming { try store.start() }
+      try confine(options, user, places, mayConnect: specification?.isReachedBySockets ?? false, audit, log) {
+        guard isToBeMade else { return }
+        try folder?.makeImage(key.first, audit, specification, log)
+        try store.prepare()
+      }
+      if !options.server.isIncoming { store.start() }
       status = server.run()
     } catch {
       server.close()
@@ -79,7 +95,8 @@ enum Program {
 
   /// Gives up everything but `places` and what the record of uses and the sockets need.
   private static func confine(
-    _ options: CommandLineOptions, _ user: RunAs?, _ places: Landlock, mayConnect: Bool, _ audit: AuditLog, _ log: Log
+    _ options: CommandLineOptions, _ user: RunAs?, _ places: Landlock, mayConnect: Bool, _ audit: AuditLog, _ log: Log,
+    _ beforehand: () throws -> Void
   ) throws {
     var confinement = Confinement()
     confinement.user = user
@@ -87,6 +104,7 @@ enum Program {
     confinement.mayConnect = mayConnect
     confinement.violations = options.violations
     try confinement.becomeUser()
+    try beforehand()
     for place in audit.prepare() { confinement.places.allow(place.isFile ? .write : .makeFiles, place.path) }
     for directory in options.server.socketDirectories { confinement.places.allow(.removeFiles, directory) }
     confinement.places.allow(.read, "/proc/keys")

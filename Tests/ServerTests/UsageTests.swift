@@ -11,7 +11,6 @@ import Testing
   static let wrong: [[String]] = [
     [], ["chardev"], ["--tpm2"], ["socket"], ["socket", "--tpm2"],
     ["socket", "--tpm2"] + control, ["socket", "--tpm2"] + state,
-    ["socket", "--tpm2", "--tpmstate", "dir=/tmp"] + control,
     ["socket", "--tpm2", "--tpmstate", "backend-uri=file://x"] + control,
     ["socket", "--tpm2", "--tpmstate", "backend-uri=vnvram://"] + control,
     whole + ["--no-such-option"], whole + ["--flags"], whole + ["--flags", "startup-clear,startup-state"],

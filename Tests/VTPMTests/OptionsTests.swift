@@ -1,3 +1,4 @@
+import Glibc
 import Primitives
 import SwtpmFormat
 import TestSupport
@@ -105,6 +106,41 @@ import Testing
     ("pwdfile=/k,kdf=pbkdf2", SwtpmKeySource(.file("/k"), .password(.pbkdf2), count: 16)),
   ]) func goodKeys(text: String, source: SwtpmKeySource) throws {
     #expect(try SwtpmKeySource(parsing: text, option: "--migration-key") == source)
+  }
+
+  @Test(arguments: [
+    ("backend-uri=vnvram:///a/b.img", StateLocation.Place.image("/a/b.img"), "/a/b.img", "/a/b.img", mode_t(0o600)),
+    ("dir=/a", .directory("/a"), "/a/tpm2-00.vnvram", "/a/tpm-00.vnvram", 0o600),
+    ("dir=/a/,mode=0640,lock", .directory("/a/"), "/a/tpm2-00.vnvram", "/a/tpm-00.vnvram", 0o640),
+    ("lock,backend-uri=dir:///a=b,mode=600", .directory("/a=b"), "/a=b/tpm2-00.vnvram", "/a=b/tpm-00.vnvram", 0o600),
+  ]) func goodStates(text: String, place: StateLocation.Place, tpm2: String, tpm12: String, mode: mode_t) throws {
+    let location = try StateLocation(parsing: text)
+    #expect(location.place == place)
+    #expect(location.image(for: .tpm2) == tpm2 && location.image(for: .tpm12) == tpm12)
+    #expect(location.mode == mode)
+    #expect(location.makesImage == (tpm2 != tpm12))
+  }
+
+  /// Relative paths hold from the folder the program was started in.
+  @Test func relativeStates() throws {
+    let folder = try #require(unsafe getcwd(nil, 0))
+    defer { unsafe free(folder) }
+    let base = unsafe String(cString: folder)
+    for (text, path) in [
+      ("dir=a", "a/tpm2-00.vnvram"), ("backend-uri=dir://.", "./tpm2-00.vnvram"), ("backend-uri=vnvram://b", "b"),
+    ] {
+      #expect(try StateLocation(parsing: text).image(for: .tpm2) == "\(base)/\(path)")
+    }
+  }
+
+  @Test(arguments: [
+    "", "dir", "dir=", "lock", "mode=0600", "dir=/a,dir=/b", "dir=/a,backend-uri=dir:///a", "dir=/a,mode=8",
+    "dir=/a,mode=01000", "dir=/a,mode=0400", "dir=/a,mode=-1", "dir=/a,lock=1", "dir=/a,colour=red",
+    "backend-uri=", "backend-uri=/a", "backend-uri=vnvram://", "backend-uri=dir://", "backend-uri=file:///a",
+    "backend-uri=vnvram:///a,mode=0600",
+  ]) func badStates(text: String) {
+    let error = #expect(throws: TPMError.self) { try StateLocation(parsing: text) }
+    #expect(error?.status == .usage)
   }
 
   @Test func keysToBeRemoved() throws {
