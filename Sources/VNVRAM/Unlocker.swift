@@ -19,11 +19,16 @@ public struct Unlocker: Sendable {
   ///
   /// What the device is open for, the volume is; see `SealedVolume.unlock` for what is recovered and durable.
   ///
-  /// - Parameter anchor: what the image is compared with before anything is written.
+  /// - Parameters:
+  ///   - only: the name of the only slot that counts.
+  ///   - anchor: what the image is compared with before anything is written.
   /// - Throws: where none opens it, `.wrongKey`, `.keyUnusable` or `.keyMissing`, with `keys` naming every one;
-  ///   `.audit`; `.volume` where a key was right and the image is not, or its anchor says that it is old.
-  public func unlock(_ sealed: SealedVolume, anchor: AnchorUse? = nil) throws(NVRAMError) -> SecureVolume {
-    let attempt = try attempt(sealed, anchor, earlier: [])
+  ///   `.audit`; `.volume` where a key was right and the image is not, or its anchor says that it is old; `.noSuchSlot` for
+  ///   an `only` that the image has no slot for.
+  public func unlock(
+    _ sealed: SealedVolume, only: String? = nil, anchor: AnchorUse? = nil
+  ) throws(NVRAMError) -> SecureVolume {
+    let attempt = try attempt(sealed, anchor, earlier: [], only: only)
     guard let volume = attempt.volume else { throw NVRAMError(attempt.wanted, store: sealed.name) }
     return volume
   }

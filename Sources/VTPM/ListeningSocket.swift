@@ -86,7 +86,14 @@ final class ListeningSocket {
       throw error
     }
     self.descriptor = descriptor
-    self.path = path
+    // A daemon leaves the folder that it was started in.
+    self.path = Self.absolute(path)
+  }
+
+  private static func absolute(_ path: String) -> String {
+    guard !path.hasPrefix("/"), let folder = unsafe getcwd(nil, 0) else { return path }
+    defer { unsafe free(folder) }
+    return unsafe "\(String(cString: folder))/\(path)"
   }
 
   deinit { remove() }

@@ -66,11 +66,18 @@ public final class Server {
 
   /// Serves until SHUTDOWN, a signal, or a reason to give up; returns the exit status: where it was asked to end and the TPM
   /// couldn't be powered on when that was tried last, that reason's. Call it once.
-  public func run() -> Status {
+  ///
+  /// - Parameter serving: called once, when clients are about to be served and what there is to say of the store has been
+  ///   said; not where there is a reason to give up before. False ends the server.
+  public func run(_ serving: () -> Bool = { true }) -> Status {
     let signals = ServerSignals()
     if options.startsByItself { request = StartRequest(isByItself: true) }
     readReadiness(Clock.now())
     proceed()
+    if ending == nil, !serving() {
+      log.line("who started the server is gone, and nobody knows that it runs: ending")
+      end(.failed)
+    }
     let places = Place.count
     var descriptors = [pollfd](repeating: pollfd(fd: -1, events: 0, revents: 0), count: places)
     while ending == nil {
@@ -171,23 +178,27 @@ public final class Server {
     case Place.dataClient:
       if data.isHolding {
         data.hangUp()
-        left()
+        dataClientLeft()
       } else if !data.serve(mode) {
-        left()
+        dataClientLeft()
       }
     default:
       let client = place - Place.controlClients
       if control.isHeld(client) {
         control.hangUp(client)
-        left()
+        controlClientLeft()
       } else if !control.serve(client, now) {
-        left()
+        controlClientLeft()
       }
     }
   }
 
-  private func left() {
-    if options.terminatesOnHangUp { end(.done) }
+  private func dataClientLeft() {
+    if options.endsWithDataClient { end(.done) }
+  }
+
+  private func controlClientLeft() {
+    if options.control?.terminates ?? false { end(.done) }
   }
 
   private func end(_ status: Status) {
@@ -297,7 +308,7 @@ public final class Server {
     guard ending == nil, data.isHolding else { return }
     if handover.isReleased, handover.deadline == nil { takeStore(until: now + StoreHandover.patience, now) }
     guard mode != .holding else { return }
-    if !data.drain(mode) { left() }
+    if !data.drain(mode) { dataClientLeft() }
   }
 
   /// Tries to get the store, for everyone who waits for it; they are answered when it is had or it is too late.
@@ -313,7 +324,7 @@ public final class Server {
       refusal = error.status
       control.answerHeld(.lockStorage, .fail)
       control.answerHeld(.initialize, TPMError.state(operation: .load, name: .permall, error).result)
-      if data.isHolding, !data.drain(.unavailable) { left() }
+      if data.isHolding, !data.drain(.unavailable) { dataClientLeft() }
     }
   }
 

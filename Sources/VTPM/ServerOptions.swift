@@ -12,7 +12,7 @@ public struct ServerOptions: Sendable {
   public var startsByItself = false
   /// `--flags startup-…`: sent when the TPM has powered itself on.
   public var startup: TPM.Startup = .none
-  /// `--terminate`: end when a client of either channel hangs up.
+  /// `--terminate`: end when the data channel's client hangs up. (For the control channel's client `--ctrl` has a word.)
   public var terminatesOnHangUp = false
   /// Seconds that the store may stay pending before the server gives up with status 13; nil: forever.
   public var keyTimeout: Int?
@@ -41,6 +41,13 @@ public struct ServerOptions: Sendable {
       guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else { return "." }
       return slash == path.startIndex ? "/" : String(path[..<slash])
     }
+  }
+
+  /// A data channel that is one client, and not a place to listen at, is over when it hangs up, and so is the server: as in
+  /// swtpm.
+  var endsWithDataClient: Bool {
+    if case .connected? = data?.place { return true }
+    return terminatesOnHangUp
   }
 
   /// Parses `--flags`: `not-need-init`, `disable-auto-shutdown` and one of `startup-clear`, `startup-state`,
@@ -80,7 +87,7 @@ public struct ServerOptions: Sendable {
   }
 
   /// What no option shows by itself.
-  func validate() throws(TPMError) {
+  package func validate() throws(TPMError) {
     guard data != nil || control != nil else { throw .usage("say where to listen: --server, --ctrl or both") }
     if let keyTimeout, !(0...31_536_000).contains(keyTimeout) { throw .usage("--key-timeout: 0 seconds to a year") }
     if startup == .deactivated, version == .tpm2 {

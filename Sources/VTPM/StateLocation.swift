@@ -17,7 +17,7 @@ public struct StateLocation: Sendable, Equatable {
   private static let imageScheme = "vnvram://"
   private static let directoryScheme = "dir://"
 
-  /// Parses `dir=DIR[,mode=0600][,lock]`, and `backend-uri=` with `dir://DIR` in its place, or `vnvram://IMAGE`. An image
+  /// Parses `dir=DIR[,mode=0600][,lock][,fsync]`, and `backend-uri=` with `dir://DIR` in its place, or `vnvram://IMAGE`. An image
   /// is locked always.
   public init(parsing text: String) throws(TPMError) {
     var list = try KeyValueList(text, option: "--tpmstate")
@@ -31,7 +31,7 @@ public struct StateLocation: Sendable, Equatable {
     } else {
       place = try Self.place(uri ?? "")
     }
-    _ = try list.flag("lock")
+    try Self.takeWhatAlwaysHolds(&list)
     if let mode = try list.value("mode") {
       guard case .directory = place else {
         throw .usage("--tpmstate: mode is for an image that is made, and that of vnvram://IMAGE is there already")
@@ -42,6 +42,18 @@ public struct StateLocation: Sendable, Equatable {
       self.mode = bits
     }
     try list.finish()
+  }
+
+  /// swtpm's words for what an image does anyway; one that asks for something else is refused.
+  private static func takeWhatAlwaysHolds(_ list: inout KeyValueList) throws(TPMError) {
+    guard try list.choice("lock") ?? true else {
+      throw .usage("--tpmstate: lock=false is not for an image, which two servers would ruin; leave it out")
+    }
+    _ = try list.flag("fsync")
+    guard try !list.flag("backup") else {
+      throw .usage(
+        "--tpmstate: backup is not for an image, which a power cut can't spoil; make copies with `vnvram backup`")
+    }
   }
 
   private static func place(_ uri: String) throws(TPMError) -> Place {

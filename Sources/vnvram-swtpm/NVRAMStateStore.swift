@@ -109,7 +109,7 @@ final class NVRAMStateStore: TPMStateStore {
     try nvram.close()
   }
 
-  private static func entry(_ name: TPMStateName) -> EntryName {
+  static func entry(_ name: TPMStateName) -> EntryName {
     switch name {
     case .permall: "permall"
     case .volatilestate: "volatilestate"

@@ -78,7 +78,8 @@ struct StateFolder {
     log.line("\(image): made, store \(uuid)")
   }
 
-  private func refuseOlderTPM() throws(TPMStateError) {
+  /// - Throws: where an image was made and is gone, or swtpm's state lies there.
+  func refuseOlderTPM() throws(TPMStateError) {
     guard !NewFile.isTaken(marker) else {
       throw TPMStateError(
         .inputOutput,

@@ -1,6 +1,7 @@
 import Anchors
 import Audit
 import BlobStore
+import BlockIO
 import Glibc
 import Keyring
 import Primitives

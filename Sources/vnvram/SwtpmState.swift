@@ -1,3 +1,4 @@
+import BlobStore
 import Primitives
 import SwtpmFormat
 
@@ -34,7 +35,7 @@ final class SwtpmState {
 
 extension SwtpmVersion {
   var label: String { self == .tpm2 ? "TPM 2.0" : "TPM 1.2" }
-  var profile: Profile { self == .tpm2 ? .tpm2 : .tpm12 }
+  var profile: DeviceProfile { self == .tpm2 ? .tpm2 : .tpm12 }
 }
 
 /// `--swtpm-key`: the form is swtpm's own.

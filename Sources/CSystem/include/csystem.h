@@ -30,6 +30,8 @@ int csystem_lock_shared(int fd);
 int csystem_unlock(int fd);
 // prctl(PR_SET_DUMPABLE, 0) and RLIMIT_CORE 0: no core dump, no ptrace by the same user.
 int csystem_forbid_dumps(void);
+// fork(2), which Swift doesn't offer. To be called before anything else: threads and memory for keys don't outlive it.
+pid_t csystem_fork(void);
 // signalfd(2), close-on-exec and non-blocking: reads as those of the signals that the caller has blocked.
 int csystem_signal_descriptor(const sigset_t *signals);
 // eventfd(2), close-on-exec and non-blocking. -1 and errno.
