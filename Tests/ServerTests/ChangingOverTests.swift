@@ -141,4 +141,46 @@ import Testing
     swtpm = try DebianSwtpm(place, storage, back, isTPM2: false, flags: "not-need-init")
     #expect(try swtpm.connect(.data).ask(version) == here)
   }
+
+  /// As with libvirt: `--tpmstate dir=` makes no new TPM beside swtpm's, takes the image that was brought over into the same
+  /// directory, and opens it with the password that was swtpm's, too, once it has a slot for that.
+  @Test func inTheSameDirectory() throws {
+    let place = try Place()
+    let there = place.path("there")
+    let form = SwtpmKeyForm.all.first { $0.isPassword }
+    let password = try #require(try form?.option(place))
+    do {
+      let swtpm = try DebianSwtpm(place, .directory, there, key: password)
+      let data = try swtpm.connect(.data)
+      try data.run(TPMCommand.defineIndex)
+      try data.run(TPMCommand.write(0x5A))
+    }
+    let serve = { (more: [String]) in
+      try place.start(
+        ["vnvram-swtpm", "socket", "--tpm2", "--tpmstate", "dir=\(there)"] + TestServer.unixSockets(place.folder)
+          + TestServer.startsByItself + more)
+    }
+    let refused = try serve(["--keyring-key", place.key.name])
+    #expect(refused.wait() != 0 && refused.text.contains("vnvram import-swtpm \(there) "), "\(refused.text)")
+    let image = there + "/tpm2-00.vnvram"
+    #expect(!File.exists(image))
+    let brought = try place.run(
+      ["vnvram", "import-swtpm", there, image, "--key", place.key.name, "--swtpm-key", password])
+    try #require(brought.status == 0, "\(brought.text)")
+    let added = try place.run(
+      ["bash", "-c", "vnvram slot add \(image) --passphrase-fd 3 --name swtpm 3< swtpm.key"])
+    try #require(added.status == 0, "\(added.text)")
+    for more in [[], ["--key", password]] {
+      let server = try serve(more)
+      defer {
+        server.signal(SIGTERM)
+        _ = server.wait()
+      }
+      while server.isRunning, (try? Socket(path: place.path("tpm.ctrl")))?.ask([0, 0, 0, 1]).isEmpty ?? true {
+        usleep(2000)
+      }
+      try #require(server.isRunning, "\(server.text)")
+      #expect(try Socket(path: place.path("tpm")).index() == [UInt8](repeating: 0x5A, count: TPMCommand.indexSize))
+    }
+  }
 }
