@@ -62,10 +62,11 @@ extension BlobStore {
       changes.removeLast(downTo: kept)
       throw error
     }
-    put(content, at: place.content)
+    let isRemembered = remembered.holds(content.count, of: index)
+    put(content, at: place.content) { if isRemembered { self.remembered.update($0, of: content) } }
     putZeros(place.content + size..<place.content + used)
     putSize(size, of: index)
-    remembered.remember(content, of: index, sectorSize: volume.sectorSize)
+    if !isRemembered { remembered.remember(content, of: index, sectorSize: volume.sectorSize) }
   }
 
   /// Writes everything staged, all or nothing; durable on return. With nothing staged it does nothing.
@@ -135,8 +136,8 @@ extension BlobStore {
     directory.stage(size: size, of: index)
   }
 
-  /// Changes bytes of prepared sectors; a sector that isn't among the changes has those bytes already.
-  private func put(_ bytes: Span<UInt8>, at start: UInt64) {
+  /// Changes bytes of prepared sectors, and tells which; a sector that isn't among the changes has those bytes already.
+  private func put(_ bytes: Span<UInt8>, at start: UInt64, changed: (Range<Int>) -> Void = { _ in }) {
     let size = UInt64(volume.sectorSize)
     var done = 0
     while done < bytes.count {
@@ -146,6 +147,7 @@ extension BlobStore {
       if let place = changes.place(of: SectorIndex(offset / size)) {
         var sector = changes.mutablePlaintext(place)
         sector.copy(from: bytes.extracting(done..<done + count), at: skipped)
+        changed(done..<done + count)
       }
       done += count
     }

@@ -136,6 +136,10 @@ public final class BlobStore {
     } else {
       try reader.read(ByteOffset(start), into: destination._mutatingExtracting(0..<count))
     }
+    if offset.value == 0, UInt64(count) == size, volume.isWritable, changes.isEmpty, !remembered.holds(count, of: index)
+    {
+      remembered.remember(destination.span.extracting(0..<count), of: index, sectorSize: volume.sectorSize)
+    }
     return count
   }
 

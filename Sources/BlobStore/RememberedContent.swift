@@ -21,7 +21,15 @@ struct RememberedContent: ~Copyable {
     return bytes.span(range).equals(content.extracting(range))
   }
 
-  /// All of the entry's content was staged.
+  /// Whether a content of `count` bytes is remembered of the entry.
+  func holds(_ count: Int, of entry: Int) -> Bool { self.entry == entry && self.count == count }
+
+  /// Bytes `range` of the content that is remembered were staged anew.
+  mutating func update(_ range: Range<Int>, of content: Span<UInt8>) {
+    bytes.copy(from: content.extracting(range), at: range.lowerBound)
+  }
+
+  /// All of the entry's content was staged, or read while nothing was.
   mutating func remember(_ content: Span<UInt8>, of entry: Int, sectorSize: Int) {
     guard content.count > sectorSize, content.count <= Self.most else { return forget(entry) }
     if content.count > bytes.count {

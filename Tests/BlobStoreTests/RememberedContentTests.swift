@@ -40,6 +40,25 @@ struct RememberedContentTests {
     #expect(try store.content("a") == content)
   }
 
+  /// Also where it was read, as a TPM's state is before it is ever replaced.
+  @Test func whatWasReadIsKnown() throws {
+    let (made, disk) = try makeStore(items, volumeSize: 524_288)
+    var content = [UInt8](repeating: 7, count: 20_000)
+    try made.put("a", content)
+    try made.commit()
+    let store = try BlobStore(PlainVolume(disk))
+    #expect(try store.content("a") == content)
+    content[9000] = 8
+    try store.put("a", content)
+    #expect(store.stagedSectors == 1)
+    // What is staged isn't what is read now, and is what counts.
+    #expect(try store.content("a") != content)
+    content[9000] = 7
+    try store.put("a", content)
+    try store.commit()
+    #expect(try BlobStore(PlainVolume(disk)).content("a") == content)
+  }
+
   /// What was staged over it and taken back isn't there.
   @Test func whatWasTakenBackIsWrittenAgain() throws {
     let (store, disk) = try makeStore(items, volumeSize: 524_288)
