@@ -1,4 +1,5 @@
-"""Every option of vnvram-swtpm is in its help, in the manual page and in README.md's table, and nothing else is."""
+"""Every option of vnvram-swtpm is in its help, in the manual page and in README.md's table, and nothing else is; every command
+of vnvram is in its manual page."""
 
 import re
 import shutil
@@ -45,10 +46,18 @@ class Options(unittest.TestCase):
         for option, letter in LETTERS.items():
             self.assertTrue(any(f"`-{letter}`, `{option}" in cell for cell in cells), option)
 
+    def test_commands(self):
+        text = subprocess.run(
+            [document.PROGRAMS / "vnvram", "--help"], stdout=subprocess.PIPE, text=True, check=True).stdout
+        named = set(re.findall(r"^  ([a-z-]+)  ", text[text.index(" SUBCOMMANDS:"):], re.M))
+        listed = set(re.findall(r"^\.It Ic ([a-z-]+)$", (ROOT / "man/vnvram.1").read_text(), re.M))
+        self.assertGreater(len(named), 15)
+        self.assertEqual(named, listed)
+
     @unittest.skipUnless(shutil.which("mandoc"), "no mandoc here")
-    def test_page_is_well_formed(self):
+    def test_pages_are_well_formed(self):
         result = subprocess.run(
-            ["mandoc", "-Tlint", "-Wwarning", PAGE], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            ["mandoc", "-Tlint", "-Wwarning", *(ROOT / "man").glob("*.[18]")], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.assertEqual((result.returncode, result.stdout), (0, ""))
 
 
