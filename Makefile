@@ -37,7 +37,7 @@ export VNVRAM_PYTHON
 # relocations in their short form, and no table of every symbol, which would also keep what nothing uses.
 PROGRAMS = .build/programs/release
 ARCHIVES = .build/archives
-BUILD_PROGRAMS = $(SWIFT) build --configuration release --static-swift-stdlib --scratch-path .build/programs \
+BUILD_PROGRAMS = $(SWIFT) build --configuration release --static-swift-stdlib --disable-local-rpath --scratch-path .build/programs \
 	-Xswiftc -use-ld=lld -Xswiftc -L$(CURDIR)/$(ARCHIVES) -Xswiftc -Xclang-linker -Xswiftc -static-libgcc \
 	-Xlinker --no-export-dynamic -Xlinker -z -Xlinker pack-relative-relocs
 
@@ -90,6 +90,7 @@ bench: programs
 	@Tools/install-packages.sh demo
 	@$(BUILD_PROGRAMS) --product vnvram-bench
 	@Tests/Benchmarks/run.sh $(PROGRAMS)
+	@Tools/prepare-guest.sh || true
 	@Tests/Benchmarks/guest-boot.sh $(PROGRAMS)
 
 # Built with the flags of the tests, so that nothing is built twice.

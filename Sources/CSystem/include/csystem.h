@@ -59,4 +59,7 @@ int csystem_spawn_close_from(posix_spawn_file_actions_t *actions, int first);
 // recvmsg(2) without waiting, with at most one descriptor by SCM_RIGHTS in *descriptor (close-on-exec; -1 where none came; a
 // message with more than one keeps none). What recv(2) returns.
 ssize_t csystem_receive(int fd, void *bytes, size_t count, int *descriptor);
+// madvise(2) with MADV_DONTNEED on what the program and its libraries have mapped of their files and can't write to: code,
+// constants, symbols. What is needed again comes back from the page cache.
+void csystem_drop_file_pages(void);
 #endif
