@@ -12,7 +12,8 @@
 #   make tsan      the API's tests under the thread sanitizer, five times (TSAN_RUNS=…); some minutes
 #   make coverage  which lines of Sources the tests run, of each module and file; some minutes
 #
-#   make install   copies programs and documents to $(DESTDIR)$(PREFIX)
+#   make install   copies programs and documents to $(DESTDIR)$(PREFIX), and, to $(DESTDIR)/etc, the rule by which the kernel
+#                  asks for keys (Keys/README.md)
 #   make lint      is the code formatted as it should be?
 #   make clean     removes all that was built
 #
@@ -41,6 +42,11 @@ BUILD_PROGRAMS = $(SWIFT) build --configuration release --static-swift-stdlib --
 
 bindir = $(DESTDIR)$(PREFIX)/bin
 docdir = $(DESTDIR)$(PREFIX)/share/doc/vnvram
+# What finds, and loads, keys. /sbin/request-key looks for rules in /etc alone.
+libexecdir = $(PREFIX)/libexec/vnvram
+unitdir = $(PREFIX)/lib/systemd/system
+SYSCONFDIR ?= $(if $(filter /usr /usr/local,$(PREFIX)),/etc,$(PREFIX)/etc)
+FILL_IN = sed 's,@LIBEXECDIR@,$(libexecdir),; s,@BINDIR@,$(PREFIX)/bin,; s,@DOCDIR@,$(PREFIX)/share/doc/vnvram,'
 
 .PHONY: all demo test soak soak-mutants soak-kill fuzz tsan coverage bench install uninstall lint clean programs swift
 
@@ -108,10 +114,16 @@ install:
 	install -m 755 -s $(PROGRAMS)/vnvram $(PROGRAMS)/vnvram-swtpm $(bindir)
 	install -m 644 README.md FORMAT.md SECURITY.md CHANGELOG.md LICENSE $(docdir)
 	install -m 644 Keys/README.md $(docdir)/Keys
+	install -d $(DESTDIR)$(libexecdir) $(DESTDIR)$(unitdir) $(DESTDIR)$(SYSCONFDIR)/request-key.d
+	install -m 755 Keys/providers/vnvram-key-from-file $(DESTDIR)$(libexecdir)
+	$(FILL_IN) Keys/request-key.d/vnvram.conf >$(DESTDIR)$(SYSCONFDIR)/request-key.d/vnvram.conf
+	$(FILL_IN) Keys/systemd/vnvram-key@.service >$(DESTDIR)$(unitdir)/vnvram-key@.service
+	chmod 644 $(DESTDIR)$(SYSCONFDIR)/request-key.d/vnvram.conf $(DESTDIR)$(unitdir)/vnvram-key@.service
 
 uninstall:
 	rm -f $(bindir)/vnvram $(bindir)/vnvram-swtpm
-	rm -rf $(docdir)
+	rm -f $(DESTDIR)$(SYSCONFDIR)/request-key.d/vnvram.conf $(DESTDIR)$(unitdir)/vnvram-key@.service
+	rm -rf $(docdir) $(DESTDIR)$(libexecdir)
 
 clean:
 	rm -rf .build

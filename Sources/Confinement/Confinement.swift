@@ -13,6 +13,8 @@ public struct Confinement: Sendable {
 
   /// Whether sockets may still be made and connected: for a TPM that is reached by one anew for each command.
   public var mayConnect = false
+  /// Whether the kernel may still be asked for keys that are in no keyring.
+  public var mayRequestKeys = false
 
   public init() {}
 
@@ -32,7 +34,7 @@ public struct Confinement: Sendable {
     } else if let version = Landlock.version, version < 4 {
       lacking.append("this kernel has landlock version \(version), which does not confine the network")
     }
-    try SystemCallFilter.enforce(violations, mayConnect: mayConnect)
+    try SystemCallFilter.enforce(violations, mayConnect: mayConnect, mayRequestKeys: mayRequestKeys)
     if violations == .none { lacking.append("system calls are not filtered") }
     return lacking
   }
