@@ -12,7 +12,8 @@
 #   make tsan      the API's tests under the thread sanitizer, five times (TSAN_RUNS=…); some minutes
 #   make coverage  which lines of Sources the tests run, of each module and file; some minutes
 #
-#   make install   copies programs, manual pages and documents to $(DESTDIR)$(PREFIX)
+#   make install   copies programs, manual pages and documents to $(DESTDIR)$(PREFIX), and, to $(DESTDIR)/etc, the rule by
+#                  which the kernel asks for keys (Keys/README.md)
 #   make install-as-swtpm   gives vnvram-swtpm the name swtpm there, too, under which libvirt looks for it; Debian's own is
 #                  diverted. PREFIX=/usr for libvirt. make uninstall-as-swtpm takes it away and brings Debian's back
 #   make lint      is the code formatted as it should be?
@@ -44,6 +45,11 @@ BUILD_PROGRAMS = $(SWIFT) build --configuration release --static-swift-stdlib --
 bindir = $(DESTDIR)$(PREFIX)/bin
 mandir = $(DESTDIR)$(PREFIX)/share/man
 docdir = $(DESTDIR)$(PREFIX)/share/doc/vnvram
+# What finds, and loads, keys. /sbin/request-key looks for rules in /etc alone.
+libexecdir = $(PREFIX)/libexec/vnvram
+unitdir = $(PREFIX)/lib/systemd/system
+SYSCONFDIR ?= $(if $(filter /usr /usr/local,$(PREFIX)),/etc,$(PREFIX)/etc)
+FILL_IN = sed 's,@LIBEXECDIR@,$(libexecdir),; s,@BINDIR@,$(PREFIX)/bin,; s,@DOCDIR@,$(PREFIX)/share/doc/vnvram,'
 
 .PHONY: all demo test soak soak-mutants soak-kill fuzz tsan coverage bench install uninstall install-as-swtpm \
 	uninstall-as-swtpm lint clean programs swift
@@ -115,6 +121,11 @@ install:
 	install -m 644 Keys/README.md $(docdir)/Keys
 	install -m 644 man/vnvram.1 $(mandir)/man1
 	install -m 644 man/vnvram-swtpm.8 $(mandir)/man8
+	install -d $(DESTDIR)$(libexecdir) $(DESTDIR)$(unitdir) $(DESTDIR)$(SYSCONFDIR)/request-key.d
+	install -m 755 Keys/providers/vnvram-key-from-file $(DESTDIR)$(libexecdir)
+	$(FILL_IN) Keys/request-key.d/vnvram.conf >$(DESTDIR)$(SYSCONFDIR)/request-key.d/vnvram.conf
+	$(FILL_IN) Keys/systemd/vnvram-key@.service >$(DESTDIR)$(unitdir)/vnvram-key@.service
+	chmod 644 $(DESTDIR)$(SYSCONFDIR)/request-key.d/vnvram.conf $(DESTDIR)$(unitdir)/vnvram-key@.service
 
 install-as-swtpm:
 	@Tools/as-swtpm.sh install "$(DESTDIR)" "$(PREFIX)/bin"
@@ -124,7 +135,8 @@ uninstall-as-swtpm:
 
 uninstall: uninstall-as-swtpm
 	rm -f $(bindir)/vnvram $(bindir)/vnvram-swtpm $(mandir)/man1/vnvram.1 $(mandir)/man8/vnvram-swtpm.8
-	rm -rf $(docdir)
+	rm -f $(DESTDIR)$(SYSCONFDIR)/request-key.d/vnvram.conf $(DESTDIR)$(unitdir)/vnvram-key@.service
+	rm -rf $(docdir) $(DESTDIR)$(libexecdir)
 
 clean:
 	rm -rf .build

@@ -107,7 +107,7 @@ let package = Package(
       "VNVRAMTests",
       [
         "VNVRAM", "Anchors", "BlobStore", "SecureVolume", "Keyring", "Audit", "Crypto", "BlockIO", "StorageSimulation",
-        "Primitives",
+        "TestSupport", "Primitives",
       ]),
     // A server of its own process for VTPMTests: libtpms is global to a process, and signals and exit statuses are too.
     .executableTarget(

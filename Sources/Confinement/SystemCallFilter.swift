@@ -56,8 +56,9 @@ public enum SystemCallFilter {
   /// - Parameters:
   ///   - mayConnect: see `Confinement`.
   ///   - mayOpenDevices: see `Confinement`.
+  ///   - mayRequestKeys: see `Confinement`.
   public static func enforce(
-    _ action: Action, mayConnect: Bool = false, mayOpenDevices: Bool = false
+    _ action: Action, mayConnect: Bool = false, mayOpenDevices: Bool = false, mayRequestKeys: Bool = false
   ) throws(ConfinementError) {
     guard action != .none else { return }
     let others = action == .kill ? SCMP_ACT_KILL_PROCESS : SCMP_ACT_LOG
@@ -68,6 +69,7 @@ public enum SystemCallFilter {
     try unsafe check(seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2))
     for name in allowed { try unsafe add(filter, SCMP_ACT_ALLOW, name) }
     for name in mayConnect ? ["socket", "connect"] : [] { try unsafe add(filter, SCMP_ACT_ALLOW, name) }
+    if mayRequestKeys { try unsafe add(filter, SCMP_ACT_ALLOW, "request_key") }
     for name in absent { try unsafe add(filter, 0x0005_0000 | UInt32(ENOSYS) /* SCMP_ACT_ERRNO */, name) }
     let notForCode = scmp_arg_cmp(arg: 2, op: SCMP_CMP_MASKED_EQ, datum_a: UInt64(PROT_EXEC), datum_b: 0)
     try unsafe add(filter, SCMP_ACT_ALLOW, "mmap", notForCode)

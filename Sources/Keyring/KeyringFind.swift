@@ -20,7 +20,7 @@ extension Keyring {
   ///
   /// Where there is none, throws what is known of an unusable one of that name (`.revoked`, `.expired`, `.denied`, in
   /// that order), else `.missing`. No keyring is made, but see `withKeyring`; finding the persistent keyring puts off
-  /// its end. Nobody is asked for the key: that is `request_key`'s affair, and would come where `.missing` is thrown.
+  /// its end. Nobody is asked for the key: that is `ask`.
   public static func find(_ name: KeyName) throws(KeyringError) -> FoundKey {
     var worst = KeyringError(
       .missing, key: name.text,

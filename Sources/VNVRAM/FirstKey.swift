@@ -10,13 +10,19 @@ struct FirstKey: ~Copyable {
   let key: KeyEncryptionKey
   let use: AuditRecord
 
+  /// - Parameter asks: whether a key that is in no keyring is asked for, which takes as long as who answers.
   /// - Throws: `.keyMissing`, `.keyUnusable`, `.wrongKey` for one that hasn't 32 bytes; `.audit`.
-  init(named name: String, for store: String, _ audit: AuditLog, purpose: String) throws(NVRAMError) {
+  init(
+    named name: String, for store: String, _ audit: AuditLog, purpose: String, asks: Bool = false
+  ) throws(NVRAMError) {
     var use = AuditRecord(.askedFor, store: store, key: name, kind: SlotKind.keyring.label, detail: purpose)
     try audit.note(use, store)
     let serial: KeySerial
     do { serial = try Keyring.find(try KeySighting.keyName(of: name)).serial } catch {
-      throw try Self.recorded(error, use, audit)
+      let failure = try Self.recorded(error, use, audit)
+      let isAskable = error.code == .missing || error.code == .expired
+      guard asks, isAskable, let found = try Self.ask(use, audit) else { throw failure }
+      serial = found
     }
     use.serial = serial.value
     use.event = .found
@@ -25,6 +31,11 @@ struct FirstKey: ~Copyable {
     do { secret = try Keyring.read(serial, expecting: 32) } catch { throw try Self.recorded(error, use, audit) }
     key = KeyEncryptionKey(.keyring, secret)
     self.use = use
+  }
+
+  private static func ask(_ use: AuditRecord, _ audit: AuditLog) throws(NVRAMError) -> KeySerial? {
+    let unlocker = Unlocker(audit: audit, asksForKeys: true)
+    return try unlocker.askAndWait(for: [KeyUse(store: use.store ?? "", name: use.key ?? "")]).first
   }
 
   private static func recorded(

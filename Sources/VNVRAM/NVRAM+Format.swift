@@ -48,7 +48,8 @@ extension NVRAM {
   public func format(
     keyNamed keyName: String, replacing: Bool = false, growing: Bool = false
   ) throws(NVRAMError) -> StoreUUID {
-    let found = try FirstKey(named: keyName, for: name, unlocker.audit, purpose: "to format a store")
+    let found = try FirstKey(
+      named: keyName, for: name, unlocker.audit, purpose: "to format a store", asks: configuration.asksForKeys)
     return try formatRecorded(found.key, found.use, keyName, nil, replacing: replacing, growing: growing)
   }
 

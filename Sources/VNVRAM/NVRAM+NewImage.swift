@@ -16,14 +16,15 @@ extension NVRAM {
   /// - Parameters:
   ///   - mode: the file's permissions.
   ///   - anchor: follows the store from its beginning; released on return.
+  ///   - asksForKeys: as in `NVRAMConfiguration`; it is waited for.
   /// - Throws: `.device(.exists)` where anything has the name; `.keyMissing`, `.keyUnusable`, `.wrongKey`; `.audit`;
   ///   `.device` and `.volume` for what else can go wrong. There is no image then.
   /// - Returns: the store's UUID.
   public static func makeImage(
     at path: String, mode: UInt32, entries: [EntrySpecification], keyNamed keyName: String, audit: AuditLog,
-    anchor: (any FreshnessAnchor)? = nil
+    anchor: (any FreshnessAnchor)? = nil, asksForKeys: Bool = false
   ) throws(NVRAMError) -> StoreUUID {
-    let first = try FirstKey(named: keyName, for: path, audit, purpose: "to make an image")
+    let first = try FirstKey(named: keyName, for: path, audit, purpose: "to make an image", asks: asksForKeys)
     return try make(path, mode, entries, first.key, first.use, nil, audit, anchor)
   }
 

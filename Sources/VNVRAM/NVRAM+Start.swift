@@ -1,5 +1,6 @@
 import BlobStore
 import BlockIO
+import Keyring
 import Primitives
 import SecureVolume
 
@@ -13,12 +14,17 @@ extension NVRAM {
   /// keyrings that the caller of this sees; a process keyring must exist by now.
   ///
   /// - Parameter failOnEncryptedDrive: what to do where no key opens the store. True: throw, with nothing queued and
-  ///   nothing written; `start` may be called again. False: succeed, in the state key-pending.
+  ///   nothing written; `start` may be called again. False: succeed, in the state key-pending. Where keys are asked for
+  ///   (`NVRAMConfiguration.asksForKeys`), true waits for the answer, and false doesn't.
   /// - Throws: `.keyMissing`, `.wrongKey`, `.keyUnusable` with `keys` naming every one; `.audit`; `.unformatted`;
   ///   `.volume`, `.blobs`, `.device`; `.started`; `.closed`.
   public func start(failOnEncryptedDrive: Bool) throws(NVRAMError) {
     try start { (device, anchor) throws(NVRAMError) in
-      let opening = try open(device, anchor, earlier: [])
+      var opening = try open(device, anchor, earlier: [])
+      if opening.core == nil, failOnEncryptedDrive, configuration.asksForKeys {
+        let answered = try unlocker.askAndWait(for: opening.askable)
+        if !answered.isEmpty { opening = try open(device, anchor, earlier: [], answered: answered) }
+      }
       if opening.core == nil, failOnEncryptedDrive { throw NVRAMError(opening.wanted, store: name) }
       return opening
     }
@@ -50,6 +56,8 @@ extension NVRAM {
       guard s.state == .closed || s.state == .unformatted else {
         throw NVRAMError(.started, .failed, store: name, "was started already")
       }
+      // Before the worker, which is to share it.
+      if configuration.asksForKeys { try? Keyring.prepareToAsk() }
       let opening: Opening
       do throws(NVRAMError) {
         let anchor = s.anchor
@@ -85,11 +93,15 @@ extension NVRAM {
     var seen: [Unlocker.SlotSighting] = []
     var opener: Unlocker.SlotSighting?
     var wanted = WantedKeys()
+    /// The keys that asking could bring.
+    var askable: [KeyUse] = []
+    var use: KeyUse?
   }
 
   /// Opens the device with whatever key there is. Without the lock.
   func open(
-    _ device: any BlockDevice, _ anchor: (any FreshnessAnchor)?, earlier: [Unlocker.SlotSighting]
+    _ device: any BlockDevice, _ anchor: (any FreshnessAnchor)?, earlier: [Unlocker.SlotSighting],
+    answered: Set<KeySerial> = []
   ) throws(NVRAMError) -> Opening {
     if configuration.form == .plain {
       guard anchor == nil else {
@@ -103,10 +115,10 @@ extension NVRAM {
     // While the process still may: it can be confined by the time that a key comes.
     anchor?.prepare(for: sealed.uuid, forWriting: device.isWritable)
     let attempt = try unlocker.attempt(
-      sealed, anchor.map { .following($0) }, earlier: earlier, only: configuration.onlyKey)
+      sealed, anchor.map { .following($0) }, earlier: earlier, only: configuration.onlyKey, answered: answered)
     return Opening(
       core: try attempt.volume.map { (volume) throws(NVRAMError) in try StoreCore(sealed: volume) },
-      seen: attempt.seen, opener: attempt.opened, wanted: attempt.wanted)
+      seen: attempt.seen, opener: attempt.opened, wanted: attempt.wanted, askable: attempt.askable, use: attempt.use)
   }
 
   /// The kernel keys that may open the store which runs. For who has the core.
@@ -154,15 +166,18 @@ extension NVRAM {
   func settle(_ s: NVRAMShared, _ opening: Opening) {
     s.seen = opening.seen
     s.opener = opening.opener
+    s.openerUse = opening.use
     guard let core = opening.core else {
+      let wanted = asking(s, for: opening)
       if case .locked = s.state {
-        s.become(.locked(opening.wanted))
-      } else if s.state != .keyPending(opening.wanted) {
-        s.become(.keyPending(opening.wanted))
+        s.become(.locked(wanted))
+      } else if s.state != .keyPending(wanted) {
+        s.become(.keyPending(wanted))
       }
       return s.watch.startSearch(now: .now)
     }
     s.core = core
+    s.inquiry.settle()
     let mismatches = s.registered.values.compactMap { core.mismatch($0) }.sorted { $0.name < $1.name }
     s.watch.startGuard(now: .now)
     s.become(.running)
@@ -205,6 +220,8 @@ extension NVRAM {
   /// Finishes the commit in flight, closes the image cleanly, drops every key, and waits for a key to come: one that is
   /// there now counts only when it changes, or when `poke` says to look.
   ///
+  /// Nobody is asked for a key either until then.
+  ///
   /// - Throws: the store's error, where it could not be closed cleanly; the keys are gone all the same.
   public func lock() throws(NVRAMError) {
     try monitor.withLock { (s) throws(NVRAMError) in
@@ -215,6 +232,7 @@ extension NVRAM {
       let now = monitor.withoutLock {
         names.map { Unlocker.SlotSighting(slot: $0, sighting: KeySighting(lookingFor: $0)) }
       }
+      s.inquiry.forbid()
       try lock(s, wanted: WantedKeys(), seen: now, because: "it was asked to")
     }
   }
@@ -226,6 +244,7 @@ extension NVRAM {
     let opener = s.opener
     s.seen = seen
     s.opener = nil
+    s.openerUse = nil
     s.become(.locked(wanted))
     s.watch.startSearch(now: .now)
     let uuid = s.core?.volume?.uuid

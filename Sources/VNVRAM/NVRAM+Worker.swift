@@ -1,13 +1,16 @@
+import Keyring
 import Primitives
 
 // The NVRAM's own thread: calls completions and observers, looks for keys, serves what nobody waits for, and does the
 // upkeep. Everything that it may have to wait for, it waits for here.
 extension NVRAM {
   /// Looks for the keys now, and tries what is there even if it has not changed since it was tried, except a key that is
-  /// known to be wrong. Returns at once; observers are told what comes of it.
+  /// known to be wrong; asks for what isn't there, if keys are asked for. Returns at once; observers are told what comes of it.
   public func poke() {
     monitor.withLock { s in
       s.watch.hurry()
+      s.inquiry.hurry()
+      showAsking(s)
       s.workerHasWork.signal()
     }
   }
@@ -20,6 +23,7 @@ extension NVRAM {
         if s.workerMustEnd, s.outbox.isEmpty { return }
         expire(s)
         if s.isOpen, s.watch.isDue(now: .now) { lookForKeys(s) }
+        if s.isOpen, s.state.wanted != nil, s.inquiry.isDue(now: .now) { startAsking(s) }
         if s.coreWaiters == 0, !s.coreIsTaken, s.state == .running { serveOrKeepUp(s) }
         if s.outbox.isEmpty, !hasWork(s) { monitor.wait(for: s.workerHasWork, until: nextTime(s)) }
       }
@@ -40,7 +44,8 @@ extension NVRAM {
     // What is overdue can't be done while somebody has the core, for as long as a device takes to sync: look again
     // later, and not over and over.
     if let time = due, s.coreIsTaken || s.coreWaiters > 0 { due = max(time, Instant.now.advanced(by: Self.pause)) }
-    return [s.watch.next, s.queue.earliestDeadline, due].compactMap { $0 }.min()
+    let inquiry = s.state.wanted == nil ? nil : s.inquiry.next
+    return [s.watch.next, s.queue.earliestDeadline, due, inquiry].compactMap { $0 }.min()
   }
 
   // MARK: Giving out
@@ -114,9 +119,12 @@ extension NVRAM {
     s.become(.verifying)
     do throws(NVRAMError) {
       let anchor = s.anchor
-      let opening = try monitor.withoutLock { () throws(NVRAMError) in try open(device, anchor, earlier: s.seen) }
+      let (earlier, answered) = (s.seen, s.inquiry.answered)
+      let opening = try monitor.withoutLock { () throws(NVRAMError) in
+        try open(device, anchor, earlier: earlier, answered: answered)
+      }
       if opening.core == nil, case .locked = before {
-        s.become(.locked(opening.wanted))
+        s.become(.locked(asking(s, for: opening)))
         s.seen = opening.seen
       } else {
         settle(s, opening)
@@ -126,6 +134,7 @@ extension NVRAM {
       guard error.code == .audit else { return fail(s, error) }
       // The key was not used. It is tried again when the record can be written.
       s.become(before)
+      showAsking(s)
       s.tell(.trouble(error))
     }
   }
@@ -145,6 +154,11 @@ extension NVRAM {
     defer { releaseCore(s) }
     guard s.state == .running, s.opener == opener else { return }
     var wanted = WantedKeys()
+    if loss.code == .missing || loss.code == .expired, let use = s.openerUse {
+      s.inquiry.want([use])
+    } else {
+      s.inquiry.forbid()
+    }
     if loss.code == .missing {
       wanted.missing = [opener.slot]
     } else {

@@ -38,7 +38,7 @@ public final class NVRAM: Sendable {
   ) {
     name = device.name
     self.configuration = configuration
-    unlocker = Unlocker(audit: audit)
+    unlocker = Unlocker(audit: audit, asksForKeys: configuration.asksForKeys)
     monitor = Monitor(NVRAMShared(device: device, anchor: anchor, configuration))
   }
 

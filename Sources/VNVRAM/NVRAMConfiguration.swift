@@ -24,6 +24,16 @@ public struct NVRAMConfiguration: Sendable {
   public var longestKeySearchInterval = Duration.seconds(1)
   /// Only the kernel key of this slot is looked for; `nil`: any that the image has a slot for.
   public var onlyKey: String?
+  /// Whether a key that is in no keyring is asked for: the kernel then runs /sbin/request-key as root, which knows programs
+  /// that may have it (request-key.conf(5)). The key comes into the process keyring, so the thread that calls
+  /// `NVRAM.start` must not be older than a process keyring that is there already.
+  ///
+  /// Without this no program is ever started.
+  public var asksForKeys = false
+  /// How soon it is asked again where nobody had the key; the time doubles each time, up to the longest. An expired key is
+  /// asked for like one that isn't there; one that was revoked only after `poke`.
+  public var shortestAskInterval = Duration.seconds(1)
+  public var longestAskInterval = Duration.seconds(60)
   /// Requests that may wait. One more is refused with `.queueFull`.
   public var maximumRequests = 1024
   /// Bytes that waiting requests may hold. What goes beyond is refused with `.queueFull`.

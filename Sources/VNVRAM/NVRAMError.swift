@@ -118,7 +118,7 @@ public struct NVRAMError: StatusError, Equatable {
 
   /// None of the keys opened the store. A wrong key weighs more than an unusable one, and that more than a missing one:
   /// the message names all.
-  init(_ keys: WantedKeys, store: String) {
+  public init(_ keys: WantedKeys, store: String) {
     let (code, status): (Code, Status) =
       if !keys.wrong.isEmpty {
         (.wrongKey, .wrongKey)

@@ -44,7 +44,10 @@ final class NVRAMShared {
   var seen: [Unlocker.SlotSighting] = []
   /// The key that opened the store.
   var opener: Unlocker.SlotSighting?
+  /// And its use.
+  var openerUse: KeyUse?
   var watch: KeyWatch
+  var inquiry: KeyInquiry
 
   var observers: [@Sendable (NVRAMEvent) -> Void] = []
   var outbox: [Outgoing] = []
@@ -64,6 +67,7 @@ final class NVRAMShared {
     queue = RequestQueue(
       maximumCount: configuration.maximumRequests, maximumBytes: configuration.maximumRequestBytes)
     watch = KeyWatch(configuration)
+    inquiry = KeyInquiry(configuration)
   }
 
   /// The kernel keys that open the store which runs. For who has the core.

@@ -12,10 +12,16 @@ import SecureVolume
 /// Unlocks volumes. One for a process; any thread may use it.
 public struct Unlocker: Sendable {
   public let audit: AuditLog
+  /// Whether `unlock` asks for keys that are in no keyring, by an upcall (`Keyring.ask`).
+  public let asksForKeys: Bool
 
-  public init(audit: AuditLog) { self.audit = audit }
+  public init(audit: AuditLog, asksForKeys: Bool = false) {
+    self.audit = audit
+    self.asksForKeys = asksForKeys
+  }
 
-  /// Tries the kernel key of every keyring slot, in the slots' order, until one opens the store.
+  /// Tries the kernel key of every keyring slot, in the slots' order, until one opens the store. Where none does, those that
+  /// are in no keyring are asked for, if that is wanted, which takes as long as who answers.
   ///
   /// What the device is open for, the volume is; see `SealedVolume.unlock` for what is recovered and durable.
   ///
@@ -28,7 +34,13 @@ public struct Unlocker: Sendable {
   public func unlock(
     _ sealed: SealedVolume, only: String? = nil, anchor: AnchorUse? = nil
   ) throws(NVRAMError) -> SecureVolume {
-    let attempt = try attempt(sealed, anchor, earlier: [], only: only)
+    var attempt = try attempt(sealed, anchor, earlier: [], only: only)
+    if attempt.volume == nil, asksForKeys {
+      let answered = try askAndWait(for: attempt.askable)
+      if !answered.isEmpty {
+        attempt = try self.attempt(sealed, anchor, earlier: [], only: only, answered: answered)
+      }
+    }
     guard let volume = attempt.volume else { throw NVRAMError(attempt.wanted, store: sealed.name) }
     return volume
   }
@@ -58,6 +70,10 @@ public struct Unlocker: Sendable {
     /// What was seen of each slot's key, those after the one that opened left out.
     var seen: [SlotSighting] = []
     var wanted = WantedKeys()
+    /// The keys that asking could bring: in no keyring, or expired.
+    var askable: [KeyUse] = []
+    /// The use of the key that opened it.
+    var use: KeyUse?
   }
 
   /// A slot's name and what was seen of its key.
@@ -69,11 +85,13 @@ public struct Unlocker: Sendable {
   }
 
   /// Tries every keyring slot once, or that of `only`, but not a key that `earlier` says is wrong and that is still the
-  /// same.
+  /// same. Keys in `answered` came by asking: a wrong one among them is dropped, lest it hide a right one in another
+  /// keyring.
   ///
   /// - Throws: `.noSuchSlot` for an `only` that the image has no slot for.
   func attempt(
-    _ sealed: SealedVolume, _ anchor: AnchorUse?, earlier: [SlotSighting], only: String? = nil
+    _ sealed: SealedVolume, _ anchor: AnchorUse?, earlier: [SlotSighting], only: String? = nil,
+    answered: Set<KeySerial> = []
   ) throws(NVRAMError) -> Attempt {
     var attempt = Attempt()
     var slots = sealed.slots.filter { $0.kind == .keyring }
@@ -86,6 +104,14 @@ public struct Unlocker: Sendable {
       let before = earlier.first { $0.slot == slot.name && $0.isWrong }
       try tryKey(of: slot, in: sealed, anchor, earlier: before, &attempt)
       if attempt.volume != nil { break }
+    }
+    for (index, seen) in attempt.seen.enumerated() where seen.isWrong {
+      guard case .present(let serial, _) = seen.sighting, answered.contains(serial) else { continue }
+      try? Keyring.unlink(serial, from: .process)
+      attempt.seen[index] = SlotSighting(slot: seen.slot, sighting: .absent(.missing))
+      if let slot = sealed.slots.first(where: { $0.kind == .keyring && $0.name == seen.slot }) {
+        attempt.askable.append(KeyUse(sealed: sealed, slot: slot.index, name: slot.name, kind: slot.kind))
+      }
     }
     return attempt
   }
@@ -122,7 +148,7 @@ public struct Unlocker: Sendable {
     }
     let seen = SlotSighting(slot: slot.name, sighting: sighting, isWrong: attempt.volume == nil)
     attempt.seen.append(seen)
-    if seen.isWrong { attempt.wanted.wrong.append(slot.name) } else { attempt.opened = seen }
+    if seen.isWrong { attempt.wanted.wrong.append(slot.name) } else { (attempt.opened, attempt.use) = (seen, use) }
   }
 
   /// `nil` where the key is wrong.
@@ -149,6 +175,7 @@ public struct Unlocker: Sendable {
     default: attempt.wanted.unusable.append(WantedKeys.UnusableKey(name: name, reason: error.detail))
     }
     attempt.seen.append(seen)
+    if error.code == .missing || error.code == .expired, KeyName(name) != nil { attempt.askable.append(use) }
     try record(use.record(AuditEvent(error.code), status: error.status, error.detail))
   }
 
@@ -175,15 +202,16 @@ public struct Unlocker: Sendable {
     return volume
   }
 
-  private func record(_ record: AuditRecord) throws(NVRAMError) {
+  func record(_ record: AuditRecord) throws(NVRAMError) {
     do { try audit.record(record) } catch { throw NVRAMError(error, store: record.store ?? "") }
   }
 }
 
 /// What the records of one use of a key have in common.
-struct KeyUse {
+struct KeyUse: Sendable {
   let store: String
-  let uuid: StoreUUID
+  /// `nil` for a store that is to be made.
+  let uuid: StoreUUID?
   let slot: Int?
   let name: String?
   let kind: SlotKind
@@ -195,6 +223,15 @@ struct KeyUse {
     self.slot = slot
     self.name = name
     self.kind = kind
+  }
+
+  /// Of a kernel key that a new store is to open with.
+  init(store: String, name: String) {
+    self.store = store
+    uuid = nil
+    slot = nil
+    self.name = name
+    kind = .keyring
   }
 
   func record(_ event: AuditEvent, status: Status = .done, _ detail: String? = nil) -> AuditRecord {

@@ -8,6 +8,8 @@ public struct WantedKeys: Equatable, Sendable {
   public var unusable: [UnusableKey] = []
   /// There, and opening nothing in this store.
   public var wrong: [String] = []
+  /// Those that are being asked for (`NVRAMConfiguration.asksForKeys`), each of which is in another list, too.
+  public var asking: [String] = []
 
   /// A key that is there and can't be used.
   public struct UnusableKey: Equatable, Sendable {
@@ -25,6 +27,7 @@ public struct WantedKeys: Equatable, Sendable {
     self.missing = missing
     self.unusable = unusable
     self.wrong = wrong
+    asking = []
   }
 
   public var isEmpty: Bool { missing.isEmpty && unusable.isEmpty && wrong.isEmpty }

@@ -31,6 +31,8 @@ struct CommandLineOptions {
   /// `--migration-key`: not loaded yet.
   var migrationKey: SwtpmKeySource?
   var failOnEncryptedDrive = true
+  /// Whether a key that is in no keyring is asked for, through /sbin/request-key.
+  var asksForKeys = true
   var keyLossPolicy = NVRAMConfiguration.KeyLossPolicy.lock
   var audit: AuditDestination?
   var anchor: AnchorSpecification?
@@ -115,7 +117,7 @@ struct CommandLineOptions {
       switch name {
       case .terminate: server.terminatesOnHangUp = true
       case .daemon: isDaemon = true
-      case .failOnEncryptedDrive: try take(name, value ?? "yes")
+      case .failOnEncryptedDrive, .upcall: try take(name, value ?? "yes")
       default: if let value { try take(name, value) }
       }
     }
@@ -149,6 +151,9 @@ struct CommandLineOptions {
     case .failOnEncryptedDrive:
       guard value == "yes" || value == "no" else { throw .usage("--fail-on-encrypted-drive is yes or no") }
       failOnEncryptedDrive = value == "yes"
+    case .upcall:
+      guard value == "yes" || value == "no" else { throw .usage("--upcall is yes or no") }
+      asksForKeys = value == "yes"
     case .keyTimeout:
       guard let seconds = Int(value), (1...31_536_000).contains(seconds) else {
         throw .usage("--key-timeout is a number of seconds from 1 to 31536000")

@@ -67,6 +67,8 @@ enum Help {
                          What to do when no key of the image is in the keyring. yes (the default): say which are missing and
                          refuse INIT, or, with not-need-init, end with status 3. no: power the TPM on when a key comes.
                          SIGUSR1 has the server look for keys at once.
+      --upcall[=yes|no]  Whether a key that is in no keyring is asked for: the kernel runs /sbin/request-key, whose rules name
+                         programs that may have it (Keys/README.md). The default is yes.
       --key-timeout SECONDS
                          How long to wait for a key, where it is waited for; after that end with status 13. The default is
                          for ever.
@@ -84,7 +86,7 @@ enum Help {
 
     Options for every server of a host, which no manager of virtual machines need know of: \(OptionsFile.standardPath), or
     the file that VNVRAM_SWTPM_OPTIONS names (none: no file). One a line, as above, of --keyring-key,
-    --fail-on-encrypted-drive, --key-timeout, --on-key-loss, --anchor, --audit, --seccomp; # begins a comment. The command
+    --fail-on-encrypted-drive, --upcall, --key-timeout, --on-key-loss, --anchor, --audit, --seccomp; # begins a comment. The command
     line has the last word. The file must be root's or the user's own, and nobody else's to write.
 
     Example:

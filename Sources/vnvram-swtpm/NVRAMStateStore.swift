@@ -26,6 +26,8 @@ final class NVRAMStateStore: TPMStateStore {
   private let key: StateKey?
   /// Whether the image may have to be opened once more, later.
   private let isShared: Bool
+  /// Whether keys that are in no keyring are asked for.
+  private let asksForKeys: Bool
   private let version: TPMVersion
   /// Nil before it is opened and while it is released: then another process may have the image.
   private var nvram: NVRAM?
@@ -39,7 +41,7 @@ final class NVRAMStateStore: TPMStateStore {
   init(
     image: String, audit: AuditLog, keyLossPolicy: NVRAMConfiguration.KeyLossPolicy, anchor: AnchorSpecification?,
     failOnEncryptedDrive: Bool, version: TPMVersion, onlyKey: String? = nil, key: StateKey? = nil,
-    isShared: Bool = false
+    asksForKeys: Bool = false, isShared: Bool = false
   ) {
     self.image = image
     self.audit = audit
@@ -49,6 +51,7 @@ final class NVRAMStateStore: TPMStateStore {
     self.version = version
     self.onlyKey = onlyKey
     self.key = key
+    self.asksForKeys = asksForKeys
     self.isShared = isShared
     readinessDescriptor = csystem_event_descriptor()
   }
@@ -61,6 +64,7 @@ final class NVRAMStateStore: TPMStateStore {
     var configuration = NVRAMConfiguration()
     configuration.keyLossPolicy = keyLossPolicy
     configuration.onlyKey = onlyKey
+    configuration.asksForKeys = asksForKeys
     let nvram = try NVRAM.setUp(
       path: image, audit: audit, configuration: configuration, anchor: anchor?.make())
     do {
@@ -96,7 +100,8 @@ final class NVRAMStateStore: TPMStateStore {
   }
 
   private func start(_ nvram: NVRAM) throws(NVRAMError) {
-    guard let key else { return try nvram.start(failOnEncryptedDrive: failOnEncryptedDrive) }
+    // Whoever is asked for a key may take his time, and this thread has others to answer: `readiness` refuses in the end.
+    guard let key else { return try nvram.start(failOnEncryptedDrive: false) }
     do throws(NVRAMError) {
       _ = try key.use { (key) throws(NVRAMError) in try nvram.start(with: key) }
     } catch {
@@ -157,6 +162,8 @@ final class NVRAMStateStore: TPMStateStore {
     guard let nvram else { return .released }
     return switch nvram.state {
     case .running: placeMissing(nvram).map { .failed($0) } ?? .ready
+    case .keyPending(let keys) where failOnEncryptedDrive && !nvram.isLookingForKeys:
+      .refused(missing(keys, nvram))
     case .keyPending(let keys): .pending("\(nvram.name) waits for a key: \(keys.summary)\(troubleSummary)")
     case .locked(let keys): .pending("\(nvram.name) is locked and waits for a key: \(keys.summary)\(troubleSummary)")
     case .verifying: .pending("\(nvram.name) is being verified")
@@ -166,8 +173,15 @@ final class NVRAMStateStore: TPMStateStore {
     }
   }
 
+  private func missing(_ keys: WantedKeys, _ nvram: NVRAM) -> TPMStateError {
+    let error = NVRAMError(keys, store: nvram.name)
+    return TPMStateError(error.status, error.description + troubleSummary)
+  }
+
   func retry() {
-    guard refusal != nil, let nvram, nvram.state == .closed || nvram.state == .unformatted else { return }
+    guard let nvram else { return }
+    if failOnEncryptedDrive, case .keyPending = nvram.state { return nvram.poke() }
+    guard refusal != nil, nvram.state == .closed || nvram.state == .unformatted else { return }
     if let key, key.isGone { return }
     start()
   }
@@ -238,6 +252,7 @@ extension WantedKeys {
   fileprivate var summary: String {
     let unusable = unusable.map { "\($0.name) (\($0.reason))" }
     let wrong = wrong.map { "\($0) (wrong)" }
-    return (missing + unusable + wrong).joined(separator: ", ")
+    let asked = asking.isEmpty ? "" : ", which is asked for"
+    return (missing + unusable + wrong).joined(separator: ", ") + asked
   }
 }

@@ -27,6 +27,7 @@ enum OptionName: String, CaseIterable {
   // Ours.
   case keyringKey = "--keyring-key"
   case failOnEncryptedDrive = "--fail-on-encrypted-drive"
+  case upcall = "--upcall"
   case keyTimeout = "--key-timeout"
   case onKeyLoss = "--on-key-loss"
   case anchor = "--anchor"
@@ -48,7 +49,7 @@ enum OptionName: String, CaseIterable {
   var argument: Argument {
     switch self {
     case .tpm2, .terminate, .daemon, .printCapabilities, .printStates, .help, .version, .printProfiles: .none
-    case .failOnEncryptedDrive: .attached
+    case .failOnEncryptedDrive, .upcall: .attached
     default: .required
     }
   }
@@ -77,7 +78,7 @@ enum OptionName: String, CaseIterable {
   /// virtual machines knows nothing of.
   var mayBeInFile: Bool {
     switch self {
-    case .keyringKey, .failOnEncryptedDrive, .keyTimeout, .onKeyLoss, .anchor, .audit, .seccomp: true
+    case .keyringKey, .failOnEncryptedDrive, .upcall, .keyTimeout, .onKeyLoss, .anchor, .audit, .seccomp: true
     default: false
     }
   }

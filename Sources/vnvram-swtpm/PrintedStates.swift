@@ -60,7 +60,8 @@ struct PrintedStates {
     let device = try FileDevice.open(path: image, access: .readOnly)
     defer { device.close() }
     let audit = AuditLog(try options.audit ?? AuditDestination.standard())
-    let store = try BlobStore(try unlock(try SealedVolume(device), Unlocker(audit: audit)))
+    let store = try BlobStore(
+      try unlock(try SealedVolume(device), Unlocker(audit: audit, asksForKeys: options.asksForKeys)))
     var states: [State] = []
     for name in version.states {
       guard let entry = store.entry(NVRAMStateStore.entry(name)) else {

@@ -37,14 +37,14 @@ struct Serving {
     let store = NVRAMStateStore(
       image: options.image, audit: audit, keyLossPolicy: options.keyLossPolicy, anchor: anchor,
       failOnEncryptedDrive: options.failOnEncryptedDrive, version: options.server.version, onlyKey: keys.onlyKey,
-      key: keys.given, isShared: isShared)
+      key: keys.given, asksForKeys: options.asksForKeys, isShared: isShared)
     let serverOptions = try serverOptions(keys)
     // With --migration incoming another server still has it.
     let folder = options.server.isIncoming ? nil : StateFolder(options.state, options.server.version)
     var isToBeMade = try folder.map { try !$0.hasImage(log) } ?? false
     // As the user who is to have it, where that is another one.
     if isToBeMade, user == nil {
-      try folder?.makeImage(keys.first, audit, anchor, log)
+      try folder?.makeImage(keys.first, audit, anchor, log, asksForKeys: options.asksForKeys)
       isToBeMade = false
     }
     if !options.server.isIncoming, !isToBeMade { try store.prepare() }
@@ -60,7 +60,7 @@ struct Serving {
       if let standardError { log.setBeside(standardError) }
       try confine(user, places, mayConnect: anchor?.isReachedBySockets ?? false, audit) {
         guard isToBeMade else { return }
-        try folder?.makeImage(keys.first, audit, anchor, log)
+        try folder?.makeImage(keys.first, audit, anchor, log, asksForKeys: options.asksForKeys)
         try store.prepare()
       }
       if !options.server.isIncoming { store.start() }
@@ -126,6 +126,7 @@ struct Serving {
     confinement.places = places
     confinement.mayConnect = mayConnect
     confinement.mayOpenDevices = isSharedDevice
+    confinement.mayRequestKeys = options.asksForKeys
     confinement.violations = options.violations
     try confinement.becomeUser()
     try beforehand()

@@ -60,7 +60,9 @@ struct StateFolder {
   ///
   /// - Throws: `.keyMissing` where there is no key to make it with; `.inputOutput` where one was made before and is gone;
   ///   `.refused` where swtpm's state lies in the folder; what else goes wrong.
-  func makeImage(_ key: Key?, _ audit: AuditLog, _ anchor: AnchorSpecification?, _ log: Log) throws {
+  func makeImage(
+    _ key: Key?, _ audit: AuditLog, _ anchor: AnchorSpecification?, _ log: Log, asksForKeys: Bool
+  ) throws {
     try refuseOlderTPM()
     guard let key else {
       let profile = version == .tpm2 ? DeviceProfile.tpm2 : .tpm12
@@ -73,7 +75,7 @@ struct StateFolder {
       throw TPMStateError(
         .usage, "\(image): a new image has generation 0; --anchor generation:N is for one that is there")
     }
-    let uuid = try format(key, audit, try anchor?.make())
+    let uuid = try format(key, audit, try anchor?.make(), asksForKeys)
     try mark(uuid)
     log.line("\(image): made, store \(uuid)")
   }
@@ -98,13 +100,16 @@ struct StateFolder {
     }
   }
 
-  private func format(_ key: Key, _ audit: AuditLog, _ anchor: (any FreshnessAnchor)?) throws -> StoreUUID {
+  private func format(
+    _ key: Key, _ audit: AuditLog, _ anchor: (any FreshnessAnchor)?, _ asksForKeys: Bool
+  ) throws -> StoreUUID {
     let entries = (version == .tpm2 ? DeviceProfile.tpm2 : .tpm12).entries
     do throws(NVRAMError) {
       switch key {
       case .kernel(let name):
         return try NVRAM.makeImage(
-          at: image, mode: mode, entries: entries, keyNamed: name, audit: audit, anchor: anchor)
+          at: image, mode: mode, entries: entries, keyNamed: name, audit: audit, anchor: anchor,
+          asksForKeys: asksForKeys)
       case .given(let key):
         var uuid: StoreUUID?
         _ = try key.use { (key) throws(NVRAMError) in

@@ -17,6 +17,11 @@ struct KeyOptions: ParsableArguments {
   @Option(help: ArgumentHelp("Try only the slot of this name.", valueName: "name"))
   var slot: String?
 
+  @Flag(
+    inversion: .prefixedNo,
+    help: "Ask for a key that is in no keyring, through /sbin/request-key; see Keys/README.md.")
+  var upcall = true
+
   /// How many of the ways to open an image were given.
   var ways: Int { [recoveryKeyFd != nil, passphrase, passphraseFd != nil].count(where: { $0 }) }
 
@@ -38,7 +43,7 @@ struct KeyOptions: ParsableArguments {
       let secret = try Passphrase.read(descriptor: passphraseFd, prompt: "Passphrase: ")
       return Unlock(isPlain: false, slot: slot, key: KeyEncryptionKey(.passphrase, secret))
     }
-    return Unlock(isPlain: false, slot: nil, key: nil)
+    return Unlock(isPlain: false, slot: nil, key: nil, asksForKeys: upcall)
   }
 }
 
@@ -50,4 +55,6 @@ struct Unlock: ~Copyable {
   let slot: String?
   /// `nil`: with the kernel keys that the image's slots name.
   let key: KeyEncryptionKey?
+  /// Whether those that are in no keyring are asked for.
+  var asksForKeys = false
 }

@@ -48,7 +48,7 @@ final class OpenedImage {
       return
     }
     let sealed = try ImageKind.sealed(device, for: purpose)
-    let unlocker = Unlocker(audit: try audit())
+    let unlocker = Unlocker(audit: try audit(), asksForKeys: unlock.asksForKeys)
     let opened: SecureVolume
     switch unlock.key {
     case .some(let key): opened = try unlocker.unlock(sealed, with: key, slotName: unlock.slot, anchor: anchor)

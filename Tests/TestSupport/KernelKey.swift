@@ -4,7 +4,7 @@ import Foundation
 /// The kernel key of one test, in the session keyring of all children.
 public final class KernelKey: Sendable {
   public let name: String
-  private let content: [UInt8]
+  public let content: [UInt8]
 
   public init() {
     name = "server-\(UUID().uuidString.prefix(8).lowercased())"

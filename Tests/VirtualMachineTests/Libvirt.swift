@@ -20,9 +20,11 @@ final class Libvirt {
   /// The process that is the first one inside.
   private let first: String
 
-  /// With `programs`, a folder whose programs are found before the system's: `swtpm` under that name.
-  init(_ place: Place, programs: String) throws {
+  /// With `programs`, a folder whose programs are found before the system's: `swtpm` under that name; and with what is in
+  /// its file of options.
+  init(_ place: Place, programs: String, options: [String] = []) throws {
     self.place = place
+    try place.write(Array(options.map { $0 + "\n" }.joined().utf8), "options")
     for name in ["vmlinuz", "initrd"] {
       try FileManager.default.createSymbolicLink(
         atPath: place.path(name), withDestinationPath: "\(VirtualMachine.guest)/\(name)")
@@ -67,6 +69,17 @@ final class Libvirt {
     if outcome.status == 0 { return outcome.text }
     let log = try run("sh", "-c", "tail -n 20 /var/log/swtpm/libvirt/qemu/*.log /var/log/libvirt/qemu/*.log").text
     throw TestFailure("virsh \(arguments): \(outcome.text)\n\(log)")
+  }
+
+  /// Starts `virsh`, which may take its time.
+  func startVirsh(_ arguments: String...) throws -> Child {
+    try place.start(
+      ["nsenter", "--target", first, "--mount", "--net", "--pid", "virsh", "-c", "qemu:///system"] + arguments)
+  }
+
+  /// Replaces the file of options.
+  func setOptions(_ options: [String]) throws {
+    try shell("printf '%s\\n' \(options.map { "'\($0)'" }.joined(separator: " ")) >/run/vnvram/options")
   }
 
   /// A path inside, as it is reached from here.

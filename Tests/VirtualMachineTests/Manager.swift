@@ -13,12 +13,14 @@ enum Manager {
     return (try? place.run(["vnvram-swtpm", "socket", "--print-capabilities"]).status) == 0
   }()
 
-  /// A folder where it is called swtpm.
+  /// A folder where it is called swtpm, with vnvram beside it.
   static func programs(_ place: Place) throws -> String {
     let folder = place.path("programs")
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-    try FileManager.default.createSymbolicLink(
-      atPath: "\(folder)/swtpm", withDestinationPath: "\(Program.directory)/vnvram-swtpm")
+    for (name, program) in [("swtpm", "vnvram-swtpm"), ("vnvram", "vnvram")] {
+      try FileManager.default.createSymbolicLink(
+        atPath: "\(folder)/\(name)", withDestinationPath: "\(Program.directory)/\(program)")
+    }
     return folder
   }
 }

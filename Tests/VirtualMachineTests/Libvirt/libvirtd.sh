@@ -11,7 +11,7 @@ for place in /run /etc/libvirt /var/lib/libvirt /var/lib/swtpm-localca /var/cach
   mkdir -p "$place"
   mount -t tmpfs tmpfs "$place"
 done
-mkdir -p /run/lock /run/guest /run/programs /var/log/libvirt /var/cache/libvirt
+mkdir -p /run/lock /run/guest /run/programs /run/vnvram /var/log/libvirt /var/cache/libvirt
 install -d -o tss -g tss /var/log/swtpm /var/log/vnvram /var/lib/swtpm-localca
 
 # The users libvirt wants, and no device for acceleration: software emulation alone.
@@ -31,7 +31,8 @@ mount --rbind /run/dev /dev
 # Where users tss and libvirt-qemu get at them, wherever the package lies.
 cp "$folder/vmlinuz" "$folder/initrd" /run/guest
 cp -L "$programs"/* /run/programs
-chmod -R a+rX /run/guest /run/programs
+cp "$folder/options" /run/vnvram/options
+chmod -R a+rX /run/guest /run/programs /run/vnvram
 
 cat >/etc/libvirt/libvirtd.conf <<END
 auth_unix_rw = "none"
@@ -45,7 +46,7 @@ cgroup_controllers = []
 remember_owner = 0
 stdio_handler = "file"
 END
-export PATH="/run/programs:$PATH" VNVRAM_AUDIT_LOG=/var/log/vnvram/audit.jsonl
+export PATH="/run/programs:$PATH" VNVRAM_AUDIT_LOG=/var/log/vnvram/audit.jsonl VNVRAM_SWTPM_OPTIONS=/run/vnvram/options
 libvirtd --timeout 0 &
 for _ in $(seq 600); do
   if [ -S /run/libvirt/libvirt-sock ] && virsh -c qemu:///system version >/dev/null 2>&1; then

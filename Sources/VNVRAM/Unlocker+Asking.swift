@@ -1,0 +1,45 @@
+import Audit
+import Keyring
+import Primitives
+
+// Asking for keys that are in no keyring, with an account of it.
+extension Unlocker {
+  /// Asks for keys one after the other, until one is there: any one of them opens the store. Only for a thread that was
+  /// started for this, after `Keyring.prepareToAsk`; it takes as long as who answers.
+  ///
+  /// - Returns: the keys that came; no error says that none did, but the record of uses does.
+  /// - Throws: `.audit`, and then the key wasn't asked for.
+  func ask(for uses: [KeyUse]) throws(NVRAMError) -> Set<KeySerial> {
+    for var use in uses {
+      guard let name = use.name.flatMap({ KeyName($0) }) else { continue }
+      use.serial = nil
+      try record(use.record(.askedFor, "in no keyring; through /sbin/request-key"))
+      do throws(KeyringError) { return [try Keyring.ask(name)] } catch {
+        try record(use.record(AuditEvent(error.code), status: error.status, error.detail))
+      }
+    }
+    return []
+  }
+
+  /// The same on any thread, which waits.
+  func askAndWait(for uses: [KeyUse]) throws(NVRAMError) -> Set<KeySerial> {
+    guard !uses.isEmpty else { return [] }
+    // Barred keyrings: asking will say so.
+    try? Keyring.prepareToAsk()
+    let outcome = Monitor(Outcome())
+    do {
+      try WorkerThread {
+        let result = Result { () throws(NVRAMError) in try ask(for: uses) }
+        outcome.withLock { $0.result = result }
+      }.join()
+    } catch {
+      throw NVRAMError(
+        .noThread, .failed, store: uses[0].store, "the system gives no thread (error \(error.errno))")
+    }
+    return try outcome.withLock { $0.result }.get()
+  }
+
+  private final class Outcome {
+    var result: Result<Set<KeySerial>, NVRAMError> = .success([])
+  }
+}
