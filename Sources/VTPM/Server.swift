@@ -160,7 +160,7 @@ public final class Server {
         return end(.done)
       }
       log.line("looking for keys, as SIGUSR1 asks")
-      states.poke()
+      states.lookForKeys()
       readReadiness(now)
       proceed()
     }

@@ -29,8 +29,8 @@ public protocol TPMStateStore: AnyObject {
   /// Tries again what `readiness` says was refused. Called for each INIT; `readiness` says what came of it.
   func retry()
 
-  /// Somebody says that a key may have come: it is looked for now, and not only when it is due.
-  func poke()
+  /// An operator asks for it: keys are looked for now, and tried though nothing has changed.
+  func lookForKeys()
 
   /// Lets other processes have the store, so that the virtual machine can go on elsewhere. What was stored is durable
   /// on return, and nothing can be loaded or stored until `acquire`. Throws where the store couldn't be closed cleanly;
@@ -51,7 +51,7 @@ extension TPMStateStore {
   }
 
   public func retry() {}
-  public func poke() {}
+  public func lookForKeys() {}
 }
 
 /// Whether a store can be used.

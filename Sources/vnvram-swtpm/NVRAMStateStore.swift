@@ -172,7 +172,7 @@ final class NVRAMStateStore: TPMStateStore {
     start()
   }
 
-  func poke() {
+  func lookForKeys() {
     nvram?.poke()
     retry()
   }
