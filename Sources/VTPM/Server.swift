@@ -360,6 +360,10 @@ public final class Server {
     return error?.result ?? .success
   }
 
+  func poke() {
+    if case .pending = readiness { states.poke() }
+  }
+
   func stop() {
     powerOff()
     request = nil

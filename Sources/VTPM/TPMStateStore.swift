@@ -32,6 +32,10 @@ public protocol TPMStateStore: AnyObject {
   /// An operator asks for it: keys are looked for now, and tried though nothing has changed.
   func lookForKeys()
 
+  /// Somebody says that what the store waits for may have come: it looks at once, and not when it would next. Asked for
+  /// while `readiness` is `.pending`.
+  func poke()
+
   /// Lets other processes have the store, so that the virtual machine can go on elsewhere. What was stored is durable
   /// on return, and nothing can be loaded or stored until `acquire`. Throws where the store couldn't be closed cleanly;
   /// it is released in any case.
@@ -43,6 +47,8 @@ public protocol TPMStateStore: AnyObject {
 }
 
 extension TPMStateStore {
+  public func poke() {}
+
   public var isReady: Bool {
     switch readiness {
     case .ready, .failed: true

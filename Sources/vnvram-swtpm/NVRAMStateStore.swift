@@ -153,6 +153,8 @@ final class NVRAMStateStore: TPMStateStore {
     }
   }
 
+  func poke() { nvram?.pokeForChanges() }
+
   var readiness: TPMStateReadiness {
     guard let nvram else { return .released }
     return switch nvram.state {

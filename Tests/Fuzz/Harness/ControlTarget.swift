@@ -14,6 +14,8 @@ enum ControlTarget {
 
     init(_ bench: FuzzTPM) { self.bench = bench }
 
+    func poke() {}
+
     func initialize(deletingVolatileState: Bool) -> TPMResult? {
       bench.tpm.stop()
       guard isReady else { return nil }
