@@ -45,9 +45,11 @@ extension NVRAM {
 
   private func nextTime(_ s: NVRAMShared) -> Instant? {
     guard s.isOpen else { return nil }
-    let upkeep = s.state == .running ? s.upkeepDue : nil
-    let anchor = s.state == .running ? s.anchorDue : nil
-    return [s.watch.next, s.queue.earliestDeadline, upkeep, anchor].compactMap { $0 }.min()
+    var due = s.state == .running ? [s.upkeepDue, s.anchorDue].compactMap { $0 }.min() : nil
+    // What is overdue can't be done while somebody has the core, for as long as a device takes to sync: look again
+    // later, and not over and over.
+    if let time = due, s.coreIsTaken || s.coreWaiters > 0 { due = max(time, Instant.now.advanced(by: Self.pause)) }
+    return [s.watch.next, s.queue.earliestDeadline, due].compactMap { $0 }.min()
   }
 
   // MARK: Giving out

@@ -29,11 +29,7 @@ public protocol TPMStateStore: AnyObject {
   /// Tries again what `readiness` says was refused. Called for each INIT; `readiness` says what came of it.
   func retry()
 
-  /// An operator asks for it: keys are looked for now, and tried though nothing has changed.
-  func lookForKeys()
-
-  /// Somebody says that what the store waits for may have come: it looks at once, and not when it would next. Asked for
-  /// while `readiness` is `.pending`.
+  /// Somebody says that a key may have come: it is looked for now, and not only when it is due.
   func poke()
 
   /// Lets other processes have the store, so that the virtual machine can go on elsewhere. What was stored is durable
@@ -47,8 +43,6 @@ public protocol TPMStateStore: AnyObject {
 }
 
 extension TPMStateStore {
-  public func poke() {}
-
   public var isReady: Bool {
     switch readiness {
     case .ready, .failed: true

@@ -153,8 +153,6 @@ final class NVRAMStateStore: TPMStateStore {
     }
   }
 
-  func poke() { nvram?.pokeForChanges() }
-
   var readiness: TPMStateReadiness {
     guard let nvram else { return .released }
     return switch nvram.state {
