@@ -44,11 +44,6 @@ struct KeyWatch {
 
   mutating func hurry() { isUrgent = true }
 
-  /// Someone says that something may have changed.
-  mutating func glance(now: Instant) {
-    if next != nil { next = now }
-  }
-
   func isDue(now: Instant) -> Bool {
     if isUrgent { return true }
     guard let next else { return false }

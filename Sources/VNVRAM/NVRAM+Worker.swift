@@ -12,15 +12,6 @@ extension NVRAM {
     }
   }
 
-  /// Looks now, and not when it would next, whether a key has come or changed, and tries it only then: for who has heard
-  /// that it may be so. Nothing is recorded where it isn't.
-  public func pokeForChanges() {
-    monitor.withLock { s in
-      s.watch.glance(now: .now)
-      s.workerHasWork.signal()
-    }
-  }
-
   /// Until `close`.
   func work() {
     monitor.withLock { s in

@@ -9,9 +9,7 @@ extension ControlChannel {
       return nil
     }
     switch command {
-    case .getCapability:
-      host.poke()
-      put(ControlCommand.capabilities(tpm.version))
+    case .getCapability: put(ControlCommand.capabilities(tpm.version))
     case .initialize:
       let flags = message.peek(UInt32.self, at: 4)
       guard let result = host.initialize(deletingVolatileState: flags & 1 != 0) else { return .initialize }

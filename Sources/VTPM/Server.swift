@@ -152,7 +152,7 @@ public final class Server {
         return end(.done)
       }
       log.line("looking for keys, as SIGUSR1 asks")
-      states.lookForKeys()
+      states.poke()
       readReadiness(now)
       proceed()
     }
@@ -353,10 +353,6 @@ public final class Server {
     let error = powerOn()
     control.answerHeld(.initialize, error?.result ?? .success)
     return error?.result ?? .success
-  }
-
-  func poke() {
-    if case .pending = readiness { states.poke() }
   }
 
   func stop() {

@@ -51,7 +51,7 @@ extension TPMStateStore {
   }
 
   public func retry() {}
-  public func lookForKeys() {}
+  public func poke() {}
 }
 
 /// Whether a store can be used.

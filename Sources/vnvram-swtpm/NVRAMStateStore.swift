@@ -172,7 +172,7 @@ final class NVRAMStateStore: TPMStateStore {
     start()
   }
 
-  func lookForKeys() {
+  func poke() {
     nvram?.poke()
     retry()
   }

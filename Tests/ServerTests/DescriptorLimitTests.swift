@@ -59,7 +59,6 @@ import Testing
       if served == 0 { try client.run(TPMCommand.defineIndex) }
       try client.run(TPMCommand.write(UInt8(limit)))
       #expect(try client.index() == [UInt8](repeating: UInt8(limit), count: TPMCommand.indexSize))
-      try crowd(place, server, client)
       server.signal(SIGTERM)
       #expect(server.wait() == 0, "\(limit): \(server.text)")
       served += 1
@@ -70,23 +69,33 @@ import Testing
     #expect(check.status == 0, "\(check.text)")
   }
 
-  /// Clients for whom there is no descriptor are turned away, or wait, and nobody is busy with them; who is there is
-  /// served as before.
-  private func crowd(_ place: Place, _ server: Child, _ client: Socket) throws {
-    let others = (0..<4).compactMap { _ in try? Socket(path: place.path("tpm.ctrl")) }
-    others.forEach { $0.send([0, 0, 0, 1]) }
-    try client.run(TPMCommand.getRandom)
-    let before = try processorTime(server)
-    usleep(100_000)
-    // In ticks of 10 ms.
-    #expect(try processorTime(server) - before < 8)
-    try client.run(TPMCommand.getRandom)
+  /// The limit is reached in the middle of its life: clients for whom there is no descriptor are turned away, where they
+  /// would else be reported to the server again and again; who is there is served as before, and later clients are.
+  @Test func noDescriptorLeft() throws {
+    let place = try Place()
+    let server = try start(place, "true")
+    let client = try #require(waitUntilServed(place, server))
+    try client.run(TPMCommand.defineIndex)
+    let open = try FileManager.default.contentsOfDirectory(atPath: "/proc/\(server.identifier)/fd").compactMap {
+      Int($0)
+    }
+    let free = try #require((0...).first { !open.contains($0) })
+    try limit(server, place, "\(free):")
+    for _ in 0..<3 {
+      let other = try Socket(path: place.path("tpm.ctrl"))
+      #expect(other.hasInput(within: 10_000) && other.receive().isEmpty)
+    }
+    try client.run(TPMCommand.write(5))
+    #expect(try client.index() == [UInt8](repeating: 5, count: TPMCommand.indexSize))
+    try limit(server, place, "1024:")
+    #expect(try Socket(path: place.path("tpm.ctrl")).ask([0, 0, 0, 0x0E]) == [0, 0, 0, 0])
+    server.signal(SIGTERM)
+    #expect(server.wait() == 0)
   }
 
-  private func processorTime(_ server: Child) throws -> Int {
-    let text = try String(contentsOfFile: "/proc/\(server.identifier)/stat", encoding: .utf8)
-    // proc(5): user and system time are the 14th and 15th, the second is the name in parentheses.
-    let fields = text[(text.lastIndex(of: ")") ?? text.startIndex)...].split(separator: " ")
-    return (Int(fields[12]) ?? 0) + (Int(fields[13]) ?? 0)
+  /// The soft limit; nothing behind the colon leaves the other one.
+  private func limit(_ server: Child, _ place: Place, _ limits: String) throws {
+    let outcome = try place.run(["prlimit", "--pid", "\(server.identifier)", "--nofile=\(limits)"])
+    try TestFailure.unless(outcome.status == 0, outcome.text)
   }
 }

@@ -155,23 +155,6 @@ struct StateTests {
     #expect(eventually { nvram.state == .running })
   }
 
-  /// As long as nothing has changed no key is asked for, and nothing recorded.
-  @Test func pokedForChangesItLooksAtOnce() throws {
-    let nvram = try nvram {
-      $0.shortestKeySearchInterval = .seconds(3600)
-      $0.longestKeySearchInterval = .seconds(3600)
-    }
-    defer { try? nvram.close() }
-    try nvram.start(failOnEncryptedDrive: false)
-    let before = place.events()
-    nvram.pokeForChanges()
-    usleep(50_000)
-    #expect(place.events() == before)
-    try place.bring("a", 1)
-    nvram.pokeForChanges()
-    #expect(eventually { nvram.state == .running })
-  }
-
   @Test func aRecoveryKeyLetsItRunToo() throws {
     try place.addSlot(TestPlace.key(3, .recovery), "recovery")
     let nvram = try nvram()

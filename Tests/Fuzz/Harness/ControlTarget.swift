@@ -14,8 +14,6 @@ enum ControlTarget {
 
     init(_ bench: FuzzTPM) { self.bench = bench }
 
-    func poke() {}
-
     func initialize(deletingVolatileState: Bool) -> TPMResult? {
       bench.tpm.stop()
       guard isReady else { return nil }
