@@ -79,7 +79,7 @@ public final class Server {
       log.line("who started the server is gone, and nobody knows that it runs: ending")
       end(.failed)
     }
-    let places = Place.count
+    let places = PollPlace.count
     var descriptors = [pollfd](repeating: pollfd(fd: -1, events: 0, revents: 0), count: places)
     while ending == nil {
       fill(&descriptors, signals.descriptor)
@@ -91,7 +91,7 @@ public final class Server {
       guard ready >= 0 else { continue }
       let now = Clock.now()
       for place in 0..<places where descriptors[place].revents != 0 {
-        if place == Place.signals { heed(signals, now) } else { dispatch(place, now) }
+        if place == PollPlace.signals { heed(signals, now) } else { dispatch(place, now) }
         if ending != nil { break }
       }
       control.expire(now)
@@ -115,34 +115,22 @@ public final class Server {
 
   // MARK: - The loop
 
-  /// The places in the array that is polled. Control comes before data: a locality that was set holds for the command
-  /// that follows.
-  private enum Place {
-    static let signals = 0
-    static let readiness = 1
-    static let controlListener = 2
-    static let controlClients = 3
-    static let dataListener = controlClients + ControlChannel.maximumClients
-    static let dataClient = dataListener + 1
-    static let count = dataClient + 1
-  }
-
   /// POLLRDHUP, which the C library shows to GNU sources only.
   private static let peerClosed: Int16 = 0x2000
 
   private func fill(_ descriptors: inout [pollfd], _ signals: Int32) {
     // POLLRDHUP, and not POLLIN, for a client that is held: its next bytes stay in the kernel.
     let (input, leaving) = (Int16(POLLIN), Self.peerClosed)
-    descriptors[Place.signals] = pollfd(fd: signals, events: input, revents: 0)
-    descriptors[Place.readiness] = pollfd(fd: states.readinessDescriptor, events: input, revents: 0)
-    descriptors[Place.controlListener] = pollfd(fd: control.listeningDescriptor, events: input, revents: 0)
+    descriptors[PollPlace.signals] = pollfd(fd: signals, events: input, revents: 0)
+    descriptors[PollPlace.readiness] = pollfd(fd: states.readinessDescriptor, events: input, revents: 0)
+    descriptors[PollPlace.controlListener] = pollfd(fd: control.listeningDescriptor, events: input, revents: 0)
     for i in 0..<ControlChannel.maximumClients {
-      descriptors[Place.controlClients + i] = pollfd(
+      descriptors[PollPlace.controlClients + i] = pollfd(
         fd: control.descriptor(i),
         events: control.isHeld(i) ? leaving : control.hasOutput(i) ? Int16(POLLOUT) : input, revents: 0)
     }
-    descriptors[Place.dataListener] = pollfd(fd: data.listeningDescriptor, events: input, revents: 0)
-    descriptors[Place.dataClient] = pollfd(
+    descriptors[PollPlace.dataListener] = pollfd(fd: data.listeningDescriptor, events: input, revents: 0)
+    descriptors[PollPlace.dataClient] = pollfd(
       fd: data.clientDescriptor, events: data.isHolding ? leaving : input, revents: 0)
   }
 
@@ -172,14 +160,14 @@ public final class Server {
 
   private func dispatch(_ place: Int, _ now: Int) {
     switch place {
-    case Place.readiness:
+    case PollPlace.readiness:
       var bytes: UInt64 = 0
       _ = unsafe read(states.readinessDescriptor, &bytes, 8)
       readReadiness(now)
       proceed()
-    case Place.controlListener: control.acceptClient()
-    case Place.dataListener: data.acceptClient()
-    case Place.dataClient:
+    case PollPlace.controlListener: control.acceptClient()
+    case PollPlace.dataListener: data.acceptClient()
+    case PollPlace.dataClient:
       if data.isHolding {
         data.hangUp()
         dataClientLeft()
@@ -187,7 +175,7 @@ public final class Server {
         dataClientLeft()
       }
     default:
-      let client = place - Place.controlClients
+      let client = place - PollPlace.controlClients
       if control.isHeld(client) {
         control.hangUp(client)
         controlClientLeft()
