@@ -23,12 +23,24 @@ final class LineSocket {
   /// and after 20 s.
   static func wait(for path: String, while isAlive: () -> Bool) {
     for _ in 0..<10_000 where isAlive() {
-      let sockets = (try? String(contentsOfFile: "/proc/net/unix", encoding: .utf8)) ?? ""
+      let sockets = String(decoding: all("/proc/net/unix"), as: UTF8.self)
       // The flags of a socket that accepts connections (proc(5)).
       if sockets.split(separator: "\n").contains(where: { $0.hasSuffix(" \(path)") && $0.contains(" 00010000 ") }) {
         return
       }
       usleep(2000)
+    }
+  }
+
+  /// A file of the kernel's, to its end. Foundation takes what one read gives, a page, for all of it.
+  private static func all(_ path: String) -> [UInt8] {
+    let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
+    defer { close(descriptor) }
+    var (bytes, page) = ([UInt8](), [UInt8](repeating: 0, count: 65536))
+    while true {
+      let count = unsafe read(descriptor, &page, page.count)
+      if count <= 0 { return bytes }
+      bytes += page[..<count]
     }
   }
 
