@@ -8,7 +8,7 @@
 #   make soak-mutants   shows that it would find them: puts faults into the store and waits until each is noticed
 #   make soak-kill SIGKILL under tpm2-tools, 500 times (ROUNDS=…); some minutes
 #   make fuzz      fuzzes everything that parses, 2 minutes a target (FUZZ_SECONDS=120), two at a time, and prints the
-#                  coverage; FUZZ_TARGETS="image keys" runs some of them (image sealed anchor stream layout fields control data keys)
+#                  coverage; FUZZ_TARGETS="image keys" runs some of them (image sealed anchor stream layout fields control data keys swtpm)
 #   make tsan      the API's tests under the thread sanitizer, five times (TSAN_RUNS=…); some minutes
 #   make coverage  which lines of Sources the tests run, of each module and file; some minutes
 #

@@ -57,15 +57,15 @@ let package = Package(
     .executableTarget(
       name: "vnvram",
       dependencies: [
-        "VNVRAM", "Anchors", "BlobStore", "SecureVolume", "Keyring", "Audit", "BlockIO", "Crypto", "ProgramIO",
-        "Primitives", argumentParser,
+        "VNVRAM", "Anchors", "BlobStore", "SecureVolume", "SwtpmFormat", "Keyring", "Audit", "BlockIO", "Crypto",
+        "ProgramIO", "CSystem", "Primitives", argumentParser,
       ],
       swiftSettings: strict),
     .executableTarget(
       name: "vnvram-swtpm",
       dependencies: [
-        "VTPM", "SwtpmFormat", "VNVRAM", "Anchors", "SecureVolume", "BlobStore", "Confinement", "Crypto", "Audit",
-        "ProgramIO", "CSystem", "Primitives",
+        "VTPM", "SwtpmFormat", "VNVRAM", "Anchors", "SecureVolume", "BlobStore", "BlockIO", "Keyring", "Confinement",
+        "Crypto", "Audit", "ProgramIO", "CSystem", "Primitives",
       ],
       swiftSettings: strict),
 
@@ -114,7 +114,7 @@ let package = Package(
       name: "VTPMTestServer", dependencies: ["VTPM", "SwtpmFormat", "CSystem", "Primitives"],
       path: "Tests/VTPMTestServer", swiftSettings: strict),
     tests("SwtpmFormatTests", ["SwtpmFormat", "Crypto", "TestSupport", "Primitives"]),
-    tests("VTPMTests", ["VTPM", "SwtpmFormat", "VTPMTestServer", "TestSupport", "CSystem", "Primitives"]),
+    tests("VTPMTests", ["VTPM", "SwtpmFormat", "BlobStore", "VTPMTestServer", "TestSupport", "CSystem", "Primitives"]),
     .testTarget(
       name: "CommandLineTests", dependencies: ["vnvram", "TestSupport", "CLibkeyutils", "CSystem", "Primitives"],
       exclude: ["Scripts"], swiftSettings: strict),

@@ -28,6 +28,15 @@ public enum AnchorSpecification: Equatable, Sendable {
     }
   }
 
+  /// The same with its file's path made absolute, for who goes to another folder.
+  public func absolute(_ make: (String) -> String) -> AnchorSpecification {
+    switch self {
+    case .file(let path): .file(make(path))
+    case .tpm(let index, let path, let tcti): .tpm(index: index, file: make(path), tcti: tcti)
+    case .generation, .none: self
+    }
+  }
+
   /// Whether its TPM is no device, and tpm2-tss may connect to it anew for each command.
   public var isReachedBySockets: Bool {
     if case .tpm(_, _, let tcti) = self { !tcti.hasPrefix("device") } else { false }

@@ -41,6 +41,11 @@ extension FileDevice {
     try Self.syncDirectory(containing: path)
   }
 
+  /// Sets its permissions, whatever the umask.
+  public func setMode(_ mode: mode_t) throws(BlockError) {
+    guard fchmod(descriptor, mode) == 0 else { throw BlockError(errno: errno, device: name, "setting its mode") }
+  }
+
   /// Gives it the owner and mode of another file.
   public func inherit(from other: stat) throws(BlockError) {
     // The owner first: changing it takes bits off the mode.

@@ -61,6 +61,8 @@ int csystem_forbid_dumps(void) {
   return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
+pid_t csystem_fork(void) { return fork(); }
+
 int csystem_signal_descriptor(const sigset_t *signals) { return signalfd(-1, signals, SFD_CLOEXEC | SFD_NONBLOCK); }
 
 int csystem_event_descriptor(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
@@ -107,6 +109,12 @@ int csystem_landlock_allow(int rules, int descriptor, uint64_t files) {
 }
 
 int csystem_landlock_enforce(int rules) { return (int)syscall(LANDLOCK_RESTRICT, rules, 0U); }
+
+int csystem_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
+
+int csystem_spawn_close_from(posix_spawn_file_actions_t *actions, int first) {
+  return posix_spawn_file_actions_addclosefrom_np(actions, first);
+}
 
 ssize_t csystem_receive(int fd, void *bytes, size_t count, int *descriptor) {
   // Room for two, so that what is more than one is seen; the kernel closes what has no room.

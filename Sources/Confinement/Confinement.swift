@@ -28,7 +28,7 @@ public struct Confinement: Sendable {
     var places = places
     places.mayConnect = mayConnect
     if try !places.enforce() {
-      lacking.append("this kernel has no landlock: files and the network are not confined")
+      lacking.append("\(Landlock.absence): files and the network are not confined")
     } else if let version = Landlock.version, version < 4 {
       lacking.append("this kernel has landlock version \(version), which does not confine the network")
     }

@@ -33,10 +33,23 @@ public struct Landlock: Sendable {
   /// Allows something in a place. A directory's rights hold for everything below it. One that doesn't exist needs no rule.
   public mutating func allow(_ access: Access, _ path: String) { places.append(Place(path: path, access: access)) }
 
-  /// The version of landlock that the running kernel has; `nil` where there is none, or it is turned off.
+  /// The version of landlock that the running kernel has; `nil` where there is none, it is turned off, or who looks after
+  /// this process forbids it.
   public static var version: Int? {
     let version = csystem_landlock_version()
     return version > 0 ? Int(version) : nil
+  }
+
+  /// Why there is no version.
+  static var absence: String {
+    guard csystem_landlock_version() < 0 else { return "there is no landlock" }
+    switch errno {
+    case ENOSYS: return "this kernel has no landlock"
+    case EOPNOTSUPP: return "this kernel's landlock is turned off (its parameter lsm= leaves it out)"
+    case let code:
+      let reason = unsafe String(cString: strerror(code))
+      return "landlock is forbidden to this process (\(reason)), by a container's filter perhaps"
+    }
   }
 
   /// Enforces the rules on this thread and all that it makes, for good. Needs "no new privileges".

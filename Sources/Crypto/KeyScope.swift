@@ -90,4 +90,7 @@ public enum CryptoLibrary {
   /// Whether what libcrypto keeps of keys lies in protected memory. False where it had allocated something before this
   /// module was first used: keys are wiped all the same, but lie in ordinary memory while they are in use.
   public static var keepsKeysProtected: Bool { Algorithms.keysAreProtected }
+
+  /// What is missing in the protection of the memory for keys, for the log. Nil where the kernel keeps it from being swapped.
+  public static var lackOfProtection: String? { SecretMemory.shared.lackOfProtection }
 }

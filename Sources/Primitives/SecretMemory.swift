@@ -59,6 +59,13 @@ import Synchronization
 
   var protection: Protection { cells.withLock { $0.protection } }
 
+  /// Nil where the memory can't be swapped.
+  package var lackOfProtection: String? {
+    guard protection == .undumpable else { return nil }
+    return "keys lie in memory that may be swapped: neither memfd_secret nor mlock was permitted; raise the limit on "
+      + "locked memory (ulimit -l, LimitMEMLOCK=) to \(Self.chunk >> 10) KiB at least"
+  }
+
   /// Bytes of the cells in use.
   package var bytesInUse: Int { cells.withLock { $0.used } * Self.cell }
 

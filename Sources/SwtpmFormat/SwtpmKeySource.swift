@@ -37,46 +37,74 @@ public struct SwtpmKeySource: Sendable, Equatable {
   /// Reads it. Throws where it can't be read, and where it is no such key; messages name the place and never what is
   /// in it.
   public func load() throws(SwtpmKeyError) -> SwtpmKey {
-    let content: SecretBytes
-    do {
-      switch place {
-      case .file(let path): content = try InputFile(path: path).readSecret(limit: Self.limit)
-      case .descriptor(let number):
-        defer { close(number) }
-        content = try InputFile(descriptor: number, name: name).readSecret(limit: Self.limit)
+    let secret = try raw(try read())
+    let key: SwtpmKey
+    switch consume secret {
+    case .key(let bytes): key = SwtpmKey(bytes)
+    case .password(let password):
+      guard case .password(let derivation) = kind else { preconditionFailure("a password has a derivation") }
+      do { key = try SwtpmKey(password: password, derivation, count: count) } catch {
+        throw SwtpmKeyError(error.status, "\(name): \(error)")
       }
-    } catch { throw SwtpmKeyError(error.status, "\(error)") }
-    let key = try make(content)
-    if removesFile, case .file(let path) = place, unsafe unlink(path) != 0 {
-      throw SwtpmKeyError(.inputOutput, "\(path): can't be removed: \(unsafe String(cString: strerror(errno)))")
     }
+    try removeFile()
     return key
   }
 
-  private var name: String {
+  /// What was given itself.
+  public enum Secret: ~Copyable, Sendable {
+    /// 16 or 32 bytes.
+    case key(SecretBytes)
+    /// At least one byte: all of its file.
+    case password(SecretBytes)
+  }
+
+  /// Reads it, and derives nothing from a password. Throws as `load` does.
+  public func loadSecret() throws(SwtpmKeyError) -> Secret {
+    let secret = try raw(try read())
+    try removeFile()
+    return secret
+  }
+
+  private func read() throws(SwtpmKeyError) -> SecretBytes {
+    do {
+      switch place {
+      case .file(let path): return try InputFile(path: path).readSecret(limit: Self.limit)
+      case .descriptor(let number):
+        defer { close(number) }
+        return try InputFile(descriptor: number, name: name).readSecret(limit: Self.limit)
+      }
+    } catch { throw SwtpmKeyError(error.status, "\(error)") }
+  }
+
+  private func removeFile() throws(SwtpmKeyError) {
+    guard removesFile, case .file(let path) = place, unsafe unlink(path) != 0 else { return }
+    throw SwtpmKeyError(.inputOutput, "\(path): can't be removed: \(unsafe String(cString: strerror(errno)))")
+  }
+
+  /// For messages.
+  public var name: String {
     switch place {
     case .file(let path): path
     case .descriptor(let number): "descriptor \(number)"
     }
   }
 
-  private func make(_ content: consuming SecretBytes) throws(SwtpmKeyError) -> SwtpmKey {
+  private func raw(_ content: consuming SecretBytes) throws(SwtpmKeyError) -> Secret {
     switch kind {
     case .binary:
       guard content.count == count else {
         throw SwtpmKeyError(.wrongKey, "\(name): has \(content.count) bytes; the key must have \(count)")
       }
-      return SwtpmKey(content)
+      return .key(content)
     case .hexadecimal:
-      guard let key = SwtpmKey(hexadecimal: content, count: count) else {
+      guard let key = SwtpmKey.secret(hexadecimal: content, count: count) else {
         throw SwtpmKeyError(.wrongKey, "\(name): is not a key of \(2 * count) hexadecimal digits")
       }
-      return key
-    case .password(let derivation):
+      return .key(key)
+    case .password:
       guard content.count > 0 else { throw SwtpmKeyError(.wrongKey, "\(name): has no password") }
-      do { return try SwtpmKey(password: content, derivation, count: count) } catch {
-        throw SwtpmKeyError(error.status, "\(name): \(error)")
-      }
+      return .password(content)
     }
   }
 }
@@ -86,7 +114,7 @@ public struct SwtpmKeyError: StatusError, Equatable {
   public let status: Status
   public let description: String
 
-  init(_ status: Status, _ description: String) {
+  public init(_ status: Status, _ description: String) {
     self.status = status
     self.description = description
   }

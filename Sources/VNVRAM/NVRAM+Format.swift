@@ -48,36 +48,8 @@ extension NVRAM {
   public func format(
     keyNamed keyName: String, replacing: Bool = false, growing: Bool = false
   ) throws(NVRAMError) -> StoreUUID {
-    var use = AuditRecord(
-      .askedFor, store: name, key: keyName, kind: SlotKind.keyring.label, detail: "to format a store")
-    try record(use)
-    let secret: SecretBytes
-    do {
-      let found = try findKey(keyName)
-      use.serial = found.serial.value
-      use.event = .found
-      try record(use)
-      secret = try readKey(found.serial)
-    } catch {
-      if error.code != .audit {
-        use.event = error.code == .keyMissing ? .missing : error.code == .wrongKey ? .wrong : .denied
-        (use.status, use.detail) = (error.status, error.detail)
-        try record(use)
-      }
-      throw error
-    }
-    return try formatRecorded(
-      KeyEncryptionKey(.keyring, secret), use, keyName, nil, replacing: replacing, growing: growing)
-  }
-
-  private func findKey(_ keyName: String) throws(NVRAMError) -> FoundKey {
-    do { return try Keyring.find(try KeySighting.keyName(of: keyName)) } catch {
-      throw NVRAMError(error, store: name)
-    }
-  }
-
-  private func readKey(_ serial: KeySerial) throws(NVRAMError) -> SecretBytes {
-    do { return try Keyring.read(serial, expecting: 32) } catch { throw NVRAMError(error, store: name) }
+    let found = try FirstKey(named: keyName, for: name, unlocker.audit, purpose: "to format a store")
+    return try formatRecorded(found.key, found.use, keyName, nil, replacing: replacing, growing: growing)
   }
 
   private func formatRecorded(

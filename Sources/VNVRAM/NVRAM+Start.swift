@@ -17,6 +17,32 @@ extension NVRAM {
   /// - Throws: `.keyMissing`, `.wrongKey`, `.keyUnusable` with `keys` naming every one; `.audit`; `.unformatted`;
   ///   `.volume`, `.blobs`, `.device`; `.started`; `.closed`.
   public func start(failOnEncryptedDrive: Bool) throws(NVRAMError) {
+    try start { (device, anchor) throws(NVRAMError) in
+      let opening = try open(device, anchor, earlier: [])
+      if opening.core == nil, failOnEncryptedDrive { throw NVRAMError(opening.wanted, store: name) }
+      return opening
+    }
+  }
+
+  /// Opens the store with a key that the caller has: a recovery key, a passphrase, or the bytes of a kernel key. The
+  /// keyrings are not looked at, neither now nor later: the store doesn't lock when a key goes.
+  ///
+  /// - Parameter slotName: try only the slot of this name; a passphrase costs its time for each that it is tried on.
+  /// - Throws: `.wrongKey`, after which `start` may be called again; else as `start(failOnEncryptedDrive:)`.
+  public func start(with key: borrowing KeyEncryptionKey, slotName: String? = nil) throws(NVRAMError) {
+    precondition(configuration.form == .encrypted, "a plain image has no key")
+    try start { (device, anchor) throws(NVRAMError) in
+      let sealed = try sealedVolume(device)
+      anchor?.prepare(for: sealed.uuid, forWriting: device.isWritable)
+      let volume = try unlocker.unlock(sealed, with: key, slotName: slotName, anchor: anchor.map { .following($0) })
+      return Opening(core: try StoreCore(sealed: volume))
+    }
+  }
+
+  /// - Parameter open: without the lock, by who has the core.
+  private func start(
+    _ open: (any BlockDevice, (any FreshnessAnchor)?) throws(NVRAMError) -> Opening
+  ) throws(NVRAMError) {
     try monitor.withLock { (s) throws(NVRAMError) in
       _ = takeCore(s)
       defer { releaseCore(s) }
@@ -27,17 +53,17 @@ extension NVRAM {
       let opening: Opening
       do throws(NVRAMError) {
         let anchor = s.anchor
-        opening = try monitor.withoutLock { () throws(NVRAMError) in try open(device, anchor, earlier: []) }
+        opening = try monitor.withoutLock { () throws(NVRAMError) in try open(device, anchor) }
       } catch {
-        switch error.status {
-        case .notAnImage where error.code == .unformatted: s.become(.unformatted)
+        switch error.code {
+        case .unformatted: s.become(.unformatted)
+        case .keyMissing, .keyUnusable, .wrongKey, .noSuchSlot: break
         // Nothing is wrong with the store: it may be started once the reason is gone.
-        case .auditFailed, .refused, .notAnImage: break
+        case _ where [.auditFailed, .refused, .notAnImage].contains(error.status): break
         default: fail(s, error)
         }
         throw error
       }
-      if opening.core == nil, failOnEncryptedDrive { throw NVRAMError(opening.wanted, store: name) }
       try startWorker(s)
       settle(s, opening)
     }
@@ -76,10 +102,17 @@ extension NVRAM {
     let sealed = try sealedVolume(device)
     // While the process still may: it can be confined by the time that a key comes.
     anchor?.prepare(for: sealed.uuid, forWriting: device.isWritable)
-    let attempt = try unlocker.attempt(sealed, anchor.map { .following($0) }, earlier: earlier)
+    let attempt = try unlocker.attempt(
+      sealed, anchor.map { .following($0) }, earlier: earlier, only: configuration.onlyKey)
     return Opening(
       core: try attempt.volume.map { (volume) throws(NVRAMError) in try StoreCore(sealed: volume) },
       seen: attempt.seen, opener: attempt.opened, wanted: attempt.wanted)
+  }
+
+  /// The kernel keys that may open the store which runs. For who has the core.
+  func watchedKeys(_ s: NVRAMShared) -> [String] {
+    guard let only = configuration.onlyKey else { return s.keyNames }
+    return s.keyNames.filter { $0.utf8.elementsEqual(only.utf8) }
   }
 
   private func openPlain(_ device: any BlockDevice) throws(NVRAMError) -> StoreCore {
@@ -178,7 +211,7 @@ extension NVRAM {
       _ = takeCore(s)
       defer { releaseCore(s) }
       guard s.state == .running, configuration.form == .encrypted else { return }
-      let names = s.keyNames
+      let names = watchedKeys(s)
       let now = monitor.withoutLock {
         names.map { Unlocker.SlotSighting(slot: $0, sighting: KeySighting(lookingFor: $0)) }
       }

@@ -151,7 +151,7 @@ extension NVRAM {
       wanted.unusable = [.init(name: opener.slot, reason: loss.detail)]
     }
     // Another key that is there counts as new, and opens the store at once.
-    let seen = s.keyNames.map { name in
+    let seen = watchedKeys(s).map { name in
       name == opener.slot
         ? Unlocker.SlotSighting(slot: name, sighting: .absent(loss.code))
         : s.seen.first { $0.slot == name } ?? Unlocker.SlotSighting(slot: name, sighting: .absent(.missing))

@@ -21,7 +21,9 @@ public struct NVRAMConfiguration: Sendable {
   public var keyCheckInterval = Duration.seconds(1)
   /// How soon a missing key is looked for again at first; the time grows by half each time, up to the longest.
   public var shortestKeySearchInterval = Duration.milliseconds(50)
-  public var longestKeySearchInterval = Duration.seconds(2)
+  public var longestKeySearchInterval = Duration.seconds(1)
+  /// Only the kernel key of this slot is looked for; `nil`: any that the image has a slot for.
+  public var onlyKey: String?
   /// Requests that may wait. One more is refused with `.queueFull`.
   public var maximumRequests = 1024
   /// Bytes that waiting requests may hold. What goes beyond is refused with `.queueFull`.

@@ -14,6 +14,8 @@ public struct NVRAMError: StatusError, Equatable {
     case wrongKey
     /// A key is there, and it has expired, was revoked or may not be read.
     case keyUnusable
+    /// The one key that was to be used has no slot in the image.
+    case noSuchSlot
     /// The record of key uses could not be written; the key was not used.
     case audit
     /// The volume's error: damaged, not an image, of another version, no space, …

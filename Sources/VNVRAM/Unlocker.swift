@@ -19,11 +19,16 @@ public struct Unlocker: Sendable {
   ///
   /// What the device is open for, the volume is; see `SealedVolume.unlock` for what is recovered and durable.
   ///
-  /// - Parameter anchor: what the image is compared with before anything is written.
+  /// - Parameters:
+  ///   - only: the name of the only slot that counts.
+  ///   - anchor: what the image is compared with before anything is written.
   /// - Throws: where none opens it, `.wrongKey`, `.keyUnusable` or `.keyMissing`, with `keys` naming every one;
-  ///   `.audit`; `.volume` where a key was right and the image is not, or its anchor says that it is old.
-  public func unlock(_ sealed: SealedVolume, anchor: AnchorUse? = nil) throws(NVRAMError) -> SecureVolume {
-    let attempt = try attempt(sealed, anchor, earlier: [])
+  ///   `.audit`; `.volume` where a key was right and the image is not, or its anchor says that it is old; `.noSuchSlot` for
+  ///   an `only` that the image has no slot for.
+  public func unlock(
+    _ sealed: SealedVolume, only: String? = nil, anchor: AnchorUse? = nil
+  ) throws(NVRAMError) -> SecureVolume {
+    let attempt = try attempt(sealed, anchor, earlier: [], only: only)
     guard let volume = attempt.volume else { throw NVRAMError(attempt.wanted, store: sealed.name) }
     return volume
   }
@@ -63,17 +68,36 @@ public struct Unlocker: Sendable {
     var isWrong = false
   }
 
-  /// Tries every keyring slot once, but not a key that `earlier` says is wrong and that is still the same.
+  /// Tries every keyring slot once, or that of `only`, but not a key that `earlier` says is wrong and that is still the
+  /// same.
+  ///
+  /// - Throws: `.noSuchSlot` for an `only` that the image has no slot for.
   func attempt(
-    _ sealed: SealedVolume, _ anchor: AnchorUse?, earlier: [SlotSighting]
+    _ sealed: SealedVolume, _ anchor: AnchorUse?, earlier: [SlotSighting], only: String? = nil
   ) throws(NVRAMError) -> Attempt {
     var attempt = Attempt()
-    for slot in sealed.slots where slot.kind == .keyring {
+    var slots = sealed.slots.filter { $0.kind == .keyring }
+    if let only {
+      let names = slots.map(\.name)
+      slots = slots.filter { $0.name.utf8.elementsEqual(only.utf8) }
+      if slots.isEmpty { throw try noSlot(for: only, in: sealed, names) }
+    }
+    for slot in slots {
       let before = earlier.first { $0.slot == slot.name && $0.isWrong }
       try tryKey(of: slot, in: sealed, anchor, earlier: before, &attempt)
       if attempt.volume != nil { break }
     }
     return attempt
+  }
+
+  private func noSlot(for name: String, in sealed: SealedVolume, _ others: [String]) throws(NVRAMError) -> NVRAMError {
+    let has = others.isEmpty ? "none" : others.map { "\"\($0)\"" }.joined(separator: ", ")
+    let detail = "has no slot for key \"\(name)\"; those that it has are for: \(has)"
+    let use = KeyUse(sealed: sealed, slot: nil, name: name, kind: .keyring)
+    try record(use.record(.askedFor))
+    try record(use.record(.missing, status: .notFound, detail))
+    return NVRAMError(
+      .noSuchSlot, .notFound, store: sealed.name, detail + "; name one of them, or add it with `vnvram slot add`")
   }
 
   private func tryKey(

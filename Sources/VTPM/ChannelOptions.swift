@@ -23,27 +23,37 @@ public struct ChannelOptions: Sendable, Equatable {
   public var group: gid_t?
   /// Hang up after each response.
   public var disconnects = false
+  /// End when a client hangs up.
+  public var terminates = false
 
   public init(_ place: Place) { self.place = place }
 
-  /// Parses `type=tcp,port=N[,bindaddr=A]`, `type=unixio,path=P[,mode=0…][,uid=N][,gid=N]`, and for both types
-  /// `fd=N` and, for `--ctrl`, `clientfd=N`; `--server` may say `disconnect`. Each key at most once, none unknown. A mistake shows here and not when the
-  /// socket is made: by then a key was used.
+  /// Parses `type=tcp,port=N[,bindaddr=A[,ifname=I]]`, `type=unixio,path=P[,mode=0…][,uid=U][,gid=G]`, and for both types
+  /// `fd=N` and, for `--ctrl`, `clientfd=N`; `--server` may leave the type out, which is tcp, and may say `disconnect`,
+  /// `--ctrl` may say `terminate`. Each key at most once, none unknown. A mistake shows here and not when the socket is
+  /// made: by then a key was used.
   public init(parsing text: String, as role: Role) throws(TPMError) {
     let name = "--\(role.rawValue)"
     var list = try KeyValueList(text, option: name)
-    guard let type = try list.value("type") else { throw .usage("\(name): say type=tcp or type=unixio") }
+    guard let type = try list.value("type") ?? (role == .server ? "tcp" : nil) else {
+      throw .usage("\(name): say type=tcp or type=unixio")
+    }
     guard type == "tcp" || type == "unixio" else { throw .usage("\(name): no type \"\(type)\": tcp or unixio") }
 
     var places: [Place] = []
-    if let descriptor = try list.number("fd", UInt32(0)...UInt32(Int32.max)) {
+    // Not the standard streams.
+    if let descriptor = try list.number("fd", UInt32(3)...UInt32(Int32.max)) {
       places.append(role == .server ? .connected(Int32(descriptor)) : .listening(Int32(descriptor)))
     }
-    if role == .ctrl, let descriptor = try list.number("clientfd", UInt32(0)...UInt32(Int32.max)) {
+    if role == .ctrl, let descriptor = try list.number("clientfd", UInt32(3)...UInt32(Int32.max)) {
       places.append(.connected(Int32(descriptor)))
     }
     if type == "tcp" {
-      let address = try list.value("bindaddr")
+      var address = try list.value("bindaddr")
+      // Only an address that is one link's needs it; as in swtpm it does no harm elsewhere.
+      if let interface = try list.value("ifname"), let given = address, given.lowercased().hasPrefix("fe80:") {
+        address = "\(given)%\(interface)"
+      }
       if let address, !ListeningSocket.isNumericAddress(address) {
         throw .usage("\(name): \"\(address)\" is not a numeric address to bind to")
       }
@@ -68,10 +78,13 @@ public struct ChannelOptions: Sendable, Equatable {
         }
         self.mode = bits
       }
-      user = try list.number("uid", uid_t(0)...(uid_t.max - 1))
-      group = try list.number("gid", gid_t(0)...(gid_t.max - 1))
+      user = try list.identifier("uid", Accounts.user)
+      group = try list.identifier("gid", Accounts.group)
     }
-    if role == .server { disconnects = try list.flag("disconnect") }
+    switch role {
+    case .server: disconnects = try list.flag("disconnect")
+    case .ctrl: terminates = try list.flag("terminate")
+    }
     try list.finish()
   }
 }

@@ -34,6 +34,7 @@ final class ControlChannel {
   private let listener: ListeningSocket?
   let tpm: TPM
   let log: Log
+  let hasStateKey: Bool
   let migrationKey: SwtpmKey?
   let rejectsLocality4: Bool
   unowned let host: any ControlHost
@@ -48,6 +49,7 @@ final class ControlChannel {
     self.tpm = tpm
     self.host = host
     self.log = log
+    hasStateKey = options.hasStateKey
     migrationKey = options.migrationKey
     rejectsLocality4 = options.rejectsLocality4
   }

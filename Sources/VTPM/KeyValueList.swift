@@ -1,10 +1,10 @@
 /// The comma-separated `key=value` and `flag` lists of swtpm's options. What isn't asked for by `finish` is refused, so
 /// that a misspelt option isn't silently ignored.
-struct KeyValueList {
-  let option: String
+package struct KeyValueList {
+  package let option: String
   private var items: [(key: String, value: String?)] = []
 
-  init(_ text: String, option: String) throws(TPMError) {
+  package init(_ text: String, option: String) throws(TPMError) {
     self.option = option
     guard text.utf8.count <= 4096 else { throw .usage("\(option): longer than 4096 bytes") }
     for item in text.split(separator: ",", omittingEmptySubsequences: false) {
@@ -22,14 +22,14 @@ struct KeyValueList {
   }
 
   /// The value of `key`, nil where it isn't given.
-  mutating func value(_ key: String) throws(TPMError) -> String? {
+  package mutating func value(_ key: String) throws(TPMError) -> String? {
     let (found, value) = take(key)
     if found && value == nil { throw .usage("\(option): \(key) needs a value") }
     return value
   }
 
   /// The value of `key` as a decimal number within limits.
-  mutating func number<T: FixedWidthInteger>(_ key: String, _ limits: ClosedRange<T>) throws(TPMError) -> T? {
+  package mutating func number<T: FixedWidthInteger>(_ key: String, _ limits: ClosedRange<T>) throws(TPMError) -> T? {
     guard let text = try value(key) else { return nil }
     guard let number = T(text), limits.contains(number) else {
       throw .usage("\(option): \(key) is a number from \(limits.lowerBound) to \(limits.upperBound)")
@@ -37,27 +37,22 @@ struct KeyValueList {
     return number
   }
 
-  /// Whether `key` is there; it takes no value.
-  mutating func flag(_ key: String) throws(TPMError) -> Bool {
+  /// Whether `key` is there, alone or as true. (swtpm takes every value but true and 1 for false; a misspelt one is refused
+  /// here.)
+  package mutating func flag(_ key: String) throws(TPMError) -> Bool { try choice(key) ?? false }
+
+  /// As `flag`; nil where `key` isn't given.
+  package mutating func choice(_ key: String) throws(TPMError) -> Bool? {
     let (found, value) = take(key)
-    if value != nil { throw .usage("\(option): \(key) takes no value") }
-    return found
+    switch value {
+    case nil: return found ? true : nil
+    case "true", "1": return true
+    case "false", "0": return false
+    default: throw .usage("\(option): \(key) is true or false")
+    }
   }
 
-  /// What an option that may have a value was given.
-  enum OptionalValue: Equatable {
-    case absent
-    case alone
-    case value(String)
-  }
-
-  mutating func optionalValue(_ key: String) -> OptionalValue {
-    let (found, value) = take(key)
-    guard found else { return .absent }
-    return value.map { .value($0) } ?? .alone
-  }
-
-  func finish() throws(TPMError) {
+  package func finish() throws(TPMError) {
     if let item = items.first { throw .usage("\(option): nothing is known of \"\(item.key)\"") }
   }
 }

@@ -10,8 +10,8 @@ import Primitives
 ///
 /// The sockets listen from `init` on, so that a process can give up the right to make them; who connects is served from
 /// `run` on. The TPM is off until INIT comes, or, with `startsByItself`, until the store is
-/// ready; where the store isn't ready, INIT is held and commands wait, until it is, `keyTimeout` passes or the store
-/// fails. STOP turns the TPM off again; SHUTDOWN, SIGTERM and SIGINT end the server. Nothing needs to be saved then:
+/// ready; where the store waits for a key, INIT is held and commands wait, until it comes or `keyTimeout` passes. A store that
+/// refuses or has failed has INIT refused with the reason; a server that was to power on by itself ends with it. STOP turns the TPM off again; SHUTDOWN, SIGTERM and SIGINT end the server, SIGUSR1 has it look for keys. Nothing needs to be saved then:
 /// what was acknowledged is durable, and the volatile state goes with the power, as with swtpm. Before the TPM is
 /// turned off, or on anew, it is told so where the guest didn't (`TPM.concludeForGuest`).
 public final class Server {
@@ -28,7 +28,7 @@ public final class Server {
   private let tpm: TPM
   private let data: DataChannel
   private let control: ControlChannel
-  private let host = Host()
+  private let host = ServerHost()
   private var request: StartRequest?
   /// How the store was when it was last asked.
   private var readiness = TPMStateReadiness.ready
@@ -36,6 +36,8 @@ public final class Server {
   private var pendingSince: Int?
   /// What it waited for when that was last logged.
   private var pendingReason: String?
+  /// Why the TPM could not be powered on when that was tried last; nil once it is on.
+  private var refusal: Status?
   /// Whether this server has the store, or has let another one have it.
   private var handover: StoreHandover
   /// Set when the loop is to end, and with what.
@@ -61,16 +63,24 @@ public final class Server {
     }
   }
 
-  /// Blocks SIGTERM and SIGINT for this thread and those it makes; `run` takes them from a descriptor. A program whose
-  /// store has threads calls it before it opens the store.
-  public static func blockTerminationSignals() { TerminationSignals.block() }
+  /// Blocks the signals that it heeds for this thread and those it makes; `run` takes them from a descriptor. A program
+  /// whose store has threads calls it before it opens the store.
+  public static func blockTerminationSignals() { ServerSignals.block() }
 
-  /// Serves until SHUTDOWN, a signal, or a reason to give up; returns the exit status. Call it once.
-  public func run() -> Status {
-    let signals = TerminationSignals()
+  /// Serves until SHUTDOWN, a signal, or a reason to give up; returns the exit status: where it was asked to end and the TPM
+  /// couldn't be powered on when that was tried last, that reason's. Call it once.
+  ///
+  /// - Parameter serving: called once, when clients are about to be served and what there is to say of the store has been
+  ///   said; not where there is a reason to give up before. False ends the server.
+  public func run(_ serving: () -> Bool = { true }) -> Status {
+    let signals = ServerSignals()
     if options.startsByItself { request = StartRequest(isByItself: true) }
     readReadiness(Clock.now())
     proceed()
+    if ending == nil, !serving() {
+      log.line("who started the server is gone, and nobody knows that it runs: ending")
+      end(.failed)
+    }
     let places = Place.count
     var descriptors = [pollfd](repeating: pollfd(fd: -1, events: 0, revents: 0), count: places)
     while ending == nil {
@@ -84,7 +94,7 @@ public final class Server {
       giveMemoryBack(idle: ready == 0)
       let now = Clock.now()
       for place in 0..<places where descriptors[place].revents != 0 {
-        dispatch(place, descriptors[place].revents, now)
+        if place == Place.signals { heed(signals, now) } else { dispatch(place, now) }
         if ending != nil { break }
       }
       control.expire(now)
@@ -96,7 +106,7 @@ public final class Server {
     control.answerHeld(.lockStorage, .fail)
     powerOff()
     close()
-    return ending ?? .failed
+    return ending == .done ? refusal ?? .done : ending ?? .failed
   }
 
   /// Hangs up and removes the sockets. `run` does it in the end; for who doesn't come to run it. Not in a deinit: a program
@@ -162,11 +172,21 @@ public final class Server {
     isWarm = !idle
   }
 
-  private func dispatch(_ place: Int, _ events: Int16, _ now: Int) {
+  private func heed(_ signals: ServerSignals, _ now: Int) {
+    while let signal = signals.next() {
+      guard signal == SIGUSR1 else {
+        log.line("ending on a signal")
+        return end(.done)
+      }
+      log.line("looking for keys, as SIGUSR1 asks")
+      states.poke()
+      readReadiness(now)
+      proceed()
+    }
+  }
+
+  private func dispatch(_ place: Int, _ now: Int) {
     switch place {
-    case Place.signals:
-      log.line("ending on a signal")
-      end(.done)
     case Place.readiness:
       var bytes: UInt64 = 0
       _ = unsafe read(states.readinessDescriptor, &bytes, 8)
@@ -177,23 +197,27 @@ public final class Server {
     case Place.dataClient:
       if data.isHolding {
         data.hangUp()
-        left()
+        dataClientLeft()
       } else if !data.serve(mode) {
-        left()
+        dataClientLeft()
       }
     default:
       let client = place - Place.controlClients
       if control.isHeld(client) {
         control.hangUp(client)
-        left()
+        controlClientLeft()
       } else if !control.serve(client, now) {
-        left()
+        controlClientLeft()
       }
     }
   }
 
-  private func left() {
-    if options.terminatesOnHangUp { end(.done) }
+  private func dataClientLeft() {
+    if options.endsWithDataClient { end(.done) }
+  }
+
+  private func controlClientLeft() {
+    if options.control?.terminates ?? false { end(.done) }
   }
 
   private func end(_ status: Status) {
@@ -228,14 +252,24 @@ public final class Server {
       if pendingReason != message { log.line(message) }
       pendingReason = message
       pendingSince = pendingSince ?? now
-    case .failed(let error):
-      log.line("\(error)")
-      // A TPM that runs goes on until it needs the store.
-      if !tpm.isRunning { end(error.status) }
+    case .refused(let error), .failed(let error):
+      pendingSince = nil
+      pendingReason = nil
+      refuse(error)
     case .released:
       pendingSince = nil
       pendingReason = nil
     }
+  }
+
+  /// The store keeps the TPM from being powered on. One that runs goes on until it needs the store.
+  private func refuse(_ error: TPMStateError) {
+    log.line("\(error)")
+    guard !tpm.isRunning else { return }
+    refusal = error.status
+    if options.startsByItself { return end(error.status) }
+    request = nil
+    control.answerHeld(.initialize, TPMError.state(operation: .load, name: .permall, error).result)
   }
 
   /// Powers the TPM on where it is asked for and the store is ready, and lets those go on who waited.
@@ -266,10 +300,12 @@ public final class Server {
         if code != 0 && code != 0x100 { log.line("TPM2_Startup answered 0x\(String(code, radix: 16))") }
       }
       giveMemoryBack(idle: true)
+      refusal = nil
       return nil
     } catch {
       tpm.stop()
       log.line("\(error)")
+      refusal = error.status
       return error
     }
   }
@@ -292,7 +328,7 @@ public final class Server {
     guard ending == nil, data.isHolding else { return }
     if handover.isReleased, handover.deadline == nil { takeStore(until: now + StoreHandover.patience, now) }
     guard mode != .holding else { return }
-    if !data.drain(mode) { left() }
+    if !data.drain(mode) { dataClientLeft() }
   }
 
   /// Tries to get the store, for everyone who waits for it; they are answered when it is had or it is too late.
@@ -305,29 +341,16 @@ public final class Server {
       proceed()
     case .failed(let error):
       request = nil
+      refusal = error.status
       control.answerHeld(.lockStorage, .fail)
       control.answerHeld(.initialize, TPMError.state(operation: .load, name: .permall, error).result)
-      if data.isHolding, !data.drain(.unavailable) { left() }
+      if data.isHolding, !data.drain(.unavailable) { dataClientLeft() }
     }
   }
 
   // MARK: - What the control channel asks
 
-  /// Stands between the control channel and the server, which can't be handed to it before it is whole.
-  private final class Host: ControlHost {
-    weak var server: Server?
-
-    func initialize(deletingVolatileState: Bool) -> TPMResult? {
-      server?.initialize(deletingVolatileState) ?? nil
-    }
-    func stop() { server?.stop() }
-    func shutDown() { server?.shutDown() }
-    func lockStorage(tries: UInt32) -> TPMResult? { server?.lockStorage(Int(tries)) ?? nil }
-    func setDataClient(_ descriptor: Int32) -> TPMResult { server?.setDataClient(descriptor) ?? .fail }
-    func didHandOut(_ name: TPMStateName) { server?.didHandOut(name) }
-  }
-
-  private func initialize(_ deletingVolatileState: Bool) -> TPMResult? {
+  func initialize(_ deletingVolatileState: Bool) -> TPMResult? {
     var request = self.request ?? StartRequest()
     request.deletesVolatileState = request.deletesVolatileState || deletingVolatileState
     self.request = request
@@ -336,28 +359,42 @@ public final class Server {
     case .trying: return nil
     case .failed(let error):
       self.request = nil
+      refusal = error.status
       return TPMError.state(operation: .load, name: .permall, error).result
     case .had: control.answerHeld(.lockStorage, .success)
     }
+    if case .refused = states.readiness { states.retry() }
     readReadiness(now)
-    guard case .ready = readiness else { return nil }
+    switch readiness {
+    case .ready: break
+    case .refused(let error), .failed(let error):
+      powerOff()
+      self.request = nil
+      refusal = error.status
+      return TPMError.state(operation: .load, name: .permall, error).result
+    case .pending, .released: return nil
+    }
     let error = powerOn()
     control.answerHeld(.initialize, error?.result ?? .success)
     return error?.result ?? .success
   }
 
-  private func stop() {
+  func poke() {
+    if case .pending = readiness { states.poke() }
+  }
+
+  func stop() {
     powerOff()
     request = nil
     control.answerHeld(.initialize, .fail)
   }
 
-  private func shutDown() {
+  func shutDown() {
     powerOff()
     end(.done)
   }
 
-  private func lockStorage(_ tries: Int) -> TPMResult? {
+  func lockStorage(_ tries: Int) -> TPMResult? {
     let now = Clock.now()
     switch handover.take(until: now + tries * StoreHandover.interval, now) {
     case .trying: return nil
@@ -369,7 +406,7 @@ public final class Server {
     }
   }
 
-  private func setDataClient(_ descriptor: Int32) -> TPMResult {
+  func setDataClient(_ descriptor: Int32) -> TPMResult {
     guard !data.isOpen else {
       if descriptor >= 0 { Glibc.close(descriptor) }
       return .inputOutput
@@ -379,7 +416,7 @@ public final class Server {
     return .success
   }
 
-  private func didHandOut(_ name: TPMStateName) {
+  func didHandOut(_ name: TPMStateName) {
     guard options.releasesLockOutgoing else { return }
     if handover.handOut(name, after: tpm.commands) { readReadiness(Clock.now()) }
   }

@@ -12,7 +12,7 @@ public struct ServerOptions: Sendable {
   public var startsByItself = false
   /// `--flags startup-…`: sent when the TPM has powered itself on.
   public var startup: TPM.Startup = .none
-  /// `--terminate`: end when a client of either channel hangs up.
+  /// `--terminate`: end when the data channel's client hangs up. (For the control channel's client `--ctrl` has a word.)
   public var terminatesOnHangUp = false
   /// Seconds that the store may stay pending before the server gives up with status 13; nil: forever.
   public var keyTimeout: Int?
@@ -23,6 +23,8 @@ public struct ServerOptions: Sendable {
   public var rejectsLocality4 = false
   /// `--locality allow-set-locality`: the kernel's command to set it is obeyed.
   public var allowsSetLocality = false
+  /// `--key`: the states lie under a key that was handed over, as GET_CONFIG says.
+  public var hasStateKey = false
   /// `--migration-key`: under which states leave and come. Without one they do in clear.
   public var migrationKey: SwtpmKey?
   /// `--migration release-lock-outgoing`: when the whole state has been handed out, other processes may have the store.
@@ -39,6 +41,13 @@ public struct ServerOptions: Sendable {
       guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else { return "." }
       return slash == path.startIndex ? "/" : String(path[..<slash])
     }
+  }
+
+  /// A data channel that is one client, and not a place to listen at, is over when it hangs up, and so is the server: as in
+  /// swtpm.
+  var endsWithDataClient: Bool {
+    if case .connected? = data?.place { return true }
+    return terminatesOnHangUp
   }
 
   /// Parses `--flags`: `not-need-init`, `disable-auto-shutdown` and one of `startup-clear`, `startup-state`,
@@ -78,7 +87,7 @@ public struct ServerOptions: Sendable {
   }
 
   /// What no option shows by itself.
-  func validate() throws(TPMError) {
+  package func validate() throws(TPMError) {
     guard data != nil || control != nil else { throw .usage("say where to listen: --server, --ctrl or both") }
     if let keyTimeout, !(0...31_536_000).contains(keyTimeout) { throw .usage("--key-timeout: 0 seconds to a year") }
     if startup == .deactivated, version == .tpm2 {

@@ -1,20 +1,130 @@
-/// `--tpmstate`: where the TPM's state lies. swtpm's `dir=` and other backends come later.
-public struct StateLocation: Sendable {
-  /// The image's path.
-  public let image: String
+import Glibc
 
-  private static let scheme = "vnvram://"
+/// `--tpmstate`: where the TPM's state lies. Paths are absolute from here on: who goes to another folder later (`--daemon`)
+/// or opens the image again (`--migration`) means the same file.
+public struct StateLocation: Sendable, Equatable {
+  public enum Place: Sendable, Equatable {
+    /// `backend-uri=vnvram://IMAGE`: an image that was made before.
+    case image(String)
+    /// `dir=DIR` or `backend-uri=dir://DIR`: a folder for one image of each version, made on first use.
+    case directory(String)
+  }
 
-  /// Parses `backend-uri=vnvram://IMAGE`.
+  public let place: Place
+  /// The permissions of an image that is made.
+  public private(set) var mode: mode_t = 0o600
+
+  private static let imageScheme = "vnvram://"
+  private static let directoryScheme = "dir://"
+
+  /// Parses `dir=DIR[,mode=0600][,lock][,fsync]`, and `backend-uri=` with `dir://DIR` in its place, or `vnvram://IMAGE`. An image
+  /// is locked always.
   public init(parsing text: String) throws(TPMError) {
     var list = try KeyValueList(text, option: "--tpmstate")
-    guard let uri = try list.value("backend-uri") else {
-      throw .usage("--tpmstate: backend-uri=vnvram://IMAGE is needed")
+    let directory = try list.value("dir")
+    let uri = try list.value("backend-uri")
+    guard (directory == nil) != (uri == nil) else {
+      throw .usage("--tpmstate: say either dir=DIR or backend-uri=vnvram://IMAGE")
+    }
+    if let directory {
+      place = .directory(try Self.absolute(directory, "dir=\(directory)"))
+    } else {
+      place = try Self.place(uri ?? "")
+    }
+    try Self.takeWhatAlwaysHolds(&list)
+    if let mode = try list.value("mode") {
+      guard case .directory = place else {
+        throw .usage("--tpmstate: mode is for an image that is made, and that of vnvram://IMAGE is there already")
+      }
+      guard mode.utf8.count <= 5, let bits = mode_t(mode, radix: 8), bits <= 0o777, bits & 0o600 == 0o600 else {
+        throw .usage("--tpmstate: mode is octal, at most 0777, and lets the owner read and write")
+      }
+      self.mode = bits
     }
     try list.finish()
-    guard uri.hasPrefix(Self.scheme), uri.utf8.count > Self.scheme.utf8.count else {
-      throw .usage("--tpmstate: \"\(uri)\" is not of the form vnvram://IMAGE")
+  }
+
+  /// swtpm's words for what an image does anyway; one that asks for something else is refused.
+  private static func takeWhatAlwaysHolds(_ list: inout KeyValueList) throws(TPMError) {
+    guard try list.choice("lock") ?? true else {
+      throw .usage("--tpmstate: lock=false is not for an image, which two servers would ruin; leave it out")
     }
-    image = String(uri.dropFirst(Self.scheme.count))
+    _ = try list.flag("fsync")
+    guard try !list.flag("backup") else {
+      throw .usage(
+        "--tpmstate: backup is not for an image, which a power cut can't spoil; make copies with `vnvram backup`")
+    }
+  }
+
+  private static func place(_ uri: String) throws(TPMError) -> Place {
+    if uri.hasPrefix(imageScheme) { return .image(try absolute(uri.dropFirst(imageScheme.count), uri)) }
+    if uri.hasPrefix(directoryScheme) { return .directory(try absolute(uri.dropFirst(directoryScheme.count), uri)) }
+    if uri.hasPrefix("file://") {
+      throw .usage(
+        "--tpmstate: \(uri) is a single file of swtpm's; bring it over with `vnvram import-swtpm`, and say "
+          + "backend-uri=vnvram://IMAGE")
+    }
+    throw .usage("--tpmstate: \"\(uri)\" is not of the form vnvram://IMAGE or dir://DIR")
+  }
+
+  private static func absolute(_ path: some StringProtocol, _ source: String) throws(TPMError) -> String {
+    guard !path.isEmpty, !path.utf8.contains(0) else { throw .usage("--tpmstate: \"\(source)\" names nothing") }
+    if path.utf8.first == UInt8(ascii: "/") { return String(path) }
+    guard let folder = unsafe getcwd(nil, 0) else {
+      throw .usage("--tpmstate: \"\(source)\" is relative to the working directory, which is gone; give the whole path")
+    }
+    defer { unsafe free(folder) }
+    let base = unsafe String(cString: folder)
+    return (base.hasSuffix("/") ? base : base + "/") + path
+  }
+
+  /// What `--keyring-key` means: `%u` stands for the UUID in the state's path, the last one that there is, in lower case;
+  /// `%%` for a percent sign.
+  public func keyName(_ pattern: String, _ version: TPMVersion) throws(TPMError) -> String {
+    var (name, rest) = ("", pattern[...])
+    while let character = rest.popFirst() {
+      guard character == "%" else {
+        name.append(character)
+        continue
+      }
+      switch rest.popFirst() {
+      case "%": name.append("%")
+      case "u":
+        guard let uuid = Self.lastUUID(in: image(for: version)) else {
+          throw .usage("--keyring-key: %u stands for the UUID in the state's path, and \(image(for: version)) has none")
+        }
+        name += uuid
+      default: throw .usage("--keyring-key: a % goes before u, for the UUID in the state's path, or before another %")
+      }
+    }
+    return name
+  }
+
+  private static func lastUUID(in path: String) -> String? {
+    let bytes = Array(path.utf8)
+    let isDigit = { (byte: UInt8) in (0x30...0x39).contains(byte) || (0x61...0x66).contains(byte | 0x20) }
+    for start in stride(from: bytes.count - 36, through: 0, by: -1) {
+      let piece = bytes[start..<start + 36]
+      let fits = piece.enumerated().allSatisfy { [8, 13, 18, 23].contains($0) ? $1 == 0x2D : isDigit($1) }
+      // Not part of something longer.
+      let before = start == 0 || !isDigit(bytes[start - 1])
+      let after = start + 36 == bytes.count || !isDigit(bytes[start + 36])
+      if fits, before, after { return String(decoding: piece, as: UTF8.self).lowercased() }
+    }
+    return nil
+  }
+
+  /// The image's path.
+  public func image(for version: TPMVersion) -> String {
+    switch place {
+    case .image(let path): path
+    case .directory(let folder):
+      (folder.hasSuffix("/") ? folder : folder + "/") + (version == .tpm2 ? "tpm2-00.vnvram" : "tpm-00.vnvram")
+    }
+  }
+
+  /// Whether the image is made where there is none.
+  public var makesImage: Bool {
+    if case .directory = place { true } else { false }
   }
 }

@@ -52,7 +52,9 @@ public enum TPMError: StatusError {
     case .libtpms(_, let result): result
     case .state(_, _, let error):
       switch error.status {
-      case .keyMissing, .wrongKey, .keyUnusable: .decryptError
+      // In QEMU's words: "key could not be found", "decryption error".
+      case .keyMissing: .keyNotFound
+      case .wrongKey, .keyUnusable: .decryptError
       case .inputOutput: .inputOutput
       case .noSpace: .noSpace
       default: .fail

@@ -26,6 +26,12 @@ public protocol TPMStateStore: AnyObject {
   /// every command, so it should be quick. A store that has failed for good isn't waited for, and says true.
   var isReady: Bool { get }
 
+  /// Tries again what `readiness` says was refused. Called for each INIT; `readiness` says what came of it.
+  func retry()
+
+  /// Somebody says that a key may have come: it is looked for now, and not only when it is due.
+  func poke()
+
   /// Lets other processes have the store, so that the virtual machine can go on elsewhere. What was stored is durable
   /// on return, and nothing can be loaded or stored until `acquire`. Throws where the store couldn't be closed cleanly;
   /// it is released in any case.
@@ -40,9 +46,12 @@ extension TPMStateStore {
   public var isReady: Bool {
     switch readiness {
     case .ready, .failed: true
-    case .pending, .released: false
+    case .pending, .refused, .released: false
     }
   }
+
+  public func retry() {}
+  public func poke() {}
 }
 
 /// Whether a store can be used.
@@ -50,8 +59,10 @@ public enum TPMStateReadiness: Sendable {
   case ready
   /// Not yet: a key is missing. The message names it, for the log.
   case pending(String)
+  /// Not yet, and nothing is waited for: INIT is refused with the error. The next one has the store try again.
+  case refused(TPMStateError)
   /// Another process may have it: `acquire` comes first.
   case released
-  /// Never: the server ends with the error's status.
+  /// Never: INIT is refused with the error.
   case failed(TPMStateError)
 }

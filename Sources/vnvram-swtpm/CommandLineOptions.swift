@@ -5,20 +5,31 @@ import SwtpmFormat
 import VNVRAM
 import VTPM
 
-/// What the command line says. swtpm's options keep their names and forms (`--option value`, `--option=value`); those
-/// that swtpm doesn't have are marked as ours in the help. ArgumentParser has no options with an optional value and
-/// takes a megabyte of memory in a process that there is one of per VM.
+/// What the command line and the options file say. swtpm's options keep their names and forms; those that swtpm doesn't
+/// have are marked as ours in the help. ArgumentParser has no options with an optional value and takes a megabyte of
+/// memory in a process that there is one of per VM.
+///
+/// Nothing is opened, made, or read here but the options file: what is wrong with the words shows before anything is done.
 struct CommandLineOptions {
   enum Request {
     case help
     case version
+    case printCapabilities(TPMVersion)
+    case printInfo(TPMVersion, flags: UInt32)
+    case printStates(CommandLineOptions)
     case serve(CommandLineOptions)
   }
 
   static let version = "0.1.0"
 
-  var image = ""
+  var state: StateLocation?
   var server = ServerOptions()
+  /// `--key`: not loaded yet.
+  var key: SwtpmKeySource?
+  /// `--keyring-key`: the name of a kernel key.
+  var keyringKey: String?
+  /// `--migration-key`: not loaded yet.
+  var migrationKey: SwtpmKeySource?
   var failOnEncryptedDrive = true
   var keyLossPolicy = NVRAMConfiguration.KeyLossPolicy.lock
   var audit: AuditDestination?
@@ -26,75 +37,133 @@ struct CommandLineOptions {
   var violations = SystemCallFilter.Action.kill
   /// Who to go on as.
   var user: String?
-  private var migrationKey: SwtpmKeySource?
+  var isDaemon = false
+  var pid: PIDFile?
+  var log = LogOptions()
 
-  static func parse(_ arguments: [String]) throws(TPMError) -> Request {
-    if arguments.contains("--help") || arguments.contains("-h") { return .help }
-    if arguments.contains("--version") || arguments.contains("-v") { return .version }
+  /// The image's path.
+  var image: String { state?.image(for: server.version) ?? "" }
+
+  static func parse(_ arguments: [String]) throws -> Request {
+    if let first = arguments.first, let option = OptionName(rawValue: first) ?? letter(first) {
+      if option == .help { return .help }
+      if option == .version { return .version }
+    }
     guard arguments.first == "socket" else {
-      throw .usage("the first argument is \"socket\"; see vnvram-swtpm --help")
+      throw TPMError.usage("the first argument is \"socket\"; see vnvram-swtpm --help")
+    }
+    let given = try ArgumentReader.read(arguments.dropFirst())
+    let names = Set(given.map(\.name))
+    // As in swtpm.
+    let version: TPMVersion = names.contains(.tpm2) ? .tpm2 : .tpm12
+    if names.contains(.help) { return .help }
+    if names.contains(.version) { return .version }
+    if names.contains(.printCapabilities) { return .printCapabilities(version) }
+    if let flags = given.last(where: { $0.name == .printInfo })?.value {
+      return .printInfo(version, flags: try infoFlags(flags))
     }
     var options = CommandLineOptions()
-    // As in swtpm.
-    options.server.version = .tpm12
-    var rest = arguments.dropFirst()
-    while let argument = rest.popFirst() { try options.take(argument, &rest) }
-    guard !options.image.isEmpty else {
-      throw .usage("--tpmstate backend-uri=vnvram://IMAGE is needed; `vnvram format IMAGE --profile tpm2` makes one")
+    options.server.version = version
+    if let file = try OptionsFile.standard() { try options.take(file) }
+    try options.take(given)
+    guard options.state != nil else {
+      throw TPMError.usage(
+        "--tpmstate is needed: dir=FOLDER, or backend-uri=vnvram://IMAGE (the environment's TPM_PATH is not asked)")
     }
+    if names.contains(.printStates) { return .printStates(options) }
     guard options.server.data != nil || options.server.control != nil else {
-      throw .usage("nobody could reach the TPM: give --server, --ctrl or both")
+      throw TPMError.usage(
+        "nobody could reach the TPM: give --server, --ctrl or both (the environment's TPM_PORT is not asked)")
     }
-    // When all else is right: a descriptor is read, and a file perhaps removed, once.
-    do { options.server.migrationKey = try options.migrationKey?.load() } catch {
-      throw .key(option: "--migration-key", error)
-    }
+    try options.server.validate()
     return .serve(options)
   }
 
-  private mutating func take(_ argument: String, _ rest: inout ArraySlice<String>) throws(TPMError) {
-    let parts = argument.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-    let option = String(parts[0])
-    let attached = parts.count == 2 ? String(parts[1]) : nil
-    switch option {
-    case "--tpm2": server.version = .tpm2
-    case "--terminate", "-t": server.terminatesOnHangUp = true
-    case "--fail-on-encrypted-drive": failOnEncryptedDrive = try Self.yesOrNo(attached ?? "yes", option)
-    default:
-      guard let value = attached ?? rest.popFirst() else { throw .usage("\(option) needs a value") }
-      try take(option, value)
+  private static func letter(_ word: String) -> OptionName? {
+    word.count == 2 && word.hasPrefix("-") ? word.last.flatMap { OptionName(letter: $0) } : nil
+  }
+
+  /// A number as in C: decimal, or hexadecimal with 0x, or octal with 0.
+  private static func infoFlags(_ text: String) throws(TPMError) -> UInt32 {
+    let flags =
+      text.hasPrefix("0x") || text.hasPrefix("0X")
+      ? UInt32(text.dropFirst(2), radix: 16)
+      : text.hasPrefix("0") ? UInt32(text, radix: 8) : UInt32(text)
+    guard let flags else { throw .usage("--print-info is a number: 1, 2, 4, or their sum") }
+    return flags
+  }
+
+  // MARK: - What is given
+
+  /// The command line's word is the last one: it is taken after the file.
+  private mutating func take(_ file: OptionsFile) throws(TPMError) {
+    for line in file.lines {
+      do { try take(line.name, line.value ?? "yes") } catch {
+        throw .usage("\(file.path), line \(line.number): \(error)")
+      }
     }
   }
 
-  private mutating func take(_ option: String, _ value: String) throws(TPMError) {
-    switch option {
-    case "--tpmstate": image = try StateLocation(parsing: value).image
-    case "--server": server.data = try ChannelOptions(parsing: value, as: .server)
-    case "--ctrl": server.control = try ChannelOptions(parsing: value, as: .ctrl)
-    case "--flags": try server.parseFlags(value)
-    case "--locality": try server.parseLocality(value)
-    case "--migration": try server.parseMigration(value)
-    case "--migration-key": migrationKey = try SwtpmKeySource(parsing: value, option: option)
-    case "--key-timeout":
+  private mutating func take(_ given: [ArgumentReader.Given]) throws(TPMError) {
+    let names = given.map(\.name)
+    // A key that is handed over takes the place of one that the file names; of two on the command line none is meant.
+    if names.contains(.key) {
+      guard !names.contains(.keyringKey) else { throw .usage("--key and --keyring-key don't go together") }
+      keyringKey = nil
+    }
+    for (name, value) in given {
+      switch name {
+      case .terminate: server.terminatesOnHangUp = true
+      case .daemon: isDaemon = true
+      case .failOnEncryptedDrive: try take(name, value ?? "yes")
+      default: if let value { try take(name, value) }
+      }
+    }
+  }
+
+  private mutating func take(_ name: OptionName, _ value: String) throws(TPMError) {
+    switch name {
+    case .tpmstate: state = try StateLocation(parsing: value)
+    case .key: key = try SwtpmKeySource(parsing: value, option: name.rawValue)
+    case .server: server.data = try ChannelOptions(parsing: value, as: .server)
+    case .port: server.data = try ChannelOptions(parsing: "type=tcp,port=\(value),disconnect", as: .server)
+    case .fd: server.data = try ChannelOptions(parsing: "fd=\(value)", as: .server)
+    case .ctrl: server.control = try ChannelOptions(parsing: value, as: .ctrl)
+    case .flags: try server.parseFlags(value)
+    case .locality: try server.parseLocality(value)
+    case .migration: try server.parseMigration(value)
+    case .migrationKey: migrationKey = try SwtpmKeySource(parsing: value, option: name.rawValue)
+    case .pid: pid = try PIDFile(parsing: value)
+    case .log: log = try LogOptions(parsing: value)
+    case .seccomp: violations = try Self.action(value)
+    case .runas: user = value
+    default: try takeOurs(name, value)
+    }
+  }
+
+  private mutating func takeOurs(_ name: OptionName, _ value: String) throws(TPMError) {
+    switch name {
+    case .keyringKey:
+      guard !value.isEmpty else { throw .usage("--keyring-key is the name of a kernel key") }
+      keyringKey = value
+    case .failOnEncryptedDrive:
+      guard value == "yes" || value == "no" else { throw .usage("--fail-on-encrypted-drive is yes or no") }
+      failOnEncryptedDrive = value == "yes"
+    case .keyTimeout:
       guard let seconds = Int(value), (1...31_536_000).contains(seconds) else {
         throw .usage("--key-timeout is a number of seconds from 1 to 31536000")
       }
       server.keyTimeout = seconds
-    case "--on-key-loss":
-      switch value {
-      case "lock": keyLossPolicy = .lock
-      case "keep": keyLossPolicy = .keep
-      default: throw .usage("--on-key-loss is lock or keep")
-      }
-    case "--audit": audit = AuditDestination(value)
-    case "--anchor":
+    case .onKeyLoss:
+      guard value == "lock" || value == "keep" else { throw .usage("--on-key-loss is lock or keep") }
+      keyLossPolicy = value == "lock" ? .lock : .keep
+    case .audit: audit = AuditDestination(value)
+    case .anchor:
       guard let specification = AnchorSpecification(value) else {
         throw .usage("--anchor is \(AnchorSpecification.syntax)")
       }
       anchor = specification
-    case "--seccomp": violations = try Self.action(value)
-    case "--runas", "-r": user = value
-    default: throw .usage("unknown option \(option); see vnvram-swtpm --help")
+    default: break
     }
   }
 
@@ -105,73 +174,4 @@ struct CommandLineOptions {
     }
     return action
   }
-
-  private static func yesOrNo(_ text: String, _ option: String) throws(TPMError) -> Bool {
-    switch text {
-    case "yes": true
-    case "no": false
-    default: throw .usage("\(option) is yes or no")
-    }
-  }
-
-  static let help = """
-    vnvram-swtpm: a TPM whose state is sealed in a vnvram image
-
-    Usage: vnvram-swtpm socket [--tpm2] --tpmstate backend-uri=vnvram://IMAGE
-             [--server type=tcp,port=PORT[,bindaddr=ADDRESS][,disconnect]]
-             [--server type=unixio,path=PATH[,mode=0600][,uid=UID][,gid=GID]]
-             [--ctrl type=tcp,port=PORT… | type=unixio,path=PATH…]
-             [--flags [not-need-init][,startup-clear|startup-state|startup-none][,disable-auto-shutdown]]
-             [--locality [reject-locality-4][,allow-set-locality]] [--terminate] [--seccomp action=kill|log|none] [--runas USER]
-             [--migration-key file=FILE|fd=N[,format=hex|binary][,mode=aes-cbc|aes-256-cbc][,remove]]
-             [--migration-key pwdfile=FILE|pwdfd=N[,kdf=pbkdf2|sha512][,mode=aes-cbc|aes-256-cbc][,remove]]
-             [--migration [release-lock-outgoing][,incoming]]
-
-    As in swtpm:
-      --tpm2             A TPM 2.0. Without it, a TPM 1.2, whose image has the profile tpm1.2.
-      --tpmstate backend-uri=vnvram://IMAGE
-                         The image; `vnvram format IMAGE --key NAME --profile tpm2` makes one. Nothing here ever does.
-      --server           Where TPM commands come in. TCP listens on 127.0.0.1 unless told otherwise.
-      --ctrl             Where the control channel's commands come in: swtpm_ioctl, QEMU.
-      --flags            not-need-init: power on without waiting for INIT; startup-clear: and send TPM2_Startup(CLEAR);
-                         disable-auto-shutdown: don't send the TPM2_Shutdown that a killed guest didn't send.
-      --locality         reject-locality-4: nobody gets it; allow-set-locality: obey the kernel's command to set it.
-      --migration-key    Encrypts the state when it is handed out to migrate. Without it, it goes in clear.
-      --migration        release-lock-outgoing: let others have the image when the state has gone out; incoming: take the
-                         image only when it is needed, since another server still has it.
-      -t, --terminate    End when a client hangs up.
-      --seccomp action=kill|log|none
-                         What to do on a system call that a TPM server doesn't need: end (the default), log it, or allow all.
-      -r, --runas USER   Go on as USER once image and sockets are open; for root only. Keys are looked for in USER's keyrings
-                         and in the session's, and the record of uses is USER's to write.
-      -h, --help; -v, --version
-
-    Ours:
-      --fail-on-encrypted-drive[=yes|no]
-                         What to do when no key of the image is in the keyring. yes (the default): say which are missing
-                         and end with status 3. no: listen at once, and power the TPM on when a key comes.
-      --key-timeout SECONDS
-                         How long to wait for a key, where it is waited for; after that end with status 13. The default is
-                         for ever.
-      --on-key-loss lock|keep
-                         What to do when the key is revoked or expires while the TPM runs. lock (the default): drop all
-                         keys; commands that may store something are answered with TPM_RC_NV_UNAVAILABLE until a key
-                         is back. keep: go on.
-      --audit FILE|none  Where uses of keys are recorded (see vnvram format --help).
-      --anchor ANCHOR    What remembers how far the image had come, so that an older copy of it is refused with status 7: a
-                         file or directory; tpm:INDEX,FILE[,tcti=CONFIGURATION]; generation:N; none. The default is
-                         VNVRAM_ANCHOR. `vnvram format --anchor` makes it.
-
-    Example:
-      vnvram key generate vm7
-      vnvram format vm7.vnvram --key vm7 --profile tpm2
-      vnvram-swtpm socket --tpm2 --tpmstate backend-uri=vnvram://vm7.vnvram \\
-        --server type=tcp,port=2321 --ctrl type=tcp,port=2322 --flags not-need-init,startup-clear &
-      tpm2_getrandom -T swtpm:host=127.0.0.1,port=2321 --hex 8
-
-    The exit statuses are those of vnvram: 0 done, 2 usage, 3 key missing, 4 wrong key, 5 key unusable, 6 not authentic,
-    7 rolled back, 8 not an image, 9 in use, 10 no space, 11 input/output, 12 audit, 13 timed out, 14 no entry for a TPM's state,
-    15 not encrypted.
-
-    """
 }

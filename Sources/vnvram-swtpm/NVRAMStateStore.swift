@@ -20,17 +20,26 @@ final class NVRAMStateStore: TPMStateStore {
   private let keyLossPolicy: NVRAMConfiguration.KeyLossPolicy
   private let anchor: AnchorSpecification?
   private let failOnEncryptedDrive: Bool
+  /// The one kernel key that is to open the image; nil for any that it has a slot for.
+  private let onlyKey: String?
+  /// `--key`, which opens it in place of kernel keys.
+  private let key: StateKey?
+  /// Whether the image may have to be opened once more, later.
+  private let isShared: Bool
   private let version: TPMVersion
   /// Nil before it is opened and while it is released: then another process may have the image.
   private var nvram: NVRAM?
   let readinessDescriptor: Int32
+  /// Why it couldn't be started; nil once it is.
+  private var refusal: TPMStateError?
   /// Why a key that is there isn't used, until the store's state changes.
   private let trouble = Trouble()
 
   /// Nothing is opened yet.
   init(
     image: String, audit: AuditLog, keyLossPolicy: NVRAMConfiguration.KeyLossPolicy, anchor: AnchorSpecification?,
-    failOnEncryptedDrive: Bool, version: TPMVersion
+    failOnEncryptedDrive: Bool, version: TPMVersion, onlyKey: String? = nil, key: StateKey? = nil,
+    isShared: Bool = false
   ) {
     self.image = image
     self.audit = audit
@@ -38,6 +47,9 @@ final class NVRAMStateStore: TPMStateStore {
     self.anchor = anchor
     self.failOnEncryptedDrive = failOnEncryptedDrive
     self.version = version
+    self.onlyKey = onlyKey
+    self.key = key
+    self.isShared = isShared
     readinessDescriptor = csystem_event_descriptor()
   }
 
@@ -48,6 +60,7 @@ final class NVRAMStateStore: TPMStateStore {
     guard nvram == nil else { return }
     var configuration = NVRAMConfiguration()
     configuration.keyLossPolicy = keyLossPolicy
+    configuration.onlyKey = onlyKey
     let nvram = try NVRAM.setUp(
       path: image, audit: audit, configuration: configuration, anchor: anchor?.make())
     do {
@@ -69,8 +82,26 @@ final class NVRAMStateStore: TPMStateStore {
     self.nvram = nvram
   }
 
-  /// Uses a key if one is there.
-  func start() throws(NVRAMError) { try nvram?.start(failOnEncryptedDrive: failOnEncryptedDrive) }
+  /// Uses a key if one is there. What keeps the image from being opened is what `readiness` says from then on.
+  func start() {
+    guard let nvram else { return }
+    do throws(NVRAMError) {
+      try start(nvram)
+      refusal = nil
+    } catch { refusal = TPMStateError(error.status, error.description) }
+  }
+
+  private func start(_ nvram: NVRAM) throws(NVRAMError) {
+    guard let key else { return try nvram.start(failOnEncryptedDrive: failOnEncryptedDrive) }
+    do throws(NVRAMError) {
+      _ = try key.use { (key) throws(NVRAMError) in try nvram.start(with: key) }
+    } catch {
+      // It may be tried again where the record of its use could not be written, and nowhere else.
+      if error.code != .audit, !isShared { key.wipe() }
+      throw error
+    }
+    if !isShared { key.wipe() }
+  }
 
   func close() throws(NVRAMError) {
     guard let nvram else { return }
@@ -78,7 +109,7 @@ final class NVRAMStateStore: TPMStateStore {
     try nvram.close()
   }
 
-  private static func entry(_ name: TPMStateName) -> EntryName {
+  static func entry(_ name: TPMStateName) -> EntryName {
     switch name {
     case .permall: "permall"
     case .volatilestate: "volatilestate"
@@ -98,7 +129,8 @@ final class NVRAMStateStore: TPMStateStore {
     guard nvram == nil else { return }
     do {
       try prepare()
-      try start()
+      if let nvram { try start(nvram) }
+      refusal = nil
     } catch {
       try? close()
       let error = error as? any StatusError
@@ -125,8 +157,20 @@ final class NVRAMStateStore: TPMStateStore {
     case .locked(let keys): .pending("\(nvram.name) is locked and waits for a key: \(keys.summary)\(troubleSummary)")
     case .verifying: .pending("\(nvram.name) is being verified")
     case .failed(let error): .failed(TPMStateError(error.status, error.description))
-    case .closed, .unformatted: .failed(TPMStateError(.notAnImage, "\(nvram.name): holds no store"))
+    case .closed, .unformatted:
+      .refused(refusal ?? TPMStateError(.failed, "\(nvram.name): was not started"))
     }
+  }
+
+  func retry() {
+    guard refusal != nil, let nvram, nvram.state == .closed || nvram.state == .unformatted else { return }
+    if let key, key.isGone { return }
+    start()
+  }
+
+  func poke() {
+    nvram?.poke()
+    retry()
   }
 
   private var troubleSummary: String { trouble.last.withLock { $0 }.map { "; \($0)" } ?? "" }

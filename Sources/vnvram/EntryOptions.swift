@@ -8,14 +8,12 @@ struct EntryOptions: ParsableArguments {
   var entry: [String] = []
 
   @Option(help: "The entries of a kind of device, before those of --entry.")
-  var profile: Profile?
+  var profile: DeviceProfile?
 
   /// Profile first. Throws `.usage` where a name comes twice.
   func specifications() throws -> [EntrySpecification] {
     var all: [EntrySpecification] = []
-    for (name, capacity) in profile?.entries ?? [] {
-      all.append(EntrySpecification(name: try EntryName(name), capacity: ByteCount(capacity)))
-    }
+    all += profile?.entries ?? []
     for text in entry { all.append(try EntryArgument.parse(text)) }
     var seen = Set<EntryName>()
     for specification in all where !seen.insert(specification.name).inserted {
@@ -31,3 +29,5 @@ struct EntryOptions: ParsableArguments {
     }
   }
 }
+
+extension DeviceProfile: ExpressibleByArgument {}

@@ -11,7 +11,6 @@ import Testing
   static let wrong: [[String]] = [
     [], ["chardev"], ["--tpm2"], ["socket"], ["socket", "--tpm2"],
     ["socket", "--tpm2"] + control, ["socket", "--tpm2"] + state,
-    ["socket", "--tpm2", "--tpmstate", "dir=/tmp"] + control,
     ["socket", "--tpm2", "--tpmstate", "backend-uri=file://x"] + control,
     ["socket", "--tpm2", "--tpmstate", "backend-uri=vnvram://"] + control,
     whole + ["--no-such-option"], whole + ["--flags"], whole + ["--flags", "startup-clear,startup-state"],
@@ -19,6 +18,15 @@ import Testing
     whole + ["--on-key-loss", "panic"], whole + ["--server", "type=udp,port=1"],
     whole + ["--server", "type=tcp,port=65536"], whole + ["--server", "type=tcp,port=1,bindaddr=localhost"],
     whole + ["--server", "type=unixio,path=" + String(repeating: "x", count: 200)],
+    whole + ["stray"], whole + ["-"], whole + ["-x"], whole + ["-dx"], whole + ["-r"], whole + ["--tpm2=yes"],
+    whole + ["--daemon=yes"], whole + ["--terminate=no"], whole + ["--pid"], whole + ["--pid", "file="],
+    whole + ["--pid", "file=a,fd=3"], whole + ["--pid", "fd=99"], whole + ["--pid", "file=a,mode=0600"],
+    whole + ["--log", "file="], whole + ["--log", "file=a,fd=3"], whole + ["--log", "file=a,level=loud"],
+    whole + ["--log", "file=a,colour"], whole + ["--print-info"], whole + ["--print-info", "all"],
+    whole + ["--print-info", "0x"], whole + ["--port", "0"], whole + ["-p70000"], whole + ["--fd", "1"],
+    whole + ["--keyring-key", ""], whole + ["--key", "file=a", "--keyring-key", "b"],
+    whole + ["--flags", "startup-deactivated"], whole + ["--flags", "startup-clear", "--migration", "incoming"],
+    ["cuse"], ["socket", "--print-states", "--tpm2"],
   ]
 
   @Test func wrongUsage() throws {
@@ -33,12 +41,29 @@ import Testing
     #expect(place.names == names)
   }
 
+  /// What swtpm has and this program hasn't says what to do instead.
+  @Test(arguments: [
+    (["--chroot", "/"], "--runas"), (["-R", "/"], "--runas"), (["--profile", "name=custom"], "leave it out"),
+    (["--print-profiles"], "leave it out"), (["--pcap", "file=x"], "passwords"),
+  ]) func refused(arguments: [String], instead: String) throws {
+    let place = try Place()
+    let outcome = try place.run(["vnvram-swtpm"] + Self.whole + arguments)
+    #expect(outcome.status == 2 && outcome.text.contains(instead), "\(outcome.text)")
+    #expect(place.names == ["tpm.vnvram"])
+  }
+
   @Test func help() throws {
     let place = try Place()
     let help = try place.run(["vnvram-swtpm", "--help"])
     #expect(help.status == 0)
     #expect(try place.run(["vnvram-swtpm", "socket", "--help"]).text == help.text)
-    #expect(try place.run(["vnvram-swtpm", "--version"]).status == 0)
+    for arguments in [["-h"], ["socket", "-h"], ["socket", "--tpm2", "--help"]] {
+      #expect(try place.run(["vnvram-swtpm"] + arguments).text == help.text)
+    }
+    for arguments in [["--version"], ["-v"], ["socket", "--version"]] {
+      let version = try place.run(["vnvram-swtpm"] + arguments)
+      #expect(version.status == 0 && version.text.hasPrefix("TPM emulator vnvram-swtpm version "), "\(version.text)")
+    }
     // The example is one that works: its commands, with names of ours.
     let start = try #require(help.text.range(of: "Example:\n")).upperBound
     let end = try #require(help.text.range(of: "\n\n", range: start..<help.text.endIndex)).lowerBound

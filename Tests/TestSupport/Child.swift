@@ -76,6 +76,8 @@ public final class Child: Sendable {
     var environment = ProcessInfo.processInfo.environment
     environment["PATH"] = Program.directory + ":" + (environment["PATH"] ?? "/usr/bin:/bin")
     environment["VNVRAM_AUDIT_LOG"] = folder + "/audit.jsonl"
+    // The machine's own has nothing to say here.
+    environment["VNVRAM_SWTPM_OPTIONS"] = "none"
     environment["COLUMNS"] = "80"
     environment["LC_ALL"] = "C.UTF-8"
     return environment.merging(more) { $1 }.map { "\($0.key)=\($0.value)" }

@@ -1,3 +1,4 @@
+import Glibc
 import Primitives
 import SwtpmFormat
 import TestSupport
@@ -14,6 +15,9 @@ import Testing
     ("type=tcp,fd=7", .server, .connected(7)),
     ("type=unixio,fd=7", .ctrl, .listening(7)),
     ("type=unixio,clientfd=5", .ctrl, .connected(5)),
+    ("fd=7", .server, .connected(7)), ("port=5", .server, .tcp(bindAddress: "127.0.0.1", port: 5)),
+    ("type=tcp,port=1,bindaddr=::1,ifname=nothing", .ctrl, .tcp(bindAddress: "::1", port: 1)),
+    ("type=tcp,port=1,bindaddr=fe80::1,ifname=lo", .ctrl, .tcp(bindAddress: "fe80::1%lo", port: 1)),
   ]) func goodChannels(text: String, role: ChannelOptions.Role, place: ChannelOptions.Place) throws {
     #expect(try ChannelOptions(parsing: text, as: role).place == place)
   }
@@ -28,6 +32,23 @@ import Testing
     #expect(silent.user == nil)
     #expect(!silent.disconnects)
     #expect(try ChannelOptions(parsing: "type=tcp,port=9,disconnect", as: .server).disconnects)
+    #expect(try !ChannelOptions(parsing: "type=tcp,port=9,disconnect=false", as: .server).disconnects)
+    #expect(try ChannelOptions(parsing: "type=tcp,port=9,terminate", as: .ctrl).terminates)
+    #expect(!silent.terminates)
+    let named = try ChannelOptions(parsing: "type=unixio,path=/s,uid=root,gid=root", as: .server)
+    #expect(named.user == 0 && named.group == 0)
+  }
+
+  /// A data channel of one client that is there already ends the server with it.
+  @Test func whenItEnds() throws {
+    var options = ServerOptions()
+    options.data = try ChannelOptions(parsing: "type=tcp,port=9", as: .server)
+    #expect(!options.endsWithDataClient)
+    options.terminatesOnHangUp = true
+    #expect(options.endsWithDataClient)
+    options.terminatesOnHangUp = false
+    options.data = try ChannelOptions(parsing: "fd=9", as: .server)
+    #expect(options.endsWithDataClient)
   }
 
   @Test(arguments: [
@@ -35,7 +56,10 @@ import Testing
     "type=tcp,port=65536", "type=tcp,port=-1", "type=tcp,port=1x", "type=tcp,port", "type=tcp,port=1,port=2",
     "type=tcp,port=1,path=/x", "type=tcp,port=1,fd=3", "type=tcp,bindaddr=::1,fd=3", "type=unixio,path=",
     "type=unixio,path=/x,mode=8", "type=unixio,path=/x,mode=01000", "type=unixio,path=/x,mode=-1",
-    "type=unixio,path=/x,uid=root", "type=unixio,path=/x,uid=4294967295", "type=unixio,path=/x,,",
+    "type=unixio,path=/x,uid=no such user", "type=tcp,fd=2", "type=unixio,clientfd=0",
+    "type=tcp,port=1,terminate=maybe",
+    "type=tcp,port=1,bindaddr=fe80::1,ifname=no-such-one", "type=unixio,path=/x,uid=4294967295",
+    "type=unixio,path=/x,,",
     "type=unixio,path=/x,colour=red", "type=tcp,fd=-1", "type=tcp,fd=2147483648", "type=tcp,port=1,mode=0600",
     "type=unixio,path=/x,disconnect", "type=unixio,path=/\(String(repeating: "x", count: 107))",
     String(repeating: "x", count: 5000),
@@ -59,7 +83,7 @@ import Testing
     #expect(options.startup == startup)
   }
 
-  @Test(arguments: ["", "x", "startup-clear,startup-state", "not-need-init=1", "startup-clear,"])
+  @Test(arguments: ["", "x", "startup-clear,startup-state", "not-need-init=on", "startup-clear,"])
   func badFlags(text: String) {
     var options = ServerOptions()
     let error = #expect(throws: TPMError.self) { try options.parseFlags(text) }
@@ -75,7 +99,7 @@ import Testing
     #expect(options.rejectsLocality4 && options.allowsSetLocality)
     try options.parseMigration("release-lock-outgoing,incoming")
     #expect(options.releasesLockOutgoing && options.isIncoming)
-    for text in ["", "x", "incoming=1"] {
+    for text in ["", "x", "incoming=maybe"] {
       #expect(throws: TPMError.self) { try options.parseMigration(text) }
       #expect(throws: TPMError.self) { try options.parseLocality(text) }
     }
@@ -105,6 +129,42 @@ import Testing
     ("pwdfile=/k,kdf=pbkdf2", SwtpmKeySource(.file("/k"), .password(.pbkdf2), count: 16)),
   ]) func goodKeys(text: String, source: SwtpmKeySource) throws {
     #expect(try SwtpmKeySource(parsing: text, option: "--migration-key") == source)
+  }
+
+  @Test(arguments: [
+    ("backend-uri=vnvram:///a/b.img", StateLocation.Place.image("/a/b.img"), "/a/b.img", "/a/b.img", mode_t(0o600)),
+    ("dir=/a", .directory("/a"), "/a/tpm2-00.vnvram", "/a/tpm-00.vnvram", 0o600),
+    ("dir=/a/,mode=0640,lock", .directory("/a/"), "/a/tpm2-00.vnvram", "/a/tpm-00.vnvram", 0o640),
+    ("lock,backend-uri=dir:///a=b,mode=600", .directory("/a=b"), "/a=b/tpm2-00.vnvram", "/a=b/tpm-00.vnvram", 0o600),
+  ]) func goodStates(text: String, place: StateLocation.Place, tpm2: String, tpm12: String, mode: mode_t) throws {
+    let location = try StateLocation(parsing: text)
+    #expect(location.place == place)
+    #expect(location.image(for: .tpm2) == tpm2 && location.image(for: .tpm12) == tpm12)
+    #expect(location.mode == mode)
+    #expect(location.makesImage == (tpm2 != tpm12))
+  }
+
+  /// Relative paths hold from the folder the program was started in.
+  @Test func relativeStates() throws {
+    let folder = try unsafe #require(getcwd(nil, 0))
+    defer { unsafe free(folder) }
+    let base = unsafe String(cString: folder)
+    for (text, path) in [
+      ("dir=a", "a/tpm2-00.vnvram"), ("backend-uri=dir://.", "./tpm2-00.vnvram"), ("backend-uri=vnvram://b", "b"),
+    ] {
+      #expect(try StateLocation(parsing: text).image(for: .tpm2) == "\(base)/\(path)")
+    }
+  }
+
+  @Test(arguments: [
+    "", "dir", "dir=", "lock", "mode=0600", "dir=/a,dir=/b", "dir=/a,backend-uri=dir:///a", "dir=/a,mode=8",
+    "dir=/a,mode=01000", "dir=/a,mode=0400", "dir=/a,mode=-1", "dir=/a,lock=maybe", "dir=/a,lock=false",
+    "dir=/a,backup", "dir=/a,colour=red",
+    "backend-uri=", "backend-uri=/a", "backend-uri=vnvram://", "backend-uri=dir://", "backend-uri=file:///a",
+    "backend-uri=vnvram:///a,mode=0600",
+  ]) func badStates(text: String) {
+    let error = #expect(throws: TPMError.self) { try StateLocation(parsing: text) }
+    #expect(error?.status == .usage)
   }
 
   @Test func keysToBeRemoved() throws {

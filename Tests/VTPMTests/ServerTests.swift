@@ -18,12 +18,23 @@ import Testing
   }
 
   @Test func terminatesWhenTheClientLeaves() throws {
-    let server = try TestServer(TestDirectory())
-    server.kill()
-    let directory = try TestDirectory()
-    // The client that waits for the socket to be there is the one that leaves.
-    let ending = try TestServer(directory, ["--terminate"])
+    let ending = try TestServer(TestDirectory(), ["--terminate"])
+    // Whoever looks in at the control channel ends nothing: as with swtpm.
+    for _ in 0..<3 { #expect(try Socket(ending, .control).ask("0000000e") == "00000000") }
+    #expect(ending.isRunning)
+    do { _ = try Socket(ending, .data).ask("80010000000a00000181") }
     #expect(ending.wait() == 0)
+  }
+
+  @Test func terminatesWhenTheControlClientLeaves() throws {
+    let directory = try TestDirectory()
+    let server = try Child(
+      [
+        Tool.builtProduct("VTPMTestServer"), "--state", directory.path, "--ctrl",
+        "type=unixio,path=\(directory.path)/ctrl,terminate",
+      ], in: directory.path, merged: true, output: "\(directory.path)/log")
+    while server.isRunning, (try? Socket(path: "\(directory.path)/ctrl")) == nil { usleep(2000) }
+    #expect(server.wait() == 0)
   }
 
   @Test func socketsOfADeadServerAreReplaced() throws {

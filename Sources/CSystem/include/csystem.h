@@ -3,6 +3,7 @@
 #ifndef CSYSTEM_H
 #define CSYSTEM_H
 #include <signal.h>
+#include <spawn.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -29,6 +30,8 @@ int csystem_lock_shared(int fd);
 int csystem_unlock(int fd);
 // prctl(PR_SET_DUMPABLE, 0) and RLIMIT_CORE 0: no core dump, no ptrace by the same user.
 int csystem_forbid_dumps(void);
+// fork(2), which Swift doesn't offer. To be called before anything else: threads and memory for keys don't outlive it.
+pid_t csystem_fork(void);
 // signalfd(2), close-on-exec and non-blocking: reads as those of the signals that the caller has blocked.
 int csystem_signal_descriptor(const sigset_t *signals);
 // eventfd(2), close-on-exec and non-blocking. -1 and errno.
@@ -49,6 +52,10 @@ int csystem_landlock_version(void);
 int csystem_landlock_create(uint64_t files, uint64_t network, uint64_t scope);
 int csystem_landlock_allow(int rules, int descriptor, uint64_t files);
 int csystem_landlock_enforce(int rules);
+// pipe2(2), close-on-exec. 0 or -1 and errno.
+int csystem_pipe(int ends[2]);
+// posix_spawn_file_actions_addclosefrom_np(3): the program gets none of the descriptors from this one on. 0 or an errno.
+int csystem_spawn_close_from(posix_spawn_file_actions_t *actions, int first);
 // recvmsg(2) without waiting, with at most one descriptor by SCM_RIGHTS in *descriptor (close-on-exec; -1 where none came; a
 // message with more than one keeps none). What recv(2) returns.
 ssize_t csystem_receive(int fd, void *bytes, size_t count, int *descriptor);

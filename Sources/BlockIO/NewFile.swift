@@ -1,13 +1,12 @@
-import BlockIO
 import Glibc
 import Primitives
 
-/// An image that is made beside its place without a name, readable by its owner alone, and gets its name only once it is
+/// A file, an image, that is made beside its place without a name, readable by its owner alone, and gets its name only once it is
 /// whole: so nobody ever finds half of one, whatever ends the program, and what was there stays until then. Where the file
 /// system has no files without a name it has another name until then, and is removed where it doesn't come to that.
-final class NewFile {
-  let path: String
-  let device: FileDevice
+public final class NewFile {
+  public let path: String
+  public let device: FileDevice
   private let temporary: String
   /// Whether there is something under `temporary`.
   private var isNamed: Bool
@@ -15,7 +14,7 @@ final class NewFile {
   /// Makes a file of zeros.
   ///
   /// - Throws: `.noSpace` and others of the directory.
-  init(at path: String, size: ByteCount) throws(BlockError) {
+  public init(at path: String, size: ByteCount) throws(BlockError) {
     self.path = path
     temporary = "\(path).\(getpid()).tmp"
     if let unnamed = try FileDevice.createUnnamed(for: path, size: size) {
@@ -23,6 +22,12 @@ final class NewFile {
     } else {
       (device, isNamed) = (try FileDevice.create(path: temporary, size: size, replacing: false), true)
     }
+  }
+
+  /// Whether anything has the name, a symbolic link that leads nowhere, too.
+  public static func isTaken(_ path: String) -> Bool {
+    var status = stat()
+    return unsafe lstat(path, &status) == 0
   }
 
   deinit {
@@ -34,7 +39,7 @@ final class NewFile {
   ///
   /// - Parameter replacing: take the place of what has the name.
   /// - Throws: `.exists`; `.inUse` where something else has its temporary name by now.
-  func place(replacing: Bool) throws(BlockError) {
+  public func place(replacing: Bool) throws(BlockError) {
     if !isNamed {
       guard replacing else { return try device.link(as: path) }
       // A link replaces nothing; a name can.
@@ -50,27 +55,9 @@ final class NewFile {
     isNamed = false
   }
 
+  /// Gives it other permissions than its owner's alone.
+  public func setMode(_ mode: mode_t) throws(BlockError) { try device.setMode(mode) }
+
   /// Gives it the owner and mode of the file whose place it takes.
-  func inherit(from old: stat) throws(BlockError) { try device.inherit(from: old) }
-
-  /// Refuses to replace an image by a copy of itself.
-  static func requireOther(_ path: String, than image: String) throws {
-    var (a, b) = (stat(), stat())
-    guard unsafe stat(path, &a) == 0, unsafe stat(image, &b) == 0, a.st_dev == b.st_dev, a.st_ino == b.st_ino else {
-      return
-    }
-    throw Failure(.refused, "\(path): is the same file as \(image); name another")
-  }
-
-  /// Refuses a name that is taken, before any work is done. What is no regular file is never replaced.
-  static func requireFree(_ path: String, force: Bool) throws {
-    var status = stat()
-    guard unsafe stat(path, &status) == 0 else { return }
-    guard status.st_mode & S_IFMT == S_IFREG else {
-      throw Failure(.refused, "\(path): is there, and is no regular file; name a file")
-    }
-    guard force else {
-      throw Failure(.refused, "\(path): exists already; name another file, or replace it with --force")
-    }
-  }
+  public func inherit(from old: stat) throws(BlockError) { try device.inherit(from: old) }
 }

@@ -1,0 +1,77 @@
+import Audit
+import BlobStore
+import BlockIO
+import Crypto
+import Glibc
+import Primitives
+import SecureVolume
+
+// An image in a file of its own, for who makes one on first use.
+//
+// Invariants: whatever ends the process or the power, there is no file of that name or a whole store, never half of one;
+// what has the name already stays as it is, whatever it is.
+extension NVRAM {
+  /// Makes an image file with these entries, all empty, that opens with the kernel key of that name. Durable on return.
+  ///
+  /// - Parameters:
+  ///   - mode: the file's permissions.
+  ///   - anchor: follows the store from its beginning; released on return.
+  /// - Throws: `.device(.exists)` where anything has the name; `.keyMissing`, `.keyUnusable`, `.wrongKey`; `.audit`;
+  ///   `.device` and `.volume` for what else can go wrong. There is no image then.
+  /// - Returns: the store's UUID.
+  public static func makeImage(
+    at path: String, mode: UInt32, entries: [EntrySpecification], keyNamed keyName: String, audit: AuditLog,
+    anchor: (any FreshnessAnchor)? = nil
+  ) throws(NVRAMError) -> StoreUUID {
+    let first = try FirstKey(named: keyName, for: path, audit, purpose: "to make an image")
+    return try make(path, mode, entries, first.key, first.use, nil, audit, anchor)
+  }
+
+  /// Makes an image file that opens with a key that the caller has, in a slot called `slotName`.
+  ///
+  /// - Parameter cost: for a passphrase, what trying it costs.
+  public static func makeImage(
+    at path: String, mode: UInt32, entries: [EntrySpecification], key: borrowing KeyEncryptionKey, slotName: String,
+    cost: ScryptCost? = nil, audit: AuditLog, anchor: (any FreshnessAnchor)? = nil
+  ) throws(NVRAMError) -> StoreUUID {
+    let use = AuditRecord(.askedFor, store: path, key: slotName, kind: key.kind.label, detail: "to make an image")
+    try audit.note(use, path)
+    return try make(path, mode, entries, key, use, cost, audit, anchor)
+  }
+
+  private static func make(
+    _ path: String, _ mode: UInt32, _ entries: [EntrySpecification], _ key: borrowing KeyEncryptionKey,
+    _ use: AuditRecord, _ cost: ScryptCost?, _ audit: AuditLog, _ anchor: (any FreshnessAnchor)?
+  ) throws(NVRAMError) -> StoreUUID {
+    defer { anchor?.release() }
+    let layout: StreamLayout
+    do { layout = try StreamLayout(entries) } catch { throw NVRAMError(error, store: path) }
+    let sectorSize = NVRAMConfiguration().sectorSize
+    guard let geometry = Geometry(holding: layout.size, sectorSize: sectorSize, blockSize: 4096) else {
+      throw NVRAMError(.volume(.noSpace), .noSpace, store: path, "no image holds these entries")
+    }
+    do throws(BlockError) {
+      // Anything counts, a symbolic link that leads nowhere, too.
+      guard !NewFile.isTaken(path) else { throw BlockError(.exists, device: path, "exists already") }
+    } catch { throw NVRAMError(error) }
+    let file: NewFile
+    do throws(BlockError) {
+      file = try NewFile(at: path, size: geometry.imageSize)
+      try file.setMode(mode)
+    } catch { throw NVRAMError(error) }
+    var done = use
+    do {
+      done.uuid = try VolumeFormatter.format(
+        file.device, geometry: geometry, key: key, name: use.key ?? "", cost: cost,
+        created: UInt64(max(0, time(nil))),
+        content: { (sector, plaintext) throws(VolumeError) in
+          layout.fillPlaintext(sector, sectorSize: sectorSize, into: plaintext)
+        }, anchor: anchor)
+    } catch { throw NVRAMError(error) }
+    (done.event, done.slot, done.detail) = (.formatted, 0, nil)
+    try audit.note(done, path)
+    do { try file.place(replacing: false) } catch { throw NVRAMError(error) }
+    guard let uuid = done.uuid else { preconditionFailure("a formatted store has a UUID") }
+    return uuid
+  }
+}

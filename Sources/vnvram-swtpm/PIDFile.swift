@@ -1,0 +1,72 @@
+import Glibc
+import Primitives
+import ProgramIO
+import VTPM
+
+/// `--pid`: a file with the server's process number and a newline, written when the sockets listen. One that was named is
+/// removed in the end; one that came as a descriptor is who opened it's to remove.
+struct PIDFile {
+  private enum Place {
+    case file(String)
+    case descriptor(Int32)
+  }
+
+  private var place: Place
+  private var isWritten = false
+
+  /// Parses `file=FILE|fd=N`.
+  init(parsing text: String) throws(TPMError) {
+    var list = try KeyValueList(text, option: OptionName.pid.rawValue)
+    let file = try list.value("file")
+    let descriptor = try list.number("fd", UInt32(3)...UInt32(Int32.max))
+    switch (file, descriptor) {
+    case (let file?, nil):
+      guard !file.isEmpty, !file.utf8.contains(0) else { throw .usage("--pid: the file's path is empty") }
+      place = .file(file)
+    case (nil, let descriptor?):
+      var status = stat()
+      guard unsafe fstat(Int32(descriptor), &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
+        throw .usage("--pid: descriptor \(descriptor) is not one of a file")
+      }
+      place = .descriptor(Int32(descriptor))
+    default: throw .usage("--pid: say file= or fd=")
+    }
+    try list.finish()
+  }
+
+  /// The folder that the file is removed from in the end.
+  var folder: String? {
+    guard case .file(let path) = place else { return nil }
+    return Path.folder(of: path)
+  }
+
+  /// Writes it, over an older one. Everybody may read it, as a process number is no secret.
+  ///
+  /// - Throws: what is no regular file is not written to, and a symbolic link not followed.
+  mutating func write() throws(FileError) {
+    let (descriptor, name): (Int32, String)
+    switch place {
+    case .file(let path):
+      place = .file(Path.absolute(path))
+      name = path
+      let flags = O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY
+      descriptor = unsafe open(path, flags, 0o600)
+      guard descriptor >= 0 else { throw FileError(errno: errno, file: path, "making the PID file") }
+    case .descriptor(let number): (descriptor, name) = (number, "descriptor \(number)")
+    }
+    defer { close(descriptor) }
+    var status = stat()
+    guard unsafe fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
+      throw FileError(EINVAL, file: name, detail: "is no regular file, as a PID file must be")
+    }
+    isWritten = true
+    if case .file = place, status.st_uid == geteuid() { _ = fchmod(descriptor, 0o644) }
+    guard ftruncate(descriptor, 0) == 0 else { throw FileError(errno: errno, file: name, "emptying it") }
+    try OutputFile(descriptor: descriptor, name: name).write("\(getpid())\n")
+  }
+
+  /// Removes it, if it was written and named. What can't be removed any more (as another user, `--runas`) stays.
+  func remove() {
+    if isWritten, case .file(let path) = place { _ = unsafe unlink(path) }
+  }
+}

@@ -1,0 +1,120 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// `--daemon` and `--pid`, with paths that are relative to where it was started.
+@Suite struct DaemonTests {
+  private static func command(_ image: String, _ more: [String] = []) -> [String] {
+    [
+      "vnvram-swtpm", "socket", "--tpm2", "--tpmstate", "backend-uri=vnvram://\(image)", "--daemon", "--server",
+      "type=unixio,path=tpm", "--ctrl", "type=unixio,path=tpm.ctrl", "--flags", "not-need-init,startup-clear", "--pid",
+      "file=tpm.pid", "--log", "file=log.tpm", "--audit", "audit.daemon",
+    ] + more
+  }
+
+  /// The daemon that the PID file tells of, gone when the test is over.
+  private final class Daemon {
+    let identifier: pid_t
+    private let place: Place
+
+    init(_ place: Place) throws {
+      self.place = place
+      let text = try String(decoding: place.bytes("tpm.pid"), as: UTF8.self)
+      try TestFailure.unless(text.hasSuffix("\n"), text)
+      identifier = try #require(pid_t(text.dropLast()))
+    }
+
+    deinit { if place.names.contains("tpm.pid") { kill(identifier, SIGKILL) } }
+
+    func value(_ name: String) throws -> String {
+      let status = try String(contentsOfFile: "/proc/\(identifier)/status", encoding: .utf8)
+      let line = status.split(separator: "\n").first { $0.hasPrefix(name + ":") }
+      return try #require(line?.split(separator: "\t").last.map(String.init))
+    }
+
+    func link(_ name: String) throws -> String {
+      try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(identifier)/\(name)")
+    }
+
+    func end() throws {
+      kill(identifier, SIGTERM)
+      for _ in 0..<5000 where place.names.contains("tpm.pid") { usleep(2000) }
+    }
+  }
+
+  /// It serves when the command has ended; nothing of where it was started is kept.
+  @Test func servesWhenItReturns() throws {
+    let place = try Place()
+    let started = try place.run(Self.command("tpm.vnvram"))
+    #expect(started.status == 0 && started.text.isEmpty, "\(started.text)")
+    let daemon = try Daemon(place)
+    try Socket(path: place.path("tpm")).run(TPMCommand.defineIndex)
+    #expect(try daemon.link("cwd") == "/")
+    for stream in 0...2 { #expect(try daemon.link("fd/\(stream)") == "/dev/null") }
+    // Whoever reads what it printed, to the end, isn't kept waiting.
+    for descriptor in try FileManager.default.contentsOfDirectory(atPath: "/proc/\(daemon.identifier)/fd") {
+      let target = try daemon.link("fd/\(descriptor)")
+      #expect(!target.contains("/log-"), "\(descriptor): \(target)")
+    }
+    let session = getsid(daemon.identifier)
+    #expect(session == daemon.identifier)
+    #expect(try daemon.value("Seccomp") == "2")
+    let mode = try FileManager.default.attributesOfItem(atPath: place.path("tpm.pid"))[.posixPermissions] as? Int
+    #expect(mode == 0o644)
+
+    // Its log and its record go on, to where they were when it was started; the sockets and the PID file go with it.
+    place.key.revoke()
+    let log = { String(decoding: (try? place.bytes("log.tpm")) ?? [], as: UTF8.self) }
+    for _ in 0..<5000 where !log().contains("is locked and waits for a key") { usleep(2000) }
+    #expect(log().contains("is locked and waits for a key"), "\(log())")
+    #expect(try String(decoding: place.bytes("audit.daemon"), as: UTF8.self).contains("\"locked\""))
+    try daemon.end()
+    #expect(place.names == ["tpm.vnvram"])
+    #expect(log().contains("ending on a signal"))
+  }
+
+  /// The parent ends as the server did that never came to serve, and says why; nothing is left.
+  @Test func endsAsTheServerDoes() throws {
+    let place = try Place()
+    let absent = try place.run(Self.command("absent.vnvram"))
+    #expect(absent.status == 11 && absent.text.contains("absent.vnvram"), "\(absent.text)")
+    let server = try TestServer(place)
+    let second = try place.run(
+      Self.command("tpm.vnvram").map { $0.replacingOccurrences(of: "path=tpm", with: "path=x") })
+    #expect(second.status == 9 && second.text.contains("in use"), "\(second.text)")
+    #expect(server.end() == 0)
+    #expect(place.names == ["tpm.vnvram"])
+    // The log says it too.
+    #expect(try String(decoding: place.bytes("log.tpm"), as: UTF8.self).contains("in use"))
+  }
+
+  /// An old file is overwritten, as swtpm_setup's is, which is there and empty; what isn't a file isn't.
+  @Test func pidFiles() throws {
+    let place = try Place()
+    try place.write(Array("123456789\nold".utf8), "tpm.pid")
+    #expect(try place.run(Self.command("tpm.vnvram")).status == 0)
+    try Daemon(place).end()
+    #expect(place.names == ["tpm.vnvram"])
+
+    try place.write(Array("precious".utf8), "log.precious")
+    try FileManager.default.createSymbolicLink(atPath: place.path("tpm.pid"), withDestinationPath: "log.precious")
+    let linked = try place.run(Self.command("tpm.vnvram"))
+    #expect(linked.status == 11 && linked.text.contains("tpm.pid"), "\(linked.text)")
+    #expect(try place.bytes("log.precious") == Array("precious".utf8))
+    #expect(place.names == ["tpm.pid", "tpm.vnvram"], "the sockets are gone, the link isn't")
+  }
+
+  /// A descriptor's file is written and left to who opened it.
+  @Test func pidByDescriptor() throws {
+    let place = try Place()
+    let script = """
+      exec 7>log.pid
+      vnvram-swtpm socket --tpm2 --tpmstate backend-uri=vnvram://tpm.vnvram --ctrl type=unixio,path=tpm.ctrl --pid fd=7 &
+      until [ -s log.pid ]; do sleep 0.05; done
+      [ "$(cat log.pid)" = $! ] && [ -S tpm.ctrl ] || exit 50
+      swtpm_ioctl --unix tpm.ctrl -s && wait $! && [ -s log.pid ]
+      """
+    let outcome = try place.run(["bash", "-c", script])
+    #expect(outcome.status == 0, "\(outcome.text)")
+  }
+}

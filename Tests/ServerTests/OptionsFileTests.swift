@@ -1,0 +1,92 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// The file of options, seen by where `--print-states` records the use of a key.
+@Suite struct OptionsFileTests {
+  private let place: Place
+
+  init() throws { place = try Place() }
+
+  private func write(_ text: String, mode: Int = 0o600) throws {
+    try place.write(Array(text.utf8), "log.options")
+    try FileManager.default.setAttributes([.posixPermissions: mode], ofItemAtPath: place.path("log.options"))
+  }
+
+  private func run(_ more: [String] = [], options: String? = nil) throws -> Place.Outcome {
+    let command = ["vnvram-swtpm", "socket", "--print-states", "--tpm2", "--tpmstate"]
+    return try place.run(
+      command + ["backend-uri=vnvram://\(place.image)"] + more,
+      environment: ["VNVRAM_SWTPM_OPTIONS": options ?? place.path("log.options")])
+  }
+
+  private func wasRecorded(_ name: String) -> Bool { !((try? place.bytes(name)) ?? []).isEmpty }
+
+  @Test func isRead() throws {
+    try write(
+      "# ours\n\n  --audit \(place.path("audit.file"))  \r\n\t# more\n--fail-on-encrypted-drive\n--key-timeout=5\n")
+    let outcome = try run()
+    #expect(outcome.status == 0, "\(outcome.text)")
+    #expect(wasRecorded("audit.file"))
+  }
+
+  /// The command line has the last word.
+  @Test func theCommandLineWins() throws {
+    try write("--audit=\(place.path("audit.file"))\n--keyring-key other\n--seccomp action=none\n")
+    #expect(try run(["--audit", place.path("audit.line")]).status == 0)
+    #expect(wasRecorded("audit.line") && !wasRecorded("audit.file"))
+    for none in ["", "none"] { #expect(try run(options: none).status == 0) }
+    #expect(!wasRecorded("audit.file"))
+  }
+
+  /// A host's options don't keep managers from asking what there is.
+  @Test func notForQuestions() throws {
+    try write("--nonsense\n")
+    for question in [["socket", "--print-capabilities"], ["socket", "--print-info", "1"], ["--help"], ["--version"]] {
+      let outcome = try place.run(
+        ["vnvram-swtpm"] + question, environment: ["VNVRAM_SWTPM_OPTIONS": place.path("log.options")])
+      #expect(outcome.status == 0, "\(outcome.text)")
+    }
+  }
+
+  @Test(arguments: [
+    "--nonsense", "nonsense", "--tpm2", "--tpmstate dir=/x", "--key file=/x", "--daemon", "--audit", "--audit relative",
+    "--anchor relative", "--anchor tpm:0x1800001,relative", "--key-timeout never", "--key-timeout",
+    "--on-key-loss=panic",
+    "--fail-on-encrypted-drive maybe", "--seccomp kill", "--chroot /", "\u{0}", "--audit /a\n--bad",
+  ]) func wrongLines(text: String) throws {
+    try write("# a comment\n\(text)\n")
+    let outcome = try run()
+    #expect(outcome.status == 2, "\(outcome.text)")
+    #expect(outcome.text.contains("log.options"), "\(outcome.text)")
+    #expect(place.names == ["tpm.vnvram"])
+  }
+
+  /// The message says which line.
+  @Test func theLineIsNamed() throws {
+    try write("# a comment\n\n--nonsense\n")
+    #expect(try run().text.contains("log.options, line 3: unknown option --nonsense"))
+  }
+
+  @Test func permissions() throws {
+    for mode in [0o660, 0o606, 0o622] {
+      try write("--audit none\n", mode: mode)
+      let outcome = try run()
+      #expect(outcome.status == 15 && outcome.text.contains("chmod go-w"), "\(outcome.text)")
+    }
+    try write("--audit none\n", mode: 0o644)
+    #expect(try run().status == 0)
+    #expect(try run(options: place.folder).status == 15, "a folder")
+    #expect(try run(options: place.path("log.absent")).status == 11, "one that is named must be there")
+    try write(String(repeating: "#", count: 20_000))
+    #expect(try run().status == 2, "too long")
+  }
+
+  @Test(.enabled(if: geteuid() == 0)) func ownedByAnother() throws {
+    try write("--audit none\n", mode: 0o644)
+    let given = unsafe chown(place.path("log.options"), 65534, 65534) == 0
+    #expect(given)
+    let outcome = try run()
+    #expect(outcome.status == 15 && outcome.text.contains("belongs to user 65534"), "\(outcome.text)")
+  }
+}
