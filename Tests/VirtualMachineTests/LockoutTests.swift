@@ -5,8 +5,7 @@ import Testing
 /// Machines that are killed one after the other while a password that is protected against guessing is in use. To the
 /// TPM the loss of power without TPM2_Shutdown may hide a wrong guess (TPM 2.0 Part 1, 19.8.6); after three it refuses
 /// all passwords for a thousand seconds.
-@Suite(.enabled(if: VirtualMachine.isAvailable, VirtualMachine.unavailable))
-struct LockoutTests {
+@Suite(.enabled(if: VirtualMachine.isAvailable, VirtualMachine.unavailable)) struct LockoutTests {
   /// With the server's TPM2_Shutdown nothing is counted; without it, as swtpm 0.7.1 does, the fourth boot is locked out.
   @Test(arguments: [true, false]) func killedThreeTimes(isToldToTheTPM: Bool) throws {
     let place = try Place()
