@@ -42,6 +42,8 @@ public final class Server {
   private var handover: StoreHandover
   /// Set when the loop is to end, and with what.
   private var ending: Status?
+  /// Whether anything was done since memory was given back.
+  private var isWarm = true
 
   /// Opens the channels and claims the process's TPM. Throws `.usage` for options that
   /// make no sense, `.addressInUse` where somebody else listens there.
@@ -89,6 +91,7 @@ public final class Server {
         end(.inputOutput)
       }
       guard ready >= 0 else { continue }
+      giveMemoryBack(idle: ready == 0)
       let now = Clock.now()
       for place in 0..<places where descriptors[place].revents != 0 {
         if place == PollPlace.signals { heed(signals, now) } else { dispatch(place, now) }
@@ -139,10 +142,22 @@ public final class Server {
   private func timeout() -> Int32 {
     var next = control.deadline ?? Int.max
     if let deadline = keyDeadline { next = min(next, deadline) }
-    guard next < Int.max || handover.deadline != nil else { return -1 }
+    guard next < Int.max || handover.deadline != nil else { return isWarm ? Self.idleTime : -1 }
     let now = Clock.now()
     if handover.deadline != nil { next = min(next, now + StoreHandover.interval) }
     return Int32(clamping: max(0, next - now))
+  }
+
+  /// Milliseconds.
+  private static let idleTime: Int32 = 5000
+
+  /// When the TPM was powered on, which goes through far more of Swift's runtime, libcrypto and libc than commands do, and
+  /// again when nothing was asked for a while: a TPM is busy while its machine starts, and then often idle for days. Half of
+  /// what is in memory then is code and constants that may not be needed again. They come back from the page cache with the
+  /// next command, which takes some tenths of a millisecond longer for it.
+  private func giveMemoryBack(idle: Bool) {
+    if idle, isWarm { csystem_drop_file_pages() }
+    isWarm = !idle
   }
 
   private func heed(_ signals: ServerSignals, _ now: Int) {
@@ -272,10 +287,8 @@ public final class Server {
         // TPM_RC_INITIALIZE: the volatile state says that it was started.
         if code != 0 && code != 0x100 { log.line("TPM2_Startup answered 0x\(String(code, radix: 16))") }
       }
+      giveMemoryBack(idle: true)
       refusal = nil
-      // The way to here goes once through far more of Swift's runtime and of libcrypto than commands do afterwards: half
-      // of the memory that the process would keep.
-      csystem_drop_file_pages()
       return nil
     } catch {
       tpm.stop()
