@@ -13,6 +13,8 @@ public struct Confinement: Sendable {
 
   /// Whether sockets may still be made and connected: for a TPM that is reached by one anew for each command.
   public var mayConnect = false
+  /// Whether a block device among `places` may be opened: it is asked for its size and blocks then.
+  public var mayOpenDevices = false
 
   public init() {}
 
@@ -32,7 +34,7 @@ public struct Confinement: Sendable {
     } else if let version = Landlock.version, version < 4 {
       lacking.append("this kernel has landlock version \(version), which does not confine the network")
     }
-    try SystemCallFilter.enforce(violations, mayConnect: mayConnect)
+    try SystemCallFilter.enforce(violations, mayConnect: mayConnect, mayOpenDevices: mayOpenDevices)
     if violations == .none { lacking.append("system calls are not filtered") }
     return lacking
   }

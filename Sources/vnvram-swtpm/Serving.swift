@@ -1,5 +1,6 @@
 import Anchors
 import Audit
+import BlockIO
 import Confinement
 import Crypto
 import Glibc
@@ -77,6 +78,8 @@ struct Serving {
   /// Whether another server has the image before or after this one.
   private var isShared: Bool { options.server.isIncoming || options.server.releasesLockOutgoing }
 
+  private var isSharedDevice: Bool { isShared && FileDevice.isBlockDevice(options.image) }
+
   private func serverOptions(_ keys: StateKeys) throws(TPMError) -> ServerOptions {
     var server = options.server
     server.hasStateKey = keys.given != nil
@@ -106,7 +109,7 @@ struct Serving {
     for folder in options.server.socketDirectories + (options.pid?.folder.map { [$0] } ?? []) {
       places.allow(.removeFiles, Path.absolute(folder))
     }
-    if isShared { places.allow(.write, options.image) }
+    if isShared { places.allow(isSharedDevice ? .useDevice : .write, options.image) }
     // A TPM is connected to by now; files are opened when the store is.
     if let file = anchor?.file { places.allow(.write, file) }
     return places
@@ -122,6 +125,7 @@ struct Serving {
     confinement.user = user
     confinement.places = places
     confinement.mayConnect = mayConnect
+    confinement.mayOpenDevices = isSharedDevice
     confinement.violations = options.violations
     try confinement.becomeUser()
     try beforehand()

@@ -28,7 +28,9 @@ public final class TestServer {
     self.folder = folder ?? place.folder
     port = transport == .tcp ? try Socket.freePorts() : 0
     let sockets = transport == .unix ? Self.unixSockets(self.folder) : Self.ports(port)
-    let command = Self.command(place.image, sockets, arguments)
+    let command =
+      ["vnvram-swtpm", "socket", "--tpm2", "--tpmstate", place.state ?? "backend-uri=vnvram://\(place.image)"]
+      + sockets + arguments
     process = try place.start(isTPM2 ? command : command.filter { $0 != "--tpm2" })
     // CMD_GET_CAPABILITY, which it answers in any state; it listens before it answers.
     while process.isRunning, (try? connect(.control))?.ask([0, 0, 0, 1]).isEmpty ?? true { usleep(2000) }
