@@ -120,6 +120,7 @@ enum KeysTarget {
       require(options.mode <= 0o777, "\(options)")
       if case .unix(let path) = options.place { require((1...107).contains(path.utf8.count), "\(options)") }
       require(role == .server || !options.disconnects, "\(options)")
+      require(role == .ctrl || !options.terminates, "\(options)")
     }
     var options = ServerOptions()
     _ = try? options.parseFlags(text)
