@@ -4,7 +4,8 @@ import Testing
 
 /// A key that is in no keyring, and that the kernel gets from the project's provider, by the project's rule. The server asks
 /// for it confined: the kernel runs the provider outside of all that.
-@Suite(.enabled(if: RequestKeyRule.isAvailable, "\(RequestKeyRule.unavailable)")) struct UpcallTests {
+@Suite(.enabled(if: RequestKeyRule.isAvailable, "\(RequestKeyRule.unavailable)"))
+struct UpcallTests {
   /// An image in which a TPM has a secret, closed; the key is gone from the keyring.
   private func seeded() throws -> Place {
     let place = try Place()
