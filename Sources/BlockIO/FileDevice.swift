@@ -79,6 +79,12 @@ public final class FileDevice: BlockDevice {
       && own.st_ino == named.st_ino
   }
 
+  /// Whether the path leads to a block device.
+  public static func isBlockDevice(_ path: String) -> Bool {
+    var status = stat()
+    return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFBLK
+  }
+
   // MARK: Opening
 
   /// Opens what exists.

@@ -15,6 +15,8 @@ public struct Confinement: Sendable {
   public var mayConnect = false
   /// Whether the kernel may still be asked for keys that are in no keyring.
   public var mayRequestKeys = false
+  /// Whether a block device among `places` may be opened: it is asked for its size and blocks then.
+  public var mayOpenDevices = false
 
   public init() {}
 
@@ -34,7 +36,8 @@ public struct Confinement: Sendable {
     } else if let version = Landlock.version, version < 4 {
       lacking.append("this kernel has landlock version \(version), which does not confine the network")
     }
-    try SystemCallFilter.enforce(violations, mayConnect: mayConnect, mayRequestKeys: mayRequestKeys)
+    try SystemCallFilter.enforce(
+      violations, mayConnect: mayConnect, mayOpenDevices: mayOpenDevices, mayRequestKeys: mayRequestKeys)
     if violations == .none { lacking.append("system calls are not filtered") }
     return lacking
   }

@@ -13,6 +13,8 @@ public struct Landlock: Sendable {
     case read
     /// Reading and writing one file that exists: a device, a pipe.
     case write
+    /// The same of a block device, which is asked for its size, too.
+    case useDevice
     /// Making files in a directory, and reading and writing them: a log.
     case makeFiles
     /// Removing what is in a directory: a socket, in the end.
@@ -96,6 +98,7 @@ public struct Landlock: Sendable {
     static let readDirectory = Rights(rawValue: 1 << 3)
     static let removeFile = Rights(rawValue: 1 << 5)
     static let makeFile = Rights(rawValue: 1 << 8)
+    static let askDevice = Rights(rawValue: 1 << 15)
 
     /// All that a version knows. 13 from the first on; REFER, TRUNCATE and IOCTL_DEV came with 2, 3 and 5.
     static func all(_ version: Int) -> Rights {
@@ -116,6 +119,7 @@ extension Landlock.Access {
     switch self {
     case .read: .readFile
     case .write: [.readFile, .writeFile]
+    case .useDevice: [.readFile, .writeFile, .askDevice]
     case .makeFiles: [.readFile, .writeFile, .readDirectory, .makeFile]
     case .removeFiles: .removeFile
     }

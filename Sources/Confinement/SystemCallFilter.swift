@@ -40,6 +40,10 @@ public enum SystemCallFilter {
     "exit_group",
   ]
 
+  /// What a block device is asked when it is opened: BLKROGET, BLKGETSIZE64, BLKPBSZGET of linux/fs.h, in the numbers of all
+  /// architectures that there is Swift for.
+  private static let deviceQuestions: [UInt64] = [0x125E, 0x8008_1272, 0x127B]
+
   /// Allowed for some arguments only.
   public static let conditional = ["clone", "ioctl", "mmap", "mprotect"]
 
@@ -48,9 +52,14 @@ public enum SystemCallFilter {
   public static let absent = ["clone3", "memfd_secret"]
 
   /// Enforces the filter on all threads, for good. Needs "no new privileges".
-  public static func enforce(_ action: Action, mayConnect: Bool = false, mayRequestKeys: Bool = false)
-    throws(ConfinementError)
-  {
+  ///
+  /// - Parameters:
+  ///   - mayConnect: see `Confinement`.
+  ///   - mayOpenDevices: see `Confinement`.
+  ///   - mayRequestKeys: see `Confinement`.
+  public static func enforce(
+    _ action: Action, mayConnect: Bool = false, mayOpenDevices: Bool = false, mayRequestKeys: Bool = false
+  ) throws(ConfinementError) {
     guard action != .none else { return }
     let others = action == .kill ? SCMP_ACT_KILL_PROCESS : SCMP_ACT_LOG
     guard let filter = unsafe seccomp_init(others) else { throw ConfinementError(errno: ENOMEM, "making the filter") }
@@ -66,8 +75,10 @@ public enum SystemCallFilter {
     try unsafe add(filter, SCMP_ACT_ALLOW, "mmap", notForCode)
     try unsafe add(filter, SCMP_ACT_ALLOW, "mprotect", notForCode)
     // Whether a descriptor is a terminal: the C library asks when something is printed.
-    try unsafe add(
-      filter, SCMP_ACT_ALLOW, "ioctl", scmp_arg_cmp(arg: 1, op: SCMP_CMP_EQ, datum_a: UInt64(TCGETS), datum_b: 0))
+    for request in [UInt64(TCGETS)] + (mayOpenDevices ? deviceQuestions : []) {
+      try unsafe add(
+        filter, SCMP_ACT_ALLOW, "ioctl", scmp_arg_cmp(arg: 1, op: SCMP_CMP_EQ, datum_a: request, datum_b: 0))
+    }
     let thread = UInt64(0x10000 /* CLONE_THREAD */)
     try unsafe add(
       filter, SCMP_ACT_ALLOW, "clone", scmp_arg_cmp(arg: 0, op: SCMP_CMP_MASKED_EQ, datum_a: thread, datum_b: thread))

@@ -320,8 +320,9 @@ public final class Server {
       readReadiness(now)
       proceed()
     case .failed(let error):
+      // Only an INIT that waits: a TPM that runs has been powered on.
+      if request != nil { refusal = error.status }
       request = nil
-      refusal = error.status
       control.answerHeld(.lockStorage, .fail)
       control.answerHeld(.initialize, TPMError.state(operation: .load, name: .permall, error).result)
       if data.isHolding, !data.drain(.unavailable) { dataClientLeft() }

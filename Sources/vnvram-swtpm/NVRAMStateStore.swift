@@ -92,7 +92,11 @@ final class NVRAMStateStore: TPMStateStore {
     do throws(NVRAMError) {
       try start(nvram)
       refusal = nil
-    } catch { refusal = TPMStateError(error.status, error.description) }
+    } catch {
+      // Without a slot for a kernel key.
+      let hint = error.code == .keyMissing && error.keys.isEmpty ? " (a passphrase with --key pwdfile=FILE)" : ""
+      refusal = TPMStateError(error.status, error.description + hint)
+    }
   }
 
   private func start(_ nvram: NVRAM) throws(NVRAMError) {

@@ -1,5 +1,6 @@
 import Anchors
 import Audit
+import BlockIO
 import Confinement
 import Crypto
 import Glibc
@@ -75,6 +76,8 @@ struct Serving {
   /// Whether another server has the image before or after this one.
   private var isShared: Bool { options.server.isIncoming || options.server.releasesLockOutgoing }
 
+  private var isSharedDevice: Bool { isShared && FileDevice.isBlockDevice(options.image) }
+
   private func serverOptions(_ keys: StateKeys) throws(TPMError) -> ServerOptions {
     var server = options.server
     server.hasStateKey = keys.given != nil
@@ -101,7 +104,7 @@ struct Serving {
   /// What is taken again, or only then.
   private func places(_ anchor: AnchorSpecification?) -> Landlock {
     var places = Landlock()
-    if isShared { places.allow(.write, options.image) }
+    if isShared { places.allow(isSharedDevice ? .useDevice : .write, options.image) }
     // A TPM is connected to by now; files are opened when the store is.
     if let file = anchor?.file { places.allow(.write, file) }
     return places
@@ -118,6 +121,7 @@ struct Serving {
     confinement.places = places
     confinement.mayConnect = mayConnect
     confinement.mayRequestKeys = options.asksForKeys
+    confinement.mayOpenDevices = isSharedDevice
     confinement.violations = options.violations
     try confinement.becomeUser()
     try beforehand()

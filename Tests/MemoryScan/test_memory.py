@@ -128,20 +128,35 @@ class Server(Places):
     """vnvram-swtpm, with libtpms at work, until its key is revoked."""
 
     def run_server(self, readable):
-        environment = {"VNVRAM_AUDIT_LOG": str(self.folder / "audit" / "log.jsonl"), "LC_ALL": "C.UTF-8"}
         made = subprocess.run(
             [BIN / "vnvram", "format", self.image, "--key", self.name, "--profile", "tpm2"],
-            env={**os.environ, **environment}, capture_output=True, text=True, check=False,
+            env={**os.environ, **self.environment()}, capture_output=True, text=True, check=False,
         )  # fmt: skip
         self.assertEqual(made.returncode, 0, made.stderr)
+        server, log = self.start(readable, "--tpmstate", f"backend-uri=vnvram://{self.image}")
+        known = list(needles.of_store(self.image.read_bytes(), self.key))
+        running = self.scan(server.pid, known, f"vnvram-swtpm, readable {readable}, running")
+        self.assert_nothing_outside(running, "running")
+        if readable:
+            self.assertEqual(running.unreadable, [])
+            self.assertLessEqual(KEPT, set(running.inside), "the scan doesn't find what must be there")
+        process.revoke(self.serial)
+        self.wait_for(lambda: "is locked and waits" in log.read_text(), log)
+        locked = self.scan(server.pid, known, f"vnvram-swtpm, readable {readable}, locked")
+        self.assert_nothing(locked, "locked")
+
+    def environment(self):
+        return {"VNVRAM_AUDIT_LOG": str(self.folder / "audit" / "log.jsonl"), "LC_ALL": "C.UTF-8"}
+
+    def start(self, readable, *arguments):
+        """A server that has been at work."""
         log = self.folder / "log"
         socket = self.folder / "tpm"
         with open(log, "wb") as output:
             server = process.start(
-                [BIN / "vnvram-swtpm", "socket", "--tpm2", "--tpmstate", f"backend-uri=vnvram://{self.image}",
-                 "--server", f"type=unixio,path={socket}", "--ctrl", f"type=unixio,path={socket}.ctrl",
-                 "--flags", "not-need-init,startup-clear"],
-                readable, environment, stdout=output, stderr=output,
+                [BIN / "vnvram-swtpm", "socket", "--tpm2", *arguments, "--server", f"type=unixio,path={socket}",
+                 "--ctrl", f"type=unixio,path={socket}.ctrl", "--flags", "not-need-init,startup-clear"],
+                readable, self.environment(), stdout=output, stderr=output,
             )  # fmt: skip
         self.addCleanup(self.stop, server)
         self.wait_for(socket.exists, log)
@@ -155,16 +170,7 @@ class Server(Places):
         ):
             done = subprocess.run(command.split(), env=tools, cwd=self.folder, capture_output=True, check=False)
             self.assertEqual(done.returncode, 0, (command, done.stderr, log.read_text()))
-        known = list(needles.of_store(self.image.read_bytes(), self.key))
-        running = self.scan(server.pid, known, f"vnvram-swtpm, readable {readable}, running")
-        self.assert_nothing_outside(running, "running")
-        if readable:
-            self.assertEqual(running.unreadable, [])
-            self.assertLessEqual(KEPT, set(running.inside), "the scan doesn't find what must be there")
-        process.revoke(self.serial)
-        self.wait_for(lambda: "is locked and waits" in log.read_text(), log)
-        locked = self.scan(server.pid, known, f"vnvram-swtpm, readable {readable}, locked")
-        self.assert_nothing(locked, "locked")
+        return server, log
 
     def write(self, content):
         path = self.folder / "content"
@@ -187,6 +193,30 @@ class Server(Places):
 
     def test_as_the_kernel_has_it(self):
         self.run_server(readable=False)
+
+    def test_handed_over(self):
+        """What --key hands over is nowhere once the image is made and open."""
+        passphrase = secrets.token_hex(12).encode()
+        for form, content in (("file=KEY,format=binary,mode=aes-256-cbc", self.key), ("pwdfile=KEY", passphrase)):
+            with self.subTest(form):
+                folder = self.folder / form[0]
+                folder.mkdir()
+                key = self.folder / f"{form[0]}.key"
+                key.write_bytes(content)
+                server, log = self.start(
+                    True, "--tpmstate", f"dir={folder}", "--key", form.replace("KEY", f"{key},remove")
+                )
+                image = (folder / "tpm2-00.vnvram").read_bytes()
+                known = list(
+                    needles.of_store(image, content) if content == self.key else needles.of_passphrase(image, content)
+                )
+                running = self.scan(server.pid, known, f"vnvram-swtpm, {form}, running")
+                self.assert_nothing_outside(running, "running")
+                given = [n for n in running.inside if "key-encryption" in n or "passphrase" in n]
+                self.assertEqual(given, [], "running")
+                if content == self.key:
+                    self.assertLessEqual(KEPT, set(running.inside), "the scan doesn't find what must be there")
+                self.stop(server)
 
 
 class Needles(unittest.TestCase):

@@ -13,7 +13,7 @@ import Testing
     try place.write([1, 2, 3], "content")
     let before = try? File.bytes(path)
     let folder = try FileManager.default.contentsOfDirectory(atPath: place.folder).filter { !$0.hasPrefix("log-") }
-    var commands = [
+    let commands = [
       ["status", path], ["info", path], ["ls", path], ["get", path, "permall"], ["check", path],
       ["dump", path, "--der"],
       ["put", path, "permall", "content"], ["scrub", path], ["entry", "add", path, "new=10"],
@@ -22,12 +22,10 @@ import Testing
     var ways = [[], TestServer.startsByItself]
     // Where a key is said to be missing this server would wait for it.
     if !statuses.contains(3) { ways.append(TestServer.startsByItself + ["--fail-on-encrypted-drive=no"]) }
-    for flags in ways {
-      commands.append(TestServer.command(path, TestServer.unixSockets(place.folder), flags))
-    }
-    for command in commands {
-      let line = limit.isEmpty ? command : ["bash", "-c", limit + "; exec \"$@\"", "bash"] + command
-      let outcome = try place.run(line)
+    let prefix = limit.isEmpty ? [] : ["bash", "-c", limit + "; exec \"$@\"", "bash"]
+    var outcomes = try ways.map { (["vnvram-swtpm"] + $0, try place.runServer($0, on: path, through: prefix)) }
+    for command in commands { outcomes.append((command, try place.run(prefix + command))) }
+    for (command, outcome) in outcomes {
       #expect(statuses.contains(outcome.status), "\(what): \(command): \(outcome.text)", sourceLocation: sourceLocation)
       #expect(outcome.status == 0 || !outcome.text.isEmpty, sourceLocation: sourceLocation)
     }

@@ -25,8 +25,48 @@ import Testing
       #expect(outcome.status == 3)
       #expect(outcome.text.contains("key \"\(place.key.name)\" is missing"), "\(outcome.text)")
       #expect(try place.bytes() == before)
-      #expect(place.names == names, "nothing listened")
+      #expect(place.names == names, "nothing is left")
     }
+  }
+
+  /// A server that refused INIT for want of a key takes the key that has come when INIT comes again; its end is then that of
+  /// any other.
+  @Test(arguments: TestServer.Transport.allCases) func refusedAndAskedAgain(transport: TestServer.Transport) throws {
+    let place = try seeded()
+    let server = try TestServer(place, [], over: transport)
+    #expect(server.log.contains("key \"\(place.key.name)\" is missing"), "\(server.log)")
+    // What QEMU calls "key could not be found", and "decryption error".
+    let refused = try server.control("-i")
+    #expect(refused.status != 0 && refused.text.contains("0xd"), "\(refused.text)")
+    place.key.loadWrong()
+    let wrong = try server.control("-i")
+    #expect(wrong.status != 0 && wrong.text.contains("0x21"), "\(wrong.text)")
+    #expect(try server.control("-c").status == 0)
+    place.key.load()
+    #expect(try server.control("-i").status == 0)
+    #expect(try server.tpm2("tpm2_startup", "-c").status == 0)
+    #expect(try ClientTests.readSecret(server) == ClientTests.secret)
+    #expect(server.end() == 0)
+  }
+
+  /// SIGUSR1 says that a key may be there: it is looked for at once, and tried though nothing has changed, as the record of
+  /// uses shows.
+  @Test func askedToLook() throws {
+    let place = try seeded()
+    let audit = place.path("audit-of-this-test")
+    let server = try TestServer(place, Self.waits + ["--audit", audit])
+    let held = try server.startControl("-i")
+    _ = try server.control("-c")
+    let asked = { try String(contentsOfFile: audit, encoding: .utf8).components(separatedBy: "\"missing\"").count - 1 }
+    #expect(try asked() == 1)
+    server.signal(SIGUSR1)
+    for _ in 0..<5000 where try asked() < 2 { usleep(2000) }
+    #expect(try asked() == 2, "\(server.log)")
+    #expect(server.log.contains("looking for keys, as SIGUSR1 asks") && held.isRunning)
+    place.key.load()
+    server.signal(SIGUSR1)
+    #expect(held.wait() == 0, "\(held.text)")
+    #expect(server.end() == 0)
   }
 
   @Test(arguments: TestServer.Transport.allCases) func initWaits(transport: TestServer.Transport) throws {
@@ -73,6 +113,22 @@ import Testing
     #expect(try server.control("-s").status == 0)
     #expect(server.wait() == 0)
     #expect(try place.bytes() == before)
+  }
+
+  @Test func noticedWithinAboutASecond() throws {
+    let place = try seeded()
+    let server = try TestServer(place, Self.waits)
+    usleep(4_000_000)
+    let first = try server.startControl("-i")
+    _ = try server.control("-c")
+    place.key.load()
+    let began = Date()
+    #expect(first.wait() == 0, "\(first.text)")
+    let seconds = -began.timeIntervalSinceNow
+    print("a key that came was used after \(Int(seconds * 1000)) ms")
+    // The longest interval is a second; a machine that is busy may take its time.
+    #expect(seconds < 10)
+    #expect(server.end() == 0)
   }
 
   @Test(arguments: [[], TestServer.startsByItself]) func timesOut(flags: [String]) throws {

@@ -28,10 +28,29 @@ import Testing
 
   /// A machine moves, with a migration key, and the image stays: it is whole, and closed cleanly, at every change of
   /// hands.
-  @Test func aMove() throws {
+  @Test func aMove() throws { try move(try Place()) }
+
+  /// The image is on a block device, which is asked for its size when it is opened again.
+  @Test(.enabled(if: LoopFileSystem.isPermitted, "losetup(8) is not permitted here")) func aMoveOfABlockDevice() throws
+  {
     let place = try Place()
+    let attached = try place.run(["losetup", "--find", "--show", place.image])
+    try #require(attached.status == 0, "\(attached.text)")
+    place.image = String(attached.text.dropLast())
+    defer { _ = try? place.run(["losetup", "--detach", place.image]) }
+    try move(place)
+  }
+
+  /// The key that was handed over opens the image each time it is had again.
+  @Test func aMoveWithAKey() throws {
+    let place = try Place.forFirstUse()
+    try place.write(Array("open, sesame".utf8), "password")
+    try move(place, ["--key", "pwdfile=\(place.path("password"))"], check: ["--passphrase-fd", "5"])
+  }
+
+  private func move(_ place: Place, _ opening: [String] = [], check: [String] = []) throws {
     try place.write([UInt8](repeating: 0x5A, count: 32), "migration.key")
-    let key = ["--migration-key", "file=\(place.path("migration.key")),format=binary,mode=aes-256-cbc"]
+    let key = opening + ["--migration-key", "file=\(place.path("migration.key")),format=binary,mode=aes-256-cbc"]
     let source = try TestServer(place, TestServer.startsByItself + key + ["--migration", "release-lock-outgoing"])
     let data = try source.connect(.data)
     try data.run(TPMCommand.defineIndex)
@@ -53,7 +72,11 @@ import Testing
     #expect(try theirData.index() == [UInt8](repeating: 2, count: TPMCommand.indexSize))
     #expect(target.end() == 0)
     #expect(try place.wasClosedCleanly())
-    #expect(try place.run(["vnvram", "check", place.image]).status == 0)
+    let password = FileManager.default.fileExists(atPath: place.path("password")) ? "5<password" : ""
+    let checked = try place.run([
+      "bash", "-c", "vnvram check \(([place.image] + check).joined(separator: " ")) \(password)",
+    ])
+    #expect(checked.status == 0, "\(checked.text)")
   }
 
   /// The target dies before it did anything: the source goes on, under the same lock as before.

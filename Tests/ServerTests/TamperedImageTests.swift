@@ -77,7 +77,7 @@ import Testing
     if server.isRunning {
       #expect(try server.control("-i").status != 0)
       #expect(try TPMCommand.code(server.connect(.data).ask(TPMCommand.getRandom)) == 0x101)
-      #expect(server.log.contains("can't load the TPM's permall"), "\(server.log)")
+      #expect(server.log.contains("sector 0"), "\(server.log)")
       #expect(server.end() != -SIGKILL)
     }
     try place.flip(data + 100)
@@ -136,7 +136,12 @@ import Testing
       place.key.remove()
       let server = try TestServer(place, flags + ["--fail-on-encrypted-drive=no"])
       place.key.load()
-      #expect(server.wait() == status)
+      if flags.isEmpty {
+        #expect(try server.control("-i").status != 0)
+        #expect(server.end() == status)
+      } else {
+        #expect(server.wait() == status)
+      }
       #expect(server.log.contains(word), "\(server.log)")
       let list = try place.run(["vnvram", "ls", place.image, "--json"])
       #expect(list.status == 0 && list.text.contains("\"size\":0"), "nothing was stored: \(list.text)")

@@ -38,7 +38,7 @@ struct UpcallTests {
     let rule = try rule(place)
     defer { rule.remove() }
     try provide(place)
-    let server = try TestServer(place, options + TestServer.startsByItself)
+    let server = try TestServer(place, ["--upcall"] + options + TestServer.startsByItself)
     #expect(try ClientTests.readSecret(server) == ClientTests.secret)
     #expect(try audit(place).contains("/sbin/request-key"))
     #expect(server.end() == 0)
@@ -80,7 +80,7 @@ struct UpcallTests {
     try provide(place)
     let clock = ContinuousClock()
     let start = clock.now
-    let server = try TestServer(place, options)
+    let server = try TestServer(place, ["--upcall"] + options)
     let waiting = try server.startControl("-i")
     let capabilities = try server.control("-c")
     #expect(capabilities.status == 0)
@@ -98,7 +98,7 @@ struct UpcallTests {
     let place = try seeded()
     let rule = try rule(place)
     defer { rule.remove() }
-    let server = try TestServer(place, MissingKeyTests.waits)
+    let server = try TestServer(place, ["--upcall=yes"] + MissingKeyTests.waits)
     let waiting = try server.startControl("-i")
     try server.waitUntilLogged("waits for a key")
     try provide(place)
@@ -114,7 +114,7 @@ struct UpcallTests {
     let outcome = try place.run(["vnvram", "status", place.image, "--no-upcall"])
     #expect(outcome.status == 3, "\(outcome.text)")
     #expect(try place.run(["vnvram", "status", place.image]).status == 0)
-    let server = try TestServer(place, ["--upcall=no"] + MissingKeyTests.waits)
+    let server = try TestServer(place, MissingKeyTests.waits)
     try server.waitUntilLogged("waits for a key")
     usleep(100_000)
     #expect(!(try audit(place).split(separator: "\n").last ?? "").contains("/sbin/request-key"))

@@ -7,16 +7,28 @@ public final class Place {
 
   /// Another one may take its place.
   public var image: String
+  /// What --tpmstate says; nil for the image itself.
+  public var state: String?
 
-  /// Makes the key and an image, with the entries of a TPM 2.0 unless others are asked for.
-  public init(_ layout: [String] = ["--profile", "tpm2"]) throws {
+  /// Makes the key and an image, with the entries of a TPM 2.0 unless others are asked for; nil for no image.
+  public init(_ layout: [String]? = ["--profile", "tpm2"]) throws {
     // Short: a Unix socket's path has at most 107 bytes.
     folder = NSTemporaryDirectory() + "vnvram-server-\(UUID().uuidString.prefix(8).lowercased())"
     image = folder + "/tpm.vnvram"
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     key.load()
+    guard let layout else { return }
     let format = try run(["vnvram", "format", image, "--key", key.name] + layout)
     try TestFailure.unless(format.status == 0, format.text)
+  }
+
+  /// A place whose image is one that the server makes by itself, in a folder of its own; it isn't made yet.
+  public static func forFirstUse(isTPM2: Bool = true, state folder: String = "state") throws -> Place {
+    let place = try Place(nil)
+    try FileManager.default.createDirectory(atPath: place.path(folder), withIntermediateDirectories: true)
+    place.image = place.path(folder) + (isTPM2 ? "/tpm2-00.vnvram" : "/tpm-00.vnvram")
+    place.state = "dir=\(place.path(folder))"
+    return place
   }
 
   deinit { try? FileManager.default.removeItem(atPath: folder) }
@@ -64,9 +76,29 @@ public final class Place {
     try Child(arguments, in: folder, merged: true, output: path("log-\(UUID().uuidString)"), environment: environment)
   }
 
-  /// Runs the server, which ends by itself, on Unix sockets in the folder.
-  public func runServer(_ arguments: [String] = [], on image: String? = nil) throws -> Outcome {
-    try run(TestServer.command(image ?? self.image, TestServer.unixSockets(folder), arguments))
+  /// Runs a server that is to have no TPM, on Unix sockets in the folder: it ends by itself; or it refuses INIT, and is ended.
+  ///
+  /// - Parameter prefix: what starts it.
+  public func runServer(
+    _ arguments: [String] = [], on image: String? = nil, isTPM2: Bool = true, through prefix: [String] = []
+  ) throws -> Outcome {
+    let sockets = TestServer.unixSockets(folder)
+    let command =
+      if image == nil, let state {
+        ["vnvram-swtpm", "socket", "--tpm2", "--tpmstate", state] + sockets + arguments
+      } else { TestServer.command(image ?? self.image, sockets, arguments) }
+    let child = try start(prefix + (isTPM2 ? command : command.filter { $0 != "--tpm2" }))
+    defer { try? FileManager.default.removeItem(atPath: child.output) }
+    while child.isRunning {
+      usleep(2000)
+      guard let control = try? Socket(path: path("tpm.ctrl")) else { continue }
+      // CMD_INIT. No answer, where it ended.
+      let answer = control.ask([0, 0, 0, 2, 0, 0, 0, 0])
+      try TestFailure.unless(answer != [0, 0, 0, 0], "INIT wasn't refused: \(child.text)")
+      if answer.count == 4 { child.signal(SIGTERM) }
+    }
+    let status = child.wait()
+    return Outcome(status: status, text: child.text)
   }
 
   /// The image's content at a byte offset, as `FORMAT.md` has it in the header.

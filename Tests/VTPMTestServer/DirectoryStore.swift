@@ -5,12 +5,15 @@ import VTPM
 
 /// A directory with a file for each state, replaced atomically and synced. Files beside them make it fail on purpose:
 /// `fail-load`, `fail-store` and `fail-delete` hold the status to fail with and `fail-store-volatilestate` too, for
-/// that state only; while `pending` is there the store isn't ready, and `failed` makes it fail for good. One process at
+/// that state only; while `pending` is there the store isn't ready, `failed` makes it fail for
+/// good, and `refused` has it refuse until it is tried again without it. One process at
 /// a time has it: it locks the file `.lock`.
 final class DirectoryStore: TPMStateStore {
   private let path: String
   private let version: TPMVersion
   private let changes: (read: Int32, write: Int32)
+  /// What it refuses with, since it was tried last.
+  private var refusal: Status?
   /// Of the file whose lock it has; -1 where it hasn't.
   private var lock: Int32 = -1
 
@@ -22,6 +25,7 @@ final class DirectoryStore: TPMStateStore {
     for end in ends { _ = fcntl(end, F_SETFL, O_NONBLOCK) }
     changes = (ends[0], ends[1])
     watch()
+    retry()
   }
 
   var readinessDescriptor: Int32 { changes.read }
@@ -45,8 +49,11 @@ final class DirectoryStore: TPMStateStore {
   var readiness: TPMStateReadiness {
     if lock < 0 { return .released }
     if let status = fault("failed") { return .failed(TPMStateError(status, "\(path): failed on purpose")) }
+    if let refusal { return .refused(TPMStateError(refusal, "\(path): refused on purpose")) }
     return exists("pending") ? .pending("\(path): the key \"test\" is missing") : .ready
   }
+
+  func retry() { refusal = fault("refused") }
 
   func load(_ name: TPMStateName) throws(TPMStateError) -> [UInt8]? {
     guard lock >= 0 else { throw TPMStateError(.inUse, "\(path): was released") }

@@ -1,4 +1,4 @@
-import Glibc
+import Foundation
 import Primitives
 import SwtpmFormat
 import TestSupport
@@ -146,9 +146,7 @@ import Testing
 
   /// Relative paths hold from the folder the program was started in.
   @Test func relativeStates() throws {
-    let folder = try unsafe #require(getcwd(nil, 0))
-    defer { unsafe free(folder) }
-    let base = unsafe String(cString: folder)
+    let base = FileManager.default.currentDirectoryPath
     for (text, path) in [
       ("dir=a", "a/tpm2-00.vnvram"), ("backend-uri=dir://.", "./tpm2-00.vnvram"), ("backend-uri=vnvram://b", "b"),
     ] {

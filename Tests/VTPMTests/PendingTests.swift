@@ -109,6 +109,7 @@ import Testing
     #expect(directory.names == ["log", "state", "work"])
   }
 
+  /// While INIT waits the store fails: it is refused, and the server's end says why.
   @Test func aWrongKeyForGood() throws {
     let (directory, server) = try pending()
     let control = try Socket(server, .control)
@@ -116,8 +117,44 @@ import Testing
     // Answered only when the first is held.
     #expect(try Socket(server, .control).ask("00000001") == "000000000001ffff")
     try directory.write("4", "state/failed")
-    #expect(control.receive().hex == "00000009")
+    #expect(control.receive().hex == "00000021")
+    #expect(control.ask("00000002 00000000") == "00000021")
+    #expect(control.ask("00000003") == "00000000")
     #expect(server.wait() == 4)
+    #expect(directory.read("state/permall") == nil)
+  }
+
+  /// A store that refuses is asked again at each INIT; until one succeeds, the server's end is the refusal's.
+  @Test(arguments: [false, true]) func refused(andAskedAgain: Bool) throws {
+    let directory = try TestDirectory()
+    try FileManager.default.createDirectory(atPath: "\(directory.path)/state", withIntermediateDirectories: true)
+    try directory.write("3", "state/refused")
+    let server = try TestServer(directory, [])
+    let (data, control) = (try Socket(server, .data), try Socket(server, .control))
+    #expect(data.ask(Self.probe) == Self.failure)
+    #expect(server.log.contains("refused on purpose"), "said before anybody asks for INIT")
+    #expect(data.ask(DataChannelTests.startup) == Self.failure)
+    for _ in 0..<2 { #expect(control.ask("00000002 00000000") == "0000000d") }
+    #expect(control.ask("00000001") == "000000000001ffff")
+    if andAskedAgain {
+      directory.remove("state/refused")
+      #expect(data.ask(DataChannelTests.startup) == Self.failure)
+      #expect(control.ask("00000002 00000000") == "00000000")
+      #expect(data.ask(DataChannelTests.startup) == "80010000000a00000000")
+    }
+    #expect(control.ask("00000003") == "00000000")
+    #expect(server.wait() == (andAskedAgain ? 0 : 3))
+    #expect((directory.read("state/permall") != nil) == andAskedAgain)
+  }
+
+  /// Who was to power on by itself ends instead.
+  @Test func refusedByItself() throws {
+    let directory = try TestDirectory()
+    try FileManager.default.createDirectory(atPath: "\(directory.path)/state", withIntermediateDirectories: true)
+    try directory.write("6", "state/refused")
+    let server = try TestServer(directory, ["--flags", "not-need-init"])
+    #expect(server.wait() == 6)
+    #expect(server.log.contains("refused on purpose"))
     #expect(directory.read("state/permall") == nil)
   }
 }

@@ -23,7 +23,7 @@ import Testing
 
   /// INIT's answer for each status of a failed load.
   @Test(arguments: [
-    (3, "00000021"), (4, "00000021"), (5, "00000021"), (6, "00000009"), (10, "00000011"), (11, "0000001f"),
+    (3, "0000000d"), (4, "00000021"), (5, "00000021"), (6, "00000009"), (10, "00000011"), (11, "0000001f"),
     (1, "00000009"),
   ]) func loadFails(status: Int, answer: String) throws {
     let (directory, permall) = try seeded()

@@ -11,7 +11,8 @@ final class EmulatorServer {
   convenience init(_ place: Place, _ arguments: [String] = [], name: String = "tpm") throws {
     try self.init(
       place, name,
-      ["vnvram-swtpm", "socket", "--tpm2", "--tpmstate", "backend-uri=vnvram://\(place.image)"] + arguments)
+      ["vnvram-swtpm", "socket", "--tpm2", "--tpmstate", place.state ?? "backend-uri=vnvram://\(place.image)"]
+        + arguments)
   }
 
   /// Debian's swtpm, its state in a folder of that name.

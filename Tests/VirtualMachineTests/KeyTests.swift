@@ -50,7 +50,8 @@ import Testing
     let place = try Seeded.place()
     let before = try place.bytes()
     if isWrong { place.key.loadWrong() } else { place.key.remove() }
-    try expectRefused(place, status: status, place.key.name)
+    try expectRefused(
+      place, status: status, place.key.name, words: isWrong ? "decryption error" : "key could not be found")
     #expect(try place.bytes() == before)
     place.key.load()
     let server = try TestServer(place)
@@ -66,31 +67,29 @@ import Testing
     let offsets = what == "header" ? [144, 16384 + 144] : [Place.headerField(good, at: 88) + 700]
     for offset in offsets { bad[offset] ^= 0x10 }
     try place.write(bad)
-    try expectRefused(place, status: 6, what == "header" ? "header" : "sector")
+    try expectRefused(place, status: 6, what == "header" ? "header" : "sector", words: "operation failed")
     let data = Place.headerField(good, at: 88)
     #expect(try Array(place.bytes()[data...]) == Array(bad[data...]))
   }
 
-  /// The server ends at once, or refuses QEMU's INIT, upon which QEMU ends. Both say why.
-  private func expectRefused(_ place: Place, status: Int32, _ reason: String) throws {
+  /// The server refuses QEMU's INIT, upon which QEMU ends. Both say why, and the server's end does.
+  private func expectRefused(_ place: Place, status: Int32, _ reason: String, words: String) throws {
     let server = try EmulatorServer(place)
-    if server.isRunning {
-      let machine = try VirtualMachine(place.folder, tpm: server.socket, device: .crb)
-      #expect(machine.wait() != 0)
-      #expect(machine.log.contains("tpm-emulator: TPM result for CMD_INIT"), "\(machine.log)")
-      #expect(machine.console.isEmpty)
-      server.end()
-    } else {
-      #expect(server.wait() == status)
-    }
+    #expect(server.isRunning && server.log.contains(reason), "\(server.log)")
+    let machine = try VirtualMachine(place.folder, tpm: server.socket, device: .crb)
+    #expect(machine.wait() != 0)
+    #expect(machine.log.contains("tpm-emulator: TPM result for CMD_INIT"), "\(machine.log)")
+    #expect(machine.log.contains(words), "\(machine.log)")
+    #expect(machine.console.isEmpty)
+    #expect(server.end() == status)
     #expect(server.log.contains(place.image) && server.log.contains(reason), "\(server.log)")
   }
 
   /// The key is revoked under a running machine: what stores something fails and says why, the rest goes on; with the key
   /// back all of it goes on, without a restart.
-  @Test func revokedAndBack() throws {
-    let place = try Seeded.place()
-    let server = try EmulatorServer(place)
+  @Test(arguments: [false, true]) func revokedAndBack(inFolder: Bool) throws {
+    let place = inFolder ? try Place.forFirstUse() : try Seeded.place()
+    let server = try EmulatorServer(place, inFolder ? ["--keyring-key", place.key.name] : [])
     let machine = try VirtualMachine(place.folder, tpm: server.socket, device: .crb)
     try machine.waitUntilUp()
     _ = try machine.store()
