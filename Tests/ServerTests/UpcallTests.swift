@@ -114,7 +114,7 @@ struct UpcallTests {
     let outcome = try place.run(["vnvram", "status", place.image, "--no-upcall"])
     #expect(outcome.status == 3, "\(outcome.text)")
     #expect(try place.run(["vnvram", "status", place.image]).status == 0)
-    let server = try TestServer(place, MissingKeyTests.waits)
+    let server = try TestServer(place, ["--upcall=no"] + MissingKeyTests.waits)
     try server.waitUntilLogged("waits for a key")
     usleep(100_000)
     #expect(!(try audit(place).split(separator: "\n").last ?? "").contains("/sbin/request-key"))
