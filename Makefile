@@ -8,7 +8,7 @@
 #   make soak-mutants   shows that it would find them: puts faults into the store and waits until each is noticed
 #   make soak-kill SIGKILL under tpm2-tools, 500 times (ROUNDS=…); some minutes
 #   make fuzz      fuzzes everything that parses, 2 minutes a target (FUZZ_SECONDS=120), two at a time, and prints the
-#                  coverage; FUZZ_TARGETS="image keys" runs some of them (image sealed anchor stream layout fields control data keys)
+#                  coverage; FUZZ_TARGETS="image keys" runs some of them (image sealed anchor stream layout fields control data keys swtpm)
 #   make tsan      the API's tests under the thread sanitizer, five times (TSAN_RUNS=…); some minutes
 #   make coverage  which lines of Sources the tests run, of each module and file; some minutes
 #
@@ -36,7 +36,7 @@ export VNVRAM_PYTHON
 # relocations in their short form, and no table of every symbol, which would also keep what nothing uses.
 PROGRAMS = .build/programs/release
 ARCHIVES = .build/archives
-BUILD_PROGRAMS = $(SWIFT) build --configuration release --static-swift-stdlib --scratch-path .build/programs \
+BUILD_PROGRAMS = $(SWIFT) build --configuration release --static-swift-stdlib --disable-local-rpath --scratch-path .build/programs \
 	-Xswiftc -use-ld=lld -Xswiftc -L$(CURDIR)/$(ARCHIVES) -Xswiftc -Xclang-linker -Xswiftc -static-libgcc \
 	-Xlinker --no-export-dynamic -Xlinker -z -Xlinker pack-relative-relocs
 
@@ -92,6 +92,7 @@ bench: programs
 	@Tools/install-packages.sh demo
 	@$(BUILD_PROGRAMS) --product vnvram-bench
 	@Tests/Benchmarks/run.sh $(PROGRAMS)
+	@Tools/prepare-guest.sh || true
 	@Tests/Benchmarks/guest-boot.sh $(PROGRAMS)
 
 # Built with the flags of the tests, so that nothing is built twice.

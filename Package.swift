@@ -57,8 +57,8 @@ let package = Package(
     .executableTarget(
       name: "vnvram",
       dependencies: [
-        "VNVRAM", "Anchors", "BlobStore", "SecureVolume", "Keyring", "Audit", "BlockIO", "Crypto", "ProgramIO",
-        "Primitives", argumentParser,
+        "VNVRAM", "Anchors", "BlobStore", "SecureVolume", "SwtpmFormat", "Keyring", "Audit", "BlockIO", "Crypto",
+        "ProgramIO", "CSystem", "Primitives", argumentParser,
       ],
       swiftSettings: strict),
     .executableTarget(

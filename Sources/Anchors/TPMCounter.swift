@@ -14,9 +14,14 @@ import SecureVolume
   /// - Parameters:
   ///   - index: the NV index, defined beforehand, with an empty authorization value that may read and increment it.
   ///   - tcti: how to reach the TPM, as tpm2-tss has it: `device:/dev/tpmrm0`, `swtpm:path=…`.
+  ///
+  /// - Throws: `.refused` for a host that is no numeric address; else as `TPMCounterAnchor`.
   init(index: UInt32, tcti: String) throws(AnchorError) {
     let digits = String(index, radix: 16)
     let name = "TPM counter 0x" + String(repeating: "0", count: max(0, 8 - digits.count)) + digits
+    if let objection = TCTIConfiguration(text: tcti).objection {
+      throw AnchorError(.refused, anchor: name, "tcti=\(tcti) \(objection)")
+    }
     var new: OpaquePointer?
     try unsafe Self.call(name) { unsafe ctss_open(tcti, index, &new, $0, $1) }
     guard let new = unsafe new else { throw AnchorError(.device(.failed), anchor: name, "can't be opened") }

@@ -28,4 +28,6 @@ public enum AuditEvent: String, Sendable, CaseIterable {
   case backedUp = "backed-up"
   /// A copy took a store's place.
   case restored
+  /// The state of a TPM came into a store from swtpm's storage.
+  case imported
 }

@@ -61,6 +61,7 @@ extension BlobStore {
       throw BlobStoreError(error)
     }
     changes.removeAll()
+    remembered.forget()
     directory = new
   }
 

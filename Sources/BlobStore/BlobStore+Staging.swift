@@ -35,11 +35,13 @@ extension BlobStore {
       changes.removeLast(downTo: kept)
       throw error
     }
+    remembered.forget(index)
     put(bytes, at: start)
     putSize(size, of: index)
   }
 
-  /// Stages the replacement of all of an entry's content. What it used before beyond the new end becomes zeros.
+  /// Stages the replacement of all of an entry's content. What it used before beyond the new end becomes zeros. Sectors
+  /// that are known to be so already are left out, but for one: a replacement is always a commit, and fails with it.
   ///
   /// - Throws: as `stage(_:at:_:)`.
   public func stageReplace(_ name: EntryName, _ content: Span<UInt8>) throws(BlobStoreError) {
@@ -48,9 +50,13 @@ extension BlobStore {
     let size = UInt64(content.count)
     guard size <= place.capacity else { throw tooLarge(place, ByteCount(size)) }
     let used = max(size, directory.stagedSizes[index])
+    let all = place.content..<place.content + place.capacity
     let kept = changes.count
     do {
-      try prepare(place.content..<place.content + used)
+      try prepare(place.content..<place.content + used, of: all) { piece in
+        self.remembered.has(piece, of: content, in: index)
+      }
+      if changes.isEmpty, used > 0 { try prepare(place.content..<place.content + 1, of: all) }
       try prepareSize(size, of: index)
     } catch {
       changes.removeLast(downTo: kept)
@@ -59,6 +65,7 @@ extension BlobStore {
     put(content, at: place.content)
     putZeros(place.content + size..<place.content + used)
     putSize(size, of: index)
+    remembered.remember(content, of: index, sectorSize: volume.sectorSize)
   }
 
   /// Writes everything staged, all or nothing; durable on return. With nothing staged it does nothing.
@@ -80,6 +87,7 @@ extension BlobStore {
   public func rollBackStaged() {
     directory.rollBack()
     changes.removeAll()
+    remembered.forget()
   }
 
   private func tooLarge(_ place: StreamLayout.Place, _ end: ByteCount) -> BlobStoreError {
@@ -90,16 +98,23 @@ extension BlobStore {
 
   // MARK: Sectors
 
-  /// Sees to it that every sector of a range of the stream is among the changes. A sector that is not going to be
-  /// overwritten as a whole is read.
-  private func prepare(_ range: Range<UInt64>) throws(BlobStoreError) {
+  /// Sees to it that every sector of a range of the stream is among the changes, but those of which `isUnchanged` says
+  /// that their part of the range, counted from its start, needs no writing. A sector that is not going to be
+  /// overwritten as a whole is read, unless all of it lies in `replaced`, of which nothing is kept: then it is zeros.
+  private func prepare(
+    _ range: Range<UInt64>, of replaced: Range<UInt64> = 0..<0,
+    except isUnchanged: (Range<Int>) -> Bool = { _ in false }
+  ) throws(BlobStoreError) {
     guard !range.isEmpty else { return }
     let size = UInt64(volume.sectorSize)
     for number in range.lowerBound / size...(range.upperBound - 1) / size {
       let sector = SectorIndex(number)
       guard changes.place(of: sector) == nil else { continue }
+      let (start, end) = (number * size, (number + 1) * size)
+      let part = max(range.lowerBound, start)..<min(range.upperBound, end)
+      if isUnchanged(Int(part.lowerBound - range.lowerBound)..<Int(part.upperBound - range.lowerBound)) { continue }
       let place = changes.append(sector)
-      if range.lowerBound > number * size || range.upperBound < (number + 1) * size {
+      if UInt64(part.count) < size, start < replaced.lowerBound || end > replaced.upperBound {
         do { try volume.read(sector, into: changes.mutablePlaintext(place)) } catch { throw BlobStoreError(error) }
       }
     }
@@ -120,7 +135,7 @@ extension BlobStore {
     directory.stage(size: size, of: index)
   }
 
-  /// Changes bytes of prepared sectors.
+  /// Changes bytes of prepared sectors; a sector that isn't among the changes has those bytes already.
   private func put(_ bytes: Span<UInt8>, at start: UInt64) {
     let size = UInt64(volume.sectorSize)
     var done = 0
@@ -128,9 +143,10 @@ extension BlobStore {
       let offset = start + UInt64(done)
       let skipped = Int(offset % size)
       let count = min(bytes.count - done, volume.sectorSize - skipped)
-      guard let place = changes.place(of: SectorIndex(offset / size)) else { preconditionFailure("not prepared") }
-      var sector = changes.mutablePlaintext(place)
-      sector.copy(from: bytes.extracting(done..<done + count), at: skipped)
+      if let place = changes.place(of: SectorIndex(offset / size)) {
+        var sector = changes.mutablePlaintext(place)
+        sector.copy(from: bytes.extracting(done..<done + count), at: skipped)
+      }
       done += count
     }
   }

@@ -15,6 +15,7 @@ public final class BlobStore {
   let reader: SectorReader
   var directory: EntryDirectory
   var changes: SectorChanges
+  var remembered = RememberedContent()
   /// For the parts of sectors that staged reads and moves put together.
   var scratch: ByteBuffer
 

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "csystem.h"
 #include <fcntl.h>
+#include <link.h>
 #include <linux/fs.h>
 #include <string.h>
 #include <stdio.h>
@@ -109,6 +110,12 @@ int csystem_landlock_allow(int rules, int descriptor, uint64_t files) {
 
 int csystem_landlock_enforce(int rules) { return (int)syscall(LANDLOCK_RESTRICT, rules, 0U); }
 
+int csystem_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
+
+int csystem_spawn_close_from(posix_spawn_file_actions_t *actions, int first) {
+  return posix_spawn_file_actions_addclosefrom_np(actions, first);
+}
+
 ssize_t csystem_receive(int fd, void *bytes, size_t count, int *descriptor) {
   // Room for two, so that what is more than one is seen; the kernel closes what has no room.
   union {
@@ -135,3 +142,33 @@ ssize_t csystem_receive(int fd, void *bytes, size_t count, int *descriptor) {
   }
   return n;
 }
+
+static int has_text_relocations(const struct dl_phdr_info *object) {
+  for (int i = 0; i < object->dlpi_phnum; i++) {
+    if (object->dlpi_phdr[i].p_type != PT_DYNAMIC) continue;
+    const ElfW(Dyn) *entry = (const ElfW(Dyn) *)(object->dlpi_addr + object->dlpi_phdr[i].p_vaddr);
+    for (; entry->d_tag != DT_NULL; entry++) {
+      if (entry->d_tag == DT_TEXTREL || (entry->d_tag == DT_FLAGS && entry->d_un.d_val & DF_TEXTREL)) return 1;
+    }
+  }
+  return 0;
+}
+
+static int drop_pages(struct dl_phdr_info *object, size_t size, void *unused) {
+  (void)size, (void)unused;
+  // The linker wrote into pages that nobody else may write to: those have no second copy.
+  if (has_text_relocations(object)) return 0;
+  const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+  for (int i = 0; i < object->dlpi_phnum; i++) {
+    const ElfW(Phdr) *segment = &object->dlpi_phdr[i];
+    if (segment->p_type != PT_LOAD || segment->p_flags & PF_W) continue;
+    // Not the last page in part: the next segment may be on it, which may be written to.
+    uintptr_t start = (object->dlpi_addr + segment->p_vaddr) & ~(page - 1);
+    uintptr_t end = (object->dlpi_addr + segment->p_vaddr + segment->p_filesz) & ~(page - 1);
+    // Where it can't be done, as on the kernel's own pages, or locked ones, nothing is lost.
+    if (end > start) madvise((void *)start, end - start, MADV_DONTNEED);
+  }
+  return 0;
+}
+
+void csystem_drop_file_pages(void) { dl_iterate_phdr(drop_pages, NULL); }

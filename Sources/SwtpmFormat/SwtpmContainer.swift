@@ -118,29 +118,36 @@ public enum SwtpmContainer {
     let flags = try header(blob)
     let fields = blob.extracting(droppingFirst: headerSize)
     guard fields.count > 0 else { return nil }
-    var inner: [UInt8]
+    let inner: SecretBytes
     if flags.contains(.migrationEncrypted) {
       guard let migrationKey else { throw .keyMissing(.migration) }
       inner = try open(
         fields, under: migrationKey, .encryptedMigrationData, .migrationVector, .migration,
         bits: flags.contains(.migrationEncrypted256) ? 256 : 128)
     } else {
-      inner = array(fields.extracting(try require(.migrationData, "migration data", in: fields)))
+      inner = SecretBytes(copying: fields.extracting(try require(.migrationData, "migration data", in: fields)))
     }
-    defer { wipe(&inner) }
-    return try state(in: inner.span, key: stateKey, isEncrypted || flags.contains(.encrypted), flags)
+    let found = try state(in: inner.span, key: stateKey, isEncrypted || flags.contains(.encrypted), flags)
+    return found.span.array
+  }
+
+  /// Whether the state in a state directory's file is encrypted.
+  public static func isEncrypted(file blob: Span<UInt8>) throws(SwtpmFormatError) -> Bool {
+    try header(blob).contains(.encrypted)
   }
 
   /// The state in a state directory's file.
-  public static func state(inFile blob: Span<UInt8>, key: SwtpmKey? = nil) throws(SwtpmFormatError) -> [UInt8] {
+  public static func state(inFile blob: Span<UInt8>, key: SwtpmKey? = nil) throws(SwtpmFormatError) -> SecretBytes {
     let flags = try header(blob)
     return try state(in: blob.extracting(droppingFirst: headerSize), key: key, flags.contains(.encrypted), flags)
   }
 
   private static func state(
     in fields: Span<UInt8>, key: SwtpmKey?, _ isEncrypted: Bool, _ flags: Flags
-  ) throws(SwtpmFormatError) -> [UInt8] {
-    guard isEncrypted else { return array(fields.extracting(try require(.data, "plain data", in: fields))) }
+  ) throws(SwtpmFormatError) -> SecretBytes {
+    guard isEncrypted else {
+      return SecretBytes(copying: fields.extracting(try require(.data, "plain data", in: fields)))
+    }
     guard let key else { throw .keyMissing(.state) }
     return try open(
       fields, under: key, .encryptedData, .vector, .state, bits: flags.contains(.encrypted256) ? 256 : 128)
@@ -148,22 +155,25 @@ public enum SwtpmContainer {
 
   private static func open(
     _ fields: Span<UInt8>, under key: SwtpmKey, _ tag: Tag, _ vectorTag: Tag, _ use: SwtpmFormatError.KeyUse, bits: Int
-  ) throws(SwtpmFormatError) -> [UInt8] {
+  ) throws(SwtpmFormatError) -> SecretBytes {
     guard key.count * 8 == bits else { throw .keySize(use, needed: bits) }
     let ciphertext = try require(tag, "encrypted data", in: fields)
     let mac = try require(.mac, "MAC", in: fields)
     let vector = try field(vectorTag, in: fields) ?? 0..<0
-    let plaintext: [UInt8]?
+    let plaintext: SecretBytes?
     do {
       plaintext = try key.open(
         fields.extracting(ciphertext), mac: fields.extracting(mac), vector: fields.extracting(vector))
     } catch { throw .crypto(error) }
-    guard let plaintext else { throw .wrongKey(use) }
-    return plaintext
+    switch consume plaintext {
+    case .some(let plaintext): return plaintext
+    case .none: throw .wrongKey(use)
+    }
   }
 
   private static func header(_ blob: Span<UInt8>) throws(SwtpmFormatError) -> Flags {
     guard blob.count >= headerSize else { throw .malformed("\(blob.count) bytes are too few for a header") }
+    guard blob.count <= maximumSize else { throw .malformed("\(blob.count) bytes are too many") }
     let total = integer(UInt32.self, blob, at: 6)
     guard total == UInt32(blob.count) else { throw .malformed("it says \(total) bytes and has \(blob.count)") }
     guard blob[1] <= 2 else { throw .unknownVersion(blob[1]) }
@@ -200,12 +210,5 @@ public enum SwtpmContainer {
     var value: T = 0
     for i in 0..<(T.bitWidth / 8) { value = value << 8 | T(bytes[offset + i]) }
     return value
-  }
-
-  private static func array(_ span: Span<UInt8>) -> [UInt8] {
-    var copy = [UInt8](repeating: 0, count: span.count)
-    var out = copy.mutableSpan
-    out.copy(from: span)
-    return copy
   }
 }

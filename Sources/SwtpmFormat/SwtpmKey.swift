@@ -82,9 +82,9 @@ public final class SwtpmKey: Sendable {
   /// too, of which AES takes the first 16 bytes and the MAC all.
   func seal(_ plaintext: Span<UInt8>) throws(CryptoError) -> Sealed {
     let padding = count - plaintext.count % count
-    var padded = [UInt8](repeating: UInt8(padding), count: plaintext.count + padding)
-    defer { wipe(&padded) }
+    var padded = SecretBytes(count: plaintext.count + padding)
     var out = padded.mutableSpan
+    out.fill(UInt8(padding))
     out.copy(from: plaintext)
     var vector = [UInt8](repeating: 0, count: count)
     try Random.fill(vector.mutableSpan)
@@ -98,7 +98,7 @@ public final class SwtpmKey: Sendable {
 
   /// Nil where it doesn't verify. The oldest blobs have no vector (it is empty); then it is zero, and no part of the
   /// MAC.
-  func open(_ ciphertext: Span<UInt8>, mac: Span<UInt8>, vector: Span<UInt8>) throws(CryptoError) -> [UInt8]? {
+  func open(_ ciphertext: Span<UInt8>, mac: Span<UInt8>, vector: Span<UInt8>) throws(CryptoError) -> SecretBytes? {
     guard ciphertext.count > 0, ciphertext.count % BlockChaining.blockCount == 0, mac.count >= 32,
       vector.count == count || vector.count == 0
     else { return nil }
@@ -106,17 +106,12 @@ public final class SwtpmKey: Sendable {
     guard ConstantTime.equals(expected, InlineBytes32(mac)) else { return nil }
     var first = [UInt8](repeating: 0, count: BlockChaining.blockCount)
     for i in 0..<min(first.count, vector.count) { first[i] = vector[i] }
-    var plaintext = [UInt8](repeating: 0, count: ciphertext.count)
+    var plaintext = SecretBytes(count: ciphertext.count)
     try BlockChaining.run(.decrypt, ciphertext, key: secret, vector: first.span, into: plaintext.mutableSpan)
-    let padding = Int(plaintext[plaintext.count - 1])
-    guard (1...count).contains(padding), padding <= plaintext.count,
-      plaintext.suffix(padding).allSatisfy({ $0 == UInt8(padding) })
-    else {
-      wipe(&plaintext)
-      return nil
-    }
-    // What stays of it in the array's memory is padding alone.
-    plaintext.removeLast(padding)
-    return plaintext
+    let padding = Int(plaintext.span[plaintext.count - 1])
+    guard (1...count).contains(padding), padding <= plaintext.count else { return nil }
+    for i in 1...padding where plaintext.span[plaintext.count - i] != UInt8(padding) { return nil }
+    let size = plaintext.count - padding
+    return plaintext.prefix(size)
   }
 }

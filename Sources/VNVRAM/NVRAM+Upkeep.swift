@@ -5,7 +5,7 @@ import Primitives
 // pause, the worker does it all, and no writer waits for more than a step.
 extension NVRAM {
   /// So long after the last request a pause begins.
-  private static var pause: Duration { .milliseconds(1) }
+  static var pause: Duration { .milliseconds(1) }
 
   /// After requests were served, by who has the core, with the lock.
   func noteServed(_ s: NVRAMShared) {

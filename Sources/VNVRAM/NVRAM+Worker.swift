@@ -40,10 +40,12 @@ extension NVRAM {
 
   private func nextTime(_ s: NVRAMShared) -> Instant? {
     guard s.isOpen else { return nil }
-    let upkeep = s.state == .running ? s.upkeepDue : nil
-    let anchor = s.state == .running ? s.anchorDue : nil
+    var due = s.state == .running ? [s.upkeepDue, s.anchorDue].compactMap { $0 }.min() : nil
+    // What is overdue can't be done while somebody has the core, for as long as a device takes to sync: look again
+    // later, and not over and over.
+    if let time = due, s.coreIsTaken || s.coreWaiters > 0 { due = max(time, Instant.now.advanced(by: Self.pause)) }
     let inquiry = s.state.wanted == nil ? nil : s.inquiry.next
-    return [s.watch.next, s.queue.earliestDeadline, upkeep, anchor, inquiry].compactMap { $0 }.min()
+    return [s.watch.next, s.queue.earliestDeadline, due, inquiry].compactMap { $0 }.min()
   }
 
   // MARK: Giving out

@@ -9,7 +9,9 @@ extension ControlChannel {
       return nil
     }
     switch command {
-    case .getCapability: put(ControlCommand.capabilities(tpm.version))
+    case .getCapability:
+      host.poke()
+      put(ControlCommand.capabilities(tpm.version))
     case .initialize:
       let flags = message.peek(UInt32.self, at: 4)
       guard let result = host.initialize(deletingVolatileState: flags & 1 != 0) else { return .initialize }
@@ -28,7 +30,8 @@ extension ControlChannel {
     case .hashStart: put(tpm.startHash())
     case .hashEnd: put(tpm.endHash())
     case .cancelTPMCommand:
-      // One thread runs commands and reads this channel, so no command is under way, and there is nothing to cancel.
+      // One thread runs commands and reads this channel, as in swtpm, so no command is under way, and there is nothing to
+      // cancel.
       put(.success)
     case .storeVolatile: storeVolatile()
     case .getStateBlob:

@@ -67,7 +67,13 @@ final class ControlChannel {
   func hasHeldClients(_ held: Held) -> Bool { clients.contains { $0?.held == held } }
 
   /// The nearest time at which `expire` has something to do.
-  var deadline: Int? { clients.compactMap { $0?.deadline }.min() }
+  var deadline: Int? {
+    var first: Int?
+    for client in clients {
+      if let deadline = client?.deadline { first = min(first ?? deadline, deadline) }
+    }
+    return first
+  }
 
   /// The place for one more client: there is one where every client is held.
   private var vacancy: Int? {

@@ -2,6 +2,8 @@
 /// end. An answer of nil says that there is none yet: the client is held, and answered by `ControlChannel.answerHeld`
 /// later.
 protocol ControlHost: AnyObject {
+  /// GET_CAPABILITY, which changes nothing and is asked for when somebody looks in: a key that is waited for may be there.
+  func poke()
   /// INIT. Nil where the store isn't ready.
   func initialize(deletingVolatileState: Bool) -> TPMResult?
   /// STOP.

@@ -5,11 +5,15 @@ import Glibc
 final class ListeningSocket {
   private(set) var descriptor: Int32
   private var path: String?
+  /// Given up to turn a client away where the process may have no more descriptors; else the client would stay in the
+  /// queue, and be reported again and again.
+  private var spare: Int32 = -1
 
   init(adopting descriptor: Int32) throws(TPMError) {
     self.descriptor = descriptor
     path = nil
     try Self.prepare(descriptor, "descriptor \(descriptor)")
+    try reserveSpare()
   }
 
   /// Whether `text` can be bound to without asking a name service.
@@ -50,6 +54,7 @@ final class ListeningSocket {
     }
     self.descriptor = descriptor
     path = nil
+    try reserveSpare()
   }
 
   /// Listens on a Unix socket. A socket file that nobody listens on is a dead server's and is replaced; one that
@@ -88,6 +93,7 @@ final class ListeningSocket {
     self.descriptor = descriptor
     // A daemon leaves the folder that it was started in.
     self.path = Self.absolute(path)
+    try reserveSpare()
   }
 
   private static func absolute(_ path: String) -> String {
@@ -103,7 +109,15 @@ final class ListeningSocket {
     if let path { _ = unsafe unlink(path) }
     path = nil
     if descriptor >= 0 { close(descriptor) }
-    descriptor = -1
+    if spare >= 0 { close(spare) }
+    (descriptor, spare) = (-1, -1)
+  }
+
+  private func reserve() { spare = fcntl(descriptor, F_DUPFD_CLOEXEC, 3) }
+
+  private func reserveSpare() throws(TPMError) {
+    reserve()
+    guard spare >= 0 else { throw .socket(operation: "fcntl", address: path ?? "its address", errno: errno) }
   }
 
   private static func bind(
@@ -147,7 +161,19 @@ final class ListeningSocket {
   /// The next client, or nil where it went away again.
   func accept() -> Connection? {
     let client = Glibc.accept(descriptor, nil, nil)
-    guard client >= 0 else { return nil }
-    return Connection(adopting: client)
+    if client < 0, errno == EMFILE || errno == ENFILE { turnAway() }
+    return client < 0 ? nil : Connection(adopting: client)
+  }
+
+  private func turnAway() {
+    if spare >= 0 { close(spare) }
+    let client = Glibc.accept(descriptor, nil, nil)
+    if client >= 0 {
+      close(client)
+    } else {
+      // Nobody on this machine may have one more.
+      usleep(10_000)
+    }
+    reserve()
   }
 }

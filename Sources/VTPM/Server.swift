@@ -1,3 +1,4 @@
+import CSystem
 import Glibc
 import Primitives
 
@@ -82,7 +83,7 @@ public final class Server {
     var descriptors = [pollfd](repeating: pollfd(fd: -1, events: 0, revents: 0), count: places)
     while ending == nil {
       fill(&descriptors, signals.descriptor)
-      let ready = unsafe poll(&descriptors, nfds_t(places), timeout(Clock.now()))
+      let ready = unsafe poll(&descriptors, nfds_t(places), timeout())
       if ready < 0 && errno != EINTR {
         log.line("poll failed: \(unsafe String(cString: strerror(errno)))")
         end(.inputOutput)
@@ -145,11 +146,14 @@ public final class Server {
       fd: data.clientDescriptor, events: data.isHolding ? leaving : input, revents: 0)
   }
 
-  /// Milliseconds until something has to be done without being asked; -1: never.
-  private func timeout(_ now: Int) -> Int32 {
-    let again = handover.deadline.map { _ in now + StoreHandover.interval }
-    let next = [control.deadline, keyDeadline, again].compactMap { $0 }.min()
-    guard let next else { return -1 }
+  /// Milliseconds until something has to be done without being asked; -1: never. Asked before each command, for most of
+  /// which there is nothing: so without arrays, and without the time.
+  private func timeout() -> Int32 {
+    var next = control.deadline ?? Int.max
+    if let deadline = keyDeadline { next = min(next, deadline) }
+    guard next < Int.max || handover.deadline != nil else { return -1 }
+    let now = Clock.now()
+    if handover.deadline != nil { next = min(next, now + StoreHandover.interval) }
     return Int32(clamping: max(0, next - now))
   }
 
@@ -281,6 +285,9 @@ public final class Server {
         if code != 0 && code != 0x100 { log.line("TPM2_Startup answered 0x\(String(code, radix: 16))") }
       }
       refusal = nil
+      // The way to here goes once through far more of Swift's runtime and of libcrypto than commands do afterwards: half
+      // of the memory that the process would keep.
+      csystem_drop_file_pages()
       return nil
     } catch {
       tpm.stop()
@@ -358,6 +365,10 @@ public final class Server {
     let error = powerOn()
     control.answerHeld(.initialize, error?.result ?? .success)
     return error?.result ?? .success
+  }
+
+  func poke() {
+    if case .pending = readiness { states.poke() }
   }
 
   func stop() {

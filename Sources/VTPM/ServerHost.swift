@@ -3,6 +3,7 @@ final class ServerHost: ControlHost {
   weak var server: Server?
 
   func initialize(deletingVolatileState: Bool) -> TPMResult? { server?.initialize(deletingVolatileState) ?? nil }
+  func poke() { server?.poke() }
   func stop() { server?.stop() }
   func shutDown() { server?.shutDown() }
   func lockStorage(tries: UInt32) -> TPMResult? { server?.lockStorage(Int(tries)) ?? nil }

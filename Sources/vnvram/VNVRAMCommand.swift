@@ -40,6 +40,7 @@ struct VNVRAMCommand: ParsableCommand {
           LsCommand.self, GetCommand.self, PutCommand.self, EntryCommand.self, DumpCommand.self, ImportCommand.self,
           ImportStreamCommand.self,
         ]),
+      CommandGroup(name: "Changing over", subcommands: [ImportSwtpmCommand.self, ExportSwtpmCommand.self]),
       CommandGroup(name: "Keys", subcommands: [KeyCommand.self, SlotCommand.self]),
     ])
 }

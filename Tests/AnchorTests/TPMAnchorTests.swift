@@ -183,4 +183,26 @@ import Testing
     file.release()
     #expect(AnchorTests.refusal(plain, try anchor("plain"))?.code == .anchor(.rolledBack))
   }
+
+  /// A name would have to be looked up, which a confined server can't do. Nothing is connected to.
+  @Test(arguments: [
+    "swtpm", "swtpm:", "swtpm:port=2321", "swtpm:host=localhost,port=2321", "mssim:host=tpm.example", "mssim:host=",
+    "libtss2-tcti-mssim.so.0:host=x", "/usr/lib/libtss2-tcti-swtpm.so:port=1", "swtpm:host=1.2.3", "swtpm:host=::1%lo",
+  ]) func hostsWithoutAnAddress(tcti: String) throws {
+    let error = #expect(throws: AnchorError.self) {
+      _ = try TPMCounterAnchor(index: Self.index, file: tpm.path("anchor"), tcti: tcti)
+    }
+    #expect(error?.code == .refused && error?.detail.contains("host=127.0.0.1") == true, "\(String(describing: error))")
+  }
+
+  /// They are tried, and nobody listens there.
+  @Test(arguments: [
+    "swtpm:host=127.0.0.1,port=1", "mssim:host=::1,port=1", "swtpm:path=/nowhere", "mssim:path=/nowhere",
+  ])
+  func hostsWithAnAddress(tcti: String) throws {
+    let error = #expect(throws: AnchorError.self) {
+      _ = try TPMCounterAnchor(index: Self.index, file: tpm.path("anchor"), tcti: tcti)
+    }
+    #expect(error?.code == .device(.inputOutput), "\(String(describing: error))")
+  }
 }

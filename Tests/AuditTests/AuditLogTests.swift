@@ -127,7 +127,7 @@ struct AuditLogTests {
     #expect(
       AuditEvent.allCases.map(\.rawValue) == [
         "asked-for", "found", "missing", "denied", "expired", "revoked", "wrong", "unwrapped", "added", "removed",
-        "locked", "exported", "formatted", "rollback-accepted", "backed-up", "restored",
+        "locked", "exported", "formatted", "rollback-accepted", "backed-up", "restored", "imported",
       ])
   }
 }

@@ -38,6 +38,14 @@ struct Table {
     rows.append([what, here, against, ratio.map { Self.number($0) } ?? "", asked])
   }
 
+  /// Two samples in microseconds, and the ratios of their medians and of their 99th percentiles.
+  mutating func add(_ what: String, _ here: Sample, _ name: String, _ against: Sample, _ asked: String) {
+    let (median, slow) = (here.median / against.median, here.percentile(0.99) / against.percentile(0.99))
+    rows.append([
+      what, here.text, "\(name): \(against.text)", "\(Self.number(median)) (p99 \(Self.number(slow)))", asked,
+    ])
+  }
+
   func printAll() {
     let widths = (0..<5).map { column in rows.map { $0[column].count }.max() ?? 0 }
     for row in rows {

@@ -1,25 +1,27 @@
 // What DESIGN §7 asks to be measured, in one run, as a table of ratios. Nothing here is asserted.
 //
-//     vnvram-bench DIRECTORY [PROCESS]      PROCESS: an idle vnvram-swtpm
+//     vnvram-bench DIRECTORY PROGRAMS [store|server]      PROGRAMS: the folder of vnvram and vnvram-swtpm
 import Glibc
 
-guard CommandLine.arguments.count > 1 else {
-  print("usage: vnvram-bench DIRECTORY [PROCESS]")
+let arguments = CommandLine.arguments.dropFirst()
+let part = arguments.dropFirst(2).first
+guard (2...3).contains(arguments.count), [nil, "store", "server"].contains(part) else {
+  print("usage: vnvram-bench DIRECTORY PROGRAMS [store|server]")
   exit(2)
 }
-let directory = CommandLine.arguments[1]
+let (directory, programs) = (CommandLine.arguments[1], CommandLine.arguments[2])
 var table = Table()
 do {
-  try benchmarkCommit(directory, &table)
-  try benchmarkAnchor(directory, &table)
-  try benchmarkConcurrency(directory, &table)
-  try benchmarkRead(directory, &table)
-  try benchmarkOpen(directory, &table)
+  if part != "server" {
+    try benchmarkCommit(directory, &table)
+    try benchmarkAnchor(directory, &table)
+    try benchmarkConcurrency(directory, &table)
+    try benchmarkRead(directory, &table)
+    try benchmarkOpen(directory, &table)
+  }
+  if part != "store" { ServerBenchmark(directory, programs: programs).run(&table) }
 } catch {
   print("failed: \(error)")
   exit(1)
-}
-if let process = CommandLine.arguments.dropFirst(2).first.flatMap({ Int($0) }) {
-  benchmarkServer(process: process, &table)
 }
 table.printAll()

@@ -100,4 +100,42 @@ import Testing
     let outcome = try place.runServer(["--anchor", text])
     #expect(outcome.status == 2 && outcome.text.contains("--anchor is"), "\(outcome.text)")
   }
+
+  /// A TPM that is reached over TCP, anew by the confined server: by its address. A name is refused before anything is
+  /// opened.
+  @Test func aTPMOverTCP() throws {
+    let place = try Place()
+    let port = try Socket.freePorts()
+    try FileManager.default.createDirectory(atPath: place.path("host"), withIntermediateDirectories: true)
+    let host = try place.start(
+      ["swtpm", "socket", "--tpm2", "--tpmstate", "dir=\(place.path("host"))"] + TestServer.ports(port)
+        + TestServer.startsByItself)
+    defer {
+      host.kill()
+      _ = host.wait()
+    }
+    while host.isRunning, (try? Socket(port: port)) == nil { usleep(3000) }
+    let define = try place.run(
+      ["tpm2_nvdefine", "0x1800100", "-C", "o", "-s", "8", "-a", "authread|authwrite|no_da|nt=counter"],
+      environment: ["TPM2TOOLS_TCTI": "swtpm:host=127.0.0.1,port=\(port)"])
+    #expect(define.status == 0, "\(define.text)")
+    func anchor(_ host: String) -> [String] {
+      ["--anchor", "tpm:0x1800100,\(place.path("anchor")),tcti=swtpm:host=\(host),port=\(port)"]
+    }
+    let accepted = try place.run(["vnvram", "accept-rollback", place.image, "--yes"] + anchor("127.0.0.1"))
+    #expect(accepted.status == 0, "\(accepted.text)")
+
+    let before = try place.bytes()
+    let refused = try place.runServer(TestServer.startsByItself + anchor("localhost"))
+    #expect(refused.status == 15 && refused.text.contains("must be a numeric address"), "\(refused.text)")
+    #expect(try place.bytes() == before)
+    for value in 1...2 as ClosedRange<UInt8> {
+      let server = try TestServer(place, TestServer.startsByItself + anchor("127.0.0.1"))
+      try #require(server.isRunning, "\(server.log)")
+      let client = try server.connect(.data)
+      if value == 1 { try client.run(TPMCommand.defineIndex) }
+      try client.run(TPMCommand.write(value))
+      #expect(server.end() == 0, "\(server.log)")
+    }
+  }
 }

@@ -47,13 +47,18 @@ import Testing
     return try SwtpmKeySource(.file(directory.file("key")), kind.kind, count: kind.count).load()
   }
 
+  private func open(_ file: [UInt8], key: SwtpmKey? = nil) throws(SwtpmFormatError) -> [UInt8] {
+    let secret = try SwtpmContainer.state(inFile: file.span, key: key)
+    return secret.span.array
+  }
+
   /// swtpm's file is read, and written anew (with another vector), and swtpm starts from that.
   @Test(arguments: Kind.all) func filesOfSwtpm(kind: Kind) throws {
     let directory = try SwtpmDirectory()
     let key = try load(kind, directory)
     try #require(try directory.start(["--key", kind.option]))
     let file = try directory.read()
-    let state = try SwtpmContainer.state(inFile: file.span, key: key)
+    let state = try open(file, key: key)
     // What libtpms makes begins with this magic number, big-endian, behind a version.
     #expect(state.count > 1000 && Array(state[2..<6]) == [0xAB, 0x36, 0x47, 0x23])
     let ours = try SwtpmContainer.file(of: state.span, key: key)
@@ -66,14 +71,14 @@ import Testing
     changed[changed.count / 2] ^= 1
     try directory.write(changed)
     #expect(try !directory.start(["--key", kind.option]))
-    #expect(throws: SwtpmFormatError.wrongKey(.state)) { try SwtpmContainer.state(inFile: changed.span, key: key) }
+    #expect(throws: SwtpmFormatError.wrongKey(.state)) { try open(changed, key: key) }
   }
 
   @Test func plainFilesOfSwtpm() throws {
     let directory = try SwtpmDirectory()
     try #require(try directory.start())
     let file = try directory.read()
-    let state = try SwtpmContainer.state(inFile: file.span)
+    let state = try open(file)
     #expect(try SwtpmContainer.file(of: state.span) == file)
   }
 
@@ -83,15 +88,15 @@ import Testing
     for (index, key) in keys.enumerated() {
       let file = try SwtpmContainer.file(of: state.span, key: key)
       let blob = try SwtpmContainer.migrationBlob(of: state.span, migrationKey: key)
-      #expect(try SwtpmContainer.state(inFile: file.span, key: key) == state)
+      #expect(try open(file, key: key) == state)
       #expect(try SwtpmContainer.state(inMigrationBlob: blob.span, migrationKey: key) == state)
-      #expect(throws: SwtpmFormatError.keyMissing(.state)) { try SwtpmContainer.state(inFile: file.span) }
+      #expect(throws: SwtpmFormatError.keyMissing(.state)) { try open(file) }
       #expect(throws: SwtpmFormatError.keyMissing(.migration)) { try SwtpmContainer.state(inMigrationBlob: blob.span) }
       for (other, wrong) in keys.enumerated() where other != index {
         let expected: (SwtpmFormatError.KeyUse) -> SwtpmFormatError = {
           wrong.count == key.count ? .wrongKey($0) : .keySize($0, needed: key.count * 8)
         }
-        #expect(throws: expected(.state)) { try SwtpmContainer.state(inFile: file.span, key: wrong) }
+        #expect(throws: expected(.state)) { try open(file, key: wrong) }
         #expect(throws: expected(.migration)) {
           try SwtpmContainer.state(inMigrationBlob: blob.span, migrationKey: wrong)
         }

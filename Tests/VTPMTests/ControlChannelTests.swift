@@ -174,6 +174,51 @@ import Testing
     #expect(Array(rest.dropFirst(12)) == Array(whole.dropFirst(12 + 16)))
   }
 
+  /// Whatever part is asked for, the text is the one that swtpm gives.
+  @Test func infoIsSwtpms() throws {
+    let ours = try TestServer(TestDirectory())
+    let theirs = try Swtpm(TestDirectory(), ["--tpm2"])
+    let (client, other) = (try Socket(ours, .control), try Socket(path: theirs.controlPath))
+    for isOn in [false, true] {
+      for flags in 0...15 {
+        let request = bytes("00000012 00000000000000\(String(flags + 0x100, radix: 16).dropFirst()) 00000000 00000000")
+        let answer = client.ask(request)
+        #expect(answer == other.ask(request) && answer.count > 12, "flags \(flags)")
+      }
+      if !isOn { for socket in [client, other] { #expect(socket.ask("00000002 00000000") == "00000000") } }
+    }
+  }
+
+  /// TPM2_CreatePrimary of an RSA key with 3072 bits, the longest command that there is, in the null hierarchy.
+  private static let longCommand =
+    "8002 00000043 00000131 40000007 00000009 40000009 0000 00 0000 0004 0000 0000"
+    + "001a 0001 000b 00030072 0000 0006 0080 0043 0010 0c00 00000000 0000 0000 00000000"
+
+  /// CANCEL_TPM_CMD comes while a command runs: in swtpm and here one thread runs commands and reads this channel, so it
+  /// is answered when the command is done, which it cancels no more.
+  @Test func cancelInTheMiddle() throws {
+    let ours = try TestServer(TestDirectory(), ["--flags", "not-need-init,startup-clear"])
+    let theirs = try Swtpm(TestDirectory(), ["--tpm2", "--flags", "not-need-init,startup-clear"])
+    let servers = [
+      ("vnvram-swtpm", try Socket(ours, .data), try Socket(ours, .control)),
+      ("swtpm", try Socket(path: theirs.dataPath), try Socket(path: theirs.controlPath)),
+    ]
+    for (name, data, control) in servers {
+      let began = Date()
+      data.send(bytes(Self.longCommand))
+      usleep(20_000)
+      let sent = Date()
+      #expect(control.ask("00000009") == "00000000")
+      let cancelled = Date()
+      #expect(Array(data.receive().prefix(10)).hex.hasSuffix("00000000"), "\(name): the key is there")
+      func time(_ since: Date, _ until: Date) -> Int { Int(until.timeIntervalSince(since) * 1000) }
+      print(
+        "cancel: \(name): RSA-3072 in \(time(began, Date())) ms, the cancel was answered after \(time(sent, cancelled)) ms"
+      )
+      #expect(control.ask("00000001").count == 16)
+    }
+  }
+
   @Test func messagesInPieces() throws {
     let server = try TestServer(TestDirectory())
     let client = try Socket(server, .control)

@@ -57,6 +57,21 @@ import Testing
     #expect(first.ask("00000002 00000000") == "00000000")
   }
 
+  /// GET_CAPABILITY, as `swtpm_ioctl -c` sends it, has a store that waits look for its key at once, and no other.
+  @Test func aQueryPokes() throws {
+    let (directory, server) = try pending()
+    directory.remove("state/poked")
+    let first = try Socket(server, .control)
+    first.send(bytes("00000002 00000000"))
+    #expect(try Socket(server, .control).ask("00000001") == "000000000001ffff")
+    #expect(directory.read("state/poked") != nil)
+    directory.remove("state/pending")
+    #expect(first.receive().hex == "00000000")
+    directory.remove("state/poked")
+    #expect(first.ask("00000001") == "000000000001ffff")
+    #expect(directory.read("state/poked") == nil)
+  }
+
   @Test func shutdownWhileOneWaits() throws {
     let (_, server) = try pending()
     let first = try Socket(server, .control)

@@ -23,6 +23,20 @@ extension Guest {
 
   func publicPart() throws -> String { try expect("tpm2 readpublic -c 0x81000001") }
 
+  /// Uses an index whose password is protected against guessing; makes it where there is none yet.
+  func usePassword() throws {
+    let define = "tpm2 nvdefine 0x1500021 -Q -C o -s 8 -p word -a 'authread|authwrite|ownerread'"
+    try expect("tpm2 nvreadpublic 0x1500021 >/dev/null || \(define)")
+    try expect(Self.passwordUse)
+  }
+
+  static var passwordUse: String { "printf 12345678 | tpm2 nvwrite 0x1500021 -C 0x1500021 -P word -i -" }
+
+  /// How many guesses the TPM has counted.
+  func lockoutCounter() throws -> String {
+    try expect("tpm2 getcap properties-variable | sed -n 's/.*LOCKOUT_COUNTER: *//p'")
+  }
+
   /// PCR 16, in hexadecimal.
   func register() throws -> String { try expect("tpm2 pcrread -Q -o /tmp/pcr sha256:16; xxd -p -c 64 /tmp/pcr") }
 

@@ -16,7 +16,12 @@ struct Answer {
 extension Guest {
   /// Whether the guest is up within the time. Its kernel has found the TPM then.
   func isUp(within seconds: Double) throws -> Bool {
-    do { return try lines.line(within: seconds) == "ready" } catch { throw failure("\(error)") }
+    let end = Date(timeIntervalSinceNow: seconds)
+    do {
+      // UEFI firmware, and what it starts, write to every serial port before that.
+      while let line = try lines.line(within: end.timeIntervalSinceNow) { if line == "ready" { return true } }
+    } catch { throw failure("\(error)") }
+    return false
   }
 
   func waitUntilUp() throws {
@@ -26,6 +31,11 @@ extension Guest {
   /// Runs one line of shell in the guest.
   func run(_ line: String) throws -> Answer {
     lines.send(line)
+    return try answer(line)
+  }
+
+  /// The answer to a line that was sent before.
+  func answer(_ line: String) throws -> Answer {
     let answer: String?
     do { answer = try lines.line(within: 100) } catch { throw failure("\(line): \(error)") }
     guard let parts = answer?.split(separator: " ", omittingEmptySubsequences: false), parts.count == 3,

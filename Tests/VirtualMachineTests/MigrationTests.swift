@@ -63,20 +63,21 @@ import Testing
   }
 
   /// From Debian's swtpm to vnvram-swtpm, and back; in clear, and under a migration key.
-  @Test(arguments: [false, true]) func fromAndToSwtpm(encrypted: Bool) throws {
+  @Test(arguments: [false, true], VirtualMachine.Device.allCases)
+  func fromAndToSwtpm(encrypted: Bool, device: VirtualMachine.Device) throws {
     let place = try Place()
     let key = encrypted ? try migrationKey(place, "correct horse battery") : []
     let first = try EmulatorServer.swtpm(place, key, name: "one")
-    let source = try VirtualMachine(place.folder, tpm: first.socket, device: .crb, name: "source")
+    let source = try VirtualMachine(place.folder, tpm: first.socket, device: device, name: "source")
     try source.waitUntilUp()
     let publicPart = try source.store()
     let ours = try EmulatorServer(place, key)
     let middle = try VirtualMachine(
-      place.folder, tpm: ours.socket, device: .crb, name: "middle", incoming: place.path("there"))
+      place.folder, tpm: ours.socket, device: device, name: "middle", incoming: place.path("there"))
     try move(source, to: middle, at: place.path("there"), key: publicPart, from: first)
     let last = try EmulatorServer.swtpm(place, key, name: "two")
     let target = try VirtualMachine(
-      place.folder, tpm: last.socket, device: .crb, name: "target", incoming: place.path("back"))
+      place.folder, tpm: last.socket, device: device, name: "target", incoming: place.path("back"))
     try move(middle, to: target, at: place.path("back"), key: publicPart, from: ours)
     try target.write("behind the move.")
     #expect(try target.read() == "behind the move.")

@@ -59,8 +59,7 @@ import Testing
     let key = try machine.store()
     // A password that is protected against guessing is in use: from now on a start without TPM2_Shutdown before it counts
     // as a guess (TPM 2.0 Part 1, 19.8.6).
-    try machine.expect("tpm2 nvdefine 0x1500021 -Q -C o -s 8 -p word -a 'authread|authwrite|ownerread'")
-    try machine.expect("printf 12345678 | tpm2 nvwrite 0x1500021 -C 0x1500021 -P word -i -")
+    try machine.usePassword()
     let last = try writeUntilKilled(machine) { machine.kill() }
     #expect(server.wait() == 0, "\(server.log)")
     #expect(try place.wasClosedCleanly())
@@ -71,7 +70,7 @@ import Testing
     #expect(last.contains(try machine.read()))
     #expect(try machine.publicPart() == key)
     // A guest that never said goodbye doesn't count as one that guesses passwords.
-    #expect(try machine.expect("tpm2 getcap properties-variable | grep LOCKOUT_COUNTER").hasSuffix(": 0x0"))
+    #expect(try machine.lockoutCounter() == "0x0")
   }
 
   /// The server is killed while the guest writes: what the guest was told is written is there when both start again.

@@ -21,11 +21,18 @@ final class QMP {
   /// What the command returned; throws what QEMU says where it failed.
   @discardableResult
   func run(_ command: String, _ arguments: [String: Any] = [:]) throws -> [String: Any] {
+    try value(command, arguments) as? [String: Any] ?? [:]
+  }
+
+  /// As `run`, where a list is returned.
+  func list(_ command: String) throws -> [[String: Any]] { try value(command, [:]) as? [[String: Any]] ?? [] }
+
+  private func value(_ command: String, _ arguments: [String: Any]) throws -> Any {
     let request: [String: Any] = ["execute": command, "arguments": arguments]
     socket.send(String(decoding: try JSONSerialization.data(withJSONObject: request), as: UTF8.self))
     while true {
       let answer = try next()
-      if let value = answer["return"] { return value as? [String: Any] ?? [:] }
+      if let value = answer["return"] { return value }
       if let error = answer["error"] { throw TestFailure("\(command): \(error)") }
     }
   }

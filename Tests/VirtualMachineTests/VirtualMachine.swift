@@ -28,7 +28,10 @@ final class VirtualMachine: Guest {
   private var monitor: QMP?
 
   /// Starts QEMU with the TPM whose server listens on `tpm`. With `incoming` it waits for another machine's state there.
-  init(_ folder: String, tpm: String, device: Device, name: String = "vm", incoming: String? = nil) throws {
+  init(
+    _ folder: String, tpm: String, device: Device, name: String = "vm", incoming: String? = nil,
+    arguments more: [String] = []
+  ) throws {
     let prefix = "\(folder)/\(name)"
     self.prefix = prefix
     for end in ["serial", "monitor"] { unsafe unlink("\(prefix).\(end)") }
@@ -41,6 +44,7 @@ final class VirtualMachine: Guest {
       "-chardev", "socket,id=tpm-socket,path=\(tpm)", "-tpmdev", "emulator,id=tpm,chardev=tpm-socket",
       "-device", "\(device.rawValue),tpmdev=tpm",
     ]
+    arguments += more
     if let incoming { arguments += ["-incoming", "unix:\(incoming)"] }
     let process = try Child(arguments, in: folder, merged: true, output: "\(prefix).log")
     self.process = process

@@ -3,6 +3,7 @@
 #ifndef CSYSTEM_H
 #define CSYSTEM_H
 #include <signal.h>
+#include <spawn.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -51,7 +52,14 @@ int csystem_landlock_version(void);
 int csystem_landlock_create(uint64_t files, uint64_t network, uint64_t scope);
 int csystem_landlock_allow(int rules, int descriptor, uint64_t files);
 int csystem_landlock_enforce(int rules);
+// pipe2(2), close-on-exec. 0 or -1 and errno.
+int csystem_pipe(int ends[2]);
+// posix_spawn_file_actions_addclosefrom_np(3): the program gets none of the descriptors from this one on. 0 or an errno.
+int csystem_spawn_close_from(posix_spawn_file_actions_t *actions, int first);
 // recvmsg(2) without waiting, with at most one descriptor by SCM_RIGHTS in *descriptor (close-on-exec; -1 where none came; a
 // message with more than one keeps none). What recv(2) returns.
 ssize_t csystem_receive(int fd, void *bytes, size_t count, int *descriptor);
+// madvise(2) with MADV_DONTNEED on what the program and its libraries have mapped of their files and can't write to: code,
+// constants, symbols. What is needed again comes back from the page cache.
+void csystem_drop_file_pages(void);
 #endif

@@ -14,6 +14,8 @@ enum ControlTarget {
 
     init(_ bench: FuzzTPM) { self.bench = bench }
 
+    func poke() {}
+
     func initialize(deletingVolatileState: Bool) -> TPMResult? {
       bench.tpm.stop()
       guard isReady else { return nil }
@@ -44,11 +46,13 @@ enum ControlTarget {
     defer { bench.reset() }
     let power = Power(bench)
     // A client from the start, as with `--ctrl clientfd=`, or a socket to listen on, which the channel closes.
-    let isConnected = input.byte() & 1 == 1
+    let flags = input.byte()
+    let isConnected = flags & 1 == 1
     let (first, descriptor) = isConnected ? LocalSocket.pair() : (nil, -1)
     let listener = isConnected ? -1 : LocalSocket.listening()
     var options = ServerOptions()
     options.control = ChannelOptions(isConnected ? .connected(descriptor) : .listening(listener))
+    if flags & 2 == 2 { options.migrationKey = SwtpmTarget.key(flags & 4 == 0 ? 32 : 16) }
     var clients = [first ?? LocalSocket(to: listener), nil, nil]
     do throws(TPMError) {
       let channel = try ControlChannel(options, tpm: bench.tpm, host: power, log: Log(descriptor: -1))
@@ -78,7 +82,11 @@ enum ControlTarget {
         clients[client] = LocalSocket(to: listener)
         channel.acceptClient()
       }
-    case 1, 2, 3: clients[client]?.send(input.take(Int(input.byte() & 63)))
+    case 1, 2: clients[client]?.send(input.take(Int(input.byte() & 63)))
+    case 3:
+      // A few bytes, or as many as a state has.
+      let length = input.byte()
+      clients[client]?.send(input.take(length & 0x80 == 0 ? Int(length & 63) : input.u16() & 8191))
     case 4:
       now += input.u16() % 2048
       channel.expire(now)
@@ -87,6 +95,11 @@ enum ControlTarget {
     case 6:
       let answer = input.byte()
       channel.answerHeld(answer & 2 == 0 ? .initialize : .lockStorage, answer & 1 == 0 ? .success : .fail)
+    case 7 where operation & 8 == 8:
+      let (mine, other) = LocalSocket.pair()
+      clients[client]?.send(input.take(Int(input.byte() & 63)), passing: other)
+      close(other)
+      _ = mine
     default:
       power.isReady = input.byte() & 1 == 0
       power.bench.store.fails = input.byte() & 3 == 3

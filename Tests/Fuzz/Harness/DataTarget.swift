@@ -28,6 +28,7 @@ enum DataTarget {
     do throws(TPMError) {
       var server = ServerOptions()
       server.data = options
+      (server.rejectsLocality4, server.allowsSetLocality) = (flags & 8 == 8, flags & 16 == 16)
       let channel = try DataChannel(server, tpm: bench.tpm, log: Log(descriptor: -1))
       var state = State(channel: channel, bench: bench, listener: listener, client: client)
       if flags & 4 == 0 { state.enter(.running) }
@@ -100,15 +101,30 @@ enum DataTarget {
     private func check() {
       var answer = (client?.received() ?? [])[...]
       while !answer.isEmpty {
-        require(answer.count >= 10, "half a response")
-        var head = Array(answer.prefix(10))
-        let size = Int(head.span.loadBigEndian(UInt32.self, at: 2))
-        var out = head.mutableSpan
-        out.storeBigEndian(UInt32(truncatingIfNeeded: size), at: 2)
-        require(head[...] == answer.prefix(10), "a number that is written otherwise than it was read")
-        require(size >= 10 && size <= answer.count, "a response of \(size) bytes in \(answer.count)")
-        answer = answer.dropFirst(size)
+        // To a command with a prefix: its size, the response, and four zeros. No tag of a response begins with zeros.
+        guard answer.starts(with: [0, 0]) else {
+          answer = answer.dropFirst(response(answer))
+          continue
+        }
+        require(answer.count >= 18, "half a response")
+        let size = Array(answer.prefix(4)).span.loadBigEndian(UInt32.self, at: 0)
+        require(Int(size) == response(answer.dropFirst(4)), "a size before a response of another")
+        answer = answer.dropFirst(4 + Int(size))
+        require(answer.starts(with: [0, 0, 0, 0]), "no acknowledgement")
+        answer = answer.dropFirst(4)
       }
+    }
+
+    /// The size of the response that is at the front.
+    private func response(_ answer: ArraySlice<UInt8>) -> Int {
+      require(answer.count >= 10, "half a response")
+      var head = Array(answer.prefix(10))
+      let size = Int(head.span.loadBigEndian(UInt32.self, at: 2))
+      var out = head.mutableSpan
+      out.storeBigEndian(UInt32(truncatingIfNeeded: size), at: 2)
+      require(head[...] == answer.prefix(10), "a number that is written otherwise than it was read")
+      require(size >= 10 && size <= answer.count, "a response of \(size) bytes in \(answer.count)")
+      return size
     }
   }
 }

@@ -18,13 +18,15 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
   case data
   /// Key and slot metadata, names, options.
   case keys
+  /// swtpm's containers, single files and keys.
+  case swtpm
 
   /// Makes what every input begins with, which takes longer than an input may: real stores, and a TPM.
   public func prepare() {
     switch self {
     case .image, .sealed, .anchor, .keys: _ = StoreHistory.all
     case .control, .data: _ = unsafe FuzzTPM.shared
-    case .stream, .layout, .fields: break
+    case .stream, .layout, .fields, .swtpm: break
     }
   }
 
@@ -39,6 +41,7 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
     case .control: ControlTarget.run(bytes)
     case .data: DataTarget.run(bytes)
     case .keys: KeysTarget.run(bytes)
+    case .swtpm: SwtpmTarget.run(bytes)
     }
   }
 }

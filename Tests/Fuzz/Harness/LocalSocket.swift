@@ -54,6 +54,27 @@ final class LocalSocket {
     _ = unsafe Glibc.send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL))
   }
 
+  /// Sends bytes and a descriptor of ours, of which the receiver gets a copy (SCM_RIGHTS).
+  func send(_ bytes: [UInt8], passing descriptor: Int32) {
+    var (bytes, control) = (bytes, [UInt8](repeating: 0, count: 24))
+    unsafe bytes.withUnsafeMutableBytes { bytes in
+      unsafe control.withUnsafeMutableBytes { control in
+        // A cmsghdr: its length, level and type.
+        unsafe control.storeBytes(of: 20, as: Int.self)
+        unsafe control.storeBytes(of: SOL_SOCKET, toByteOffset: 8, as: Int32.self)
+        unsafe control.storeBytes(of: 1, toByteOffset: 12, as: Int32.self)
+        unsafe control.storeBytes(of: descriptor, toByteOffset: 16, as: Int32.self)
+        var place = unsafe iovec(iov_base: bytes.baseAddress, iov_len: bytes.count)
+        unsafe withUnsafeMutablePointer(to: &place) { place in
+          var message = unsafe msghdr(
+            msg_name: nil, msg_namelen: 0, msg_iov: place, msg_iovlen: 1, msg_control: control.baseAddress,
+            msg_controllen: control.count, msg_flags: 0)
+          _ = unsafe sendmsg(self.descriptor, &message, Int32(MSG_NOSIGNAL))
+        }
+      }
+    }
+  }
+
   /// All there is now.
   func received() -> [UInt8] {
     var all: [UInt8] = []

@@ -17,9 +17,10 @@ public enum Seeds {
     case .stream: streams
     case .layout: layouts
     case .fields: fields
-    case .control: control
-    case .data: data
+    case .control: control + controlStates
+    case .data: data + dataPrefixes
     case .keys: keys
+    case .swtpm: swtpm
     }
   }
 

@@ -1,0 +1,97 @@
+import BlockIO
+import CSystem
+import Glibc
+import Primitives
+import ProgramIO
+import SwtpmFormat
+
+/// Where a TPM's state is written for swtpm. Files have no name until they are whole, and never take the place of others.
+final class SwtpmTarget {
+  private let path: String
+  private let version: SwtpmVersion
+  private let isSingleFile: Bool
+  /// The directory, where it was there.
+  private var directory: stat?
+  /// swtpm's lock, held until all is written.
+  private var lock: Int32 = -1
+  /// The files' paths, once they are there.
+  private(set) var written: [String] = []
+
+  /// - Throws: `.refused` where something would be in the way; `.inUse` where a swtpm runs in the directory.
+  init(_ path: String, version: SwtpmVersion, isSingleFile: Bool) throws {
+    (self.path, self.version, self.isSingleFile) = (path, version, isSingleFile)
+    var status = stat()
+    let isThere = unsafe (isSingleFile ? lstat(path, &status) : stat(path, &status)) == 0
+    guard isThere else {
+      if errno == ENOENT { return }
+      throw FileError(errno: errno, file: path, "looking at it")
+    }
+    guard !isSingleFile else { throw Failure(.refused, "\(path): exists already; name another file") }
+    guard status.st_mode & S_IFMT == S_IFDIR else {
+      throw Failure(
+        .refused, "\(path): is there, and is no directory; say --single-file for a file, or name another place")
+    }
+    directory = status
+    try takeLock()
+    for version in SwtpmVersion.allCases {
+      for kind in version.states {
+        let name = "\(path)/\(version.fileName(kind))"
+        guard unsafe lstat(name, &status) != 0 else {
+          throw Failure(.refused, "\(name): is there already; nothing was written; name another directory")
+        }
+      }
+    }
+  }
+
+  deinit { if lock >= 0 { close(lock) } }
+
+  /// swtpm's `.lock`, where it ever ran there.
+  private func takeLock() throws {
+    lock = unsafe open(path + "/.lock", O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+    guard lock >= 0, csystem_lock_exclusive(lock) != 0, errno == EAGAIN || errno == EACCES else { return }
+    throw Failure(.inUse, "\(path): a swtpm that runs uses it; shut the virtual machine down first")
+  }
+
+  /// Writes them, encrypted where there is a key. Durable on return; after an error what was written is gone again.
+  func write(_ states: [SwtpmState], _ key: SwtpmKey?) throws {
+    var containers: [(kind: SwtpmStateKind, bytes: [UInt8])] = []
+    defer { for index in containers.indices { wipe(&containers[index].bytes) } }
+    for state in states {
+      containers.append((state.kind, try state.lend { try SwtpmContainer.file(of: $0.span, key: key) }))
+    }
+    if isSingleFile {
+      var bytes = SwtpmSingleFile.file(of: containers)
+      defer { wipe(&bytes) }
+      try put(bytes.span, path)
+      return
+    }
+    let isNew = directory == nil
+    if isNew {
+      guard unsafe mkdir(path, 0o700) == 0 else { throw FileError(errno: errno, file: path, "making it") }
+    }
+    do {
+      // The permanent state last: until then there is no TPM here, and swtpm wouldn't start with the others.
+      for container in containers.reversed() {
+        try put(container.bytes.span, "\(path)/\(version.fileName(container.kind))")
+      }
+      if isNew { try FileDevice.syncDirectory(containing: path) }
+    } catch {
+      for name in written { _ = unsafe unlink(name) }
+      written = []
+      if isNew { _ = unsafe rmdir(path) }
+      throw error
+    }
+  }
+
+  private func put(_ bytes: Span<UInt8>, _ name: String) throws {
+    let file = try NewFile(at: name, size: ByteCount(bytes.count))
+    try file.device.write(bytes, at: ByteOffset(0))
+    try file.device.sync()
+    if var owner = directory, geteuid() == 0 {
+      owner.st_mode = 0o600
+      try file.inherit(from: owner)
+    }
+    try file.place(replacing: false)
+    written.append(name)
+  }
+}
