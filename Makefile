@@ -12,8 +12,10 @@
 #   make tsan      the API's tests under the thread sanitizer, five times (TSAN_RUNS=…); some minutes
 #   make coverage  which lines of Sources the tests run, of each module and file; some minutes
 #
-#   make install   copies programs and documents to $(DESTDIR)$(PREFIX), and, to $(DESTDIR)/etc, the rule by which the kernel
-#                  asks for keys (Keys/README.md)
+#   make install   copies programs, manual pages and documents to $(DESTDIR)$(PREFIX), and, to $(DESTDIR)/etc, the rule by
+#                  which the kernel asks for keys (Keys/README.md)
+#   make install-as-swtpm   gives vnvram-swtpm the name swtpm there, too, under which libvirt looks for it; Debian's own is
+#                  diverted. PREFIX=/usr for libvirt. make uninstall-as-swtpm takes it away and brings Debian's back
 #   make lint      is the code formatted as it should be?
 #   make clean     removes all that was built
 #
@@ -41,6 +43,7 @@ BUILD_PROGRAMS = $(SWIFT) build --configuration release --static-swift-stdlib --
 	-Xlinker --no-export-dynamic -Xlinker -z -Xlinker pack-relative-relocs
 
 bindir = $(DESTDIR)$(PREFIX)/bin
+mandir = $(DESTDIR)$(PREFIX)/share/man
 docdir = $(DESTDIR)$(PREFIX)/share/doc/vnvram
 # What finds, and loads, keys. /sbin/request-key looks for rules in /etc alone.
 libexecdir = $(PREFIX)/libexec/vnvram
@@ -48,7 +51,8 @@ unitdir = $(PREFIX)/lib/systemd/system
 SYSCONFDIR ?= $(if $(filter /usr /usr/local,$(PREFIX)),/etc,$(PREFIX)/etc)
 FILL_IN = sed 's,@LIBEXECDIR@,$(libexecdir),; s,@BINDIR@,$(PREFIX)/bin,; s,@DOCDIR@,$(PREFIX)/share/doc/vnvram,'
 
-.PHONY: all demo test soak soak-mutants soak-kill fuzz tsan coverage bench install uninstall lint clean programs swift
+.PHONY: all demo test soak soak-mutants soak-kill fuzz tsan coverage bench install uninstall install-as-swtpm \
+	uninstall-as-swtpm lint clean programs swift
 
 all: programs
 
@@ -111,7 +115,7 @@ lint: swift
 
 install:
 	@test -x $(PROGRAMS)/vnvram-swtpm || { echo "Run make first, as yourself." >&2; exit 1; }
-	install -d $(bindir) $(docdir)/Keys
+	install -d $(bindir) $(docdir)/Keys $(mandir)/man1 $(mandir)/man8
 	install -m 755 -s $(PROGRAMS)/vnvram $(PROGRAMS)/vnvram-swtpm $(bindir)
 	install -m 644 README.md FORMAT.md SECURITY.md CHANGELOG.md LICENSE $(docdir)
 	install -m 644 Keys/README.md $(docdir)/Keys
@@ -120,9 +124,17 @@ install:
 	$(FILL_IN) Keys/request-key.d/vnvram.conf >$(DESTDIR)$(SYSCONFDIR)/request-key.d/vnvram.conf
 	$(FILL_IN) Keys/systemd/vnvram-key@.service >$(DESTDIR)$(unitdir)/vnvram-key@.service
 	chmod 644 $(DESTDIR)$(SYSCONFDIR)/request-key.d/vnvram.conf $(DESTDIR)$(unitdir)/vnvram-key@.service
+	install -m 644 man/vnvram.1 $(mandir)/man1
+	install -m 644 man/vnvram-swtpm.8 $(mandir)/man8
 
-uninstall:
-	rm -f $(bindir)/vnvram $(bindir)/vnvram-swtpm
+install-as-swtpm:
+	@Tools/as-swtpm.sh install "$(DESTDIR)" "$(PREFIX)/bin"
+
+uninstall-as-swtpm:
+	@Tools/as-swtpm.sh uninstall "$(DESTDIR)" "$(PREFIX)/bin"
+
+uninstall: uninstall-as-swtpm
+	rm -f $(bindir)/vnvram $(bindir)/vnvram-swtpm $(mandir)/man1/vnvram.1 $(mandir)/man8/vnvram-swtpm.8
 	rm -f $(DESTDIR)$(SYSCONFDIR)/request-key.d/vnvram.conf $(DESTDIR)$(unitdir)/vnvram-key@.service
 	rm -rf $(docdir) $(DESTDIR)$(libexecdir)
 

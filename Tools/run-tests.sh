@@ -91,6 +91,7 @@ swift_tests() {
 python_tests "The independent reader of images" Tests/IndependentReader
 python_tests "Keys in memory" Tests/MemoryScan
 grep -ho 'memory scan, .*' "$logs/MemoryScan.log"
+python_tests "Installing" Tests/Installation
 python_tests "What the documents say, and the demonstration" Tests/Documents
 swift_tests
 finish

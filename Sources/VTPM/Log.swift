@@ -19,7 +19,8 @@ public struct Log: Sendable {
   public static let standardPrefix = "vnvram-swtpm: "
   public static let standardError = Log(descriptor: 2)
 
-  /// The descriptors stay the caller's and open; -1 logs nowhere.
+  /// The descriptors stay the caller's and open; -1 logs nowhere. Lines beside have the standard prefix, where they are beside
+  /// something.
   public init(descriptor: Int32, prefix: String = Log.standardPrefix, beside: Int32 = -1) {
     self.descriptor = descriptor
     self.prefix = Self.printable(prefix)
@@ -34,7 +35,8 @@ public struct Log: Sendable {
   public func line(_ message: String) {
     let message = Self.printable(message)
     Self.write(prefix + message + "\n", descriptor)
-    Self.write(Self.standardPrefix + message + "\n", beside.descriptor.load(ordering: .relaxed))
+    let besidePrefix = descriptor >= 0 ? Self.standardPrefix : prefix
+    Self.write(besidePrefix + message + "\n", beside.descriptor.load(ordering: .relaxed))
   }
 
   private static func write(_ line: String, _ descriptor: Int32) {

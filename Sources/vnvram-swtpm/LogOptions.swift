@@ -30,7 +30,8 @@ struct LogOptions {
       guard !file.isEmpty, !file.utf8.contains(0) else { throw .usage("--log: the file's path is empty") }
       place = file == "-" ? .nowhere : .file(file)
     }
-    if let descriptor { place = .descriptor(Int32(descriptor)) }
+    // Standard error has its own way: a daemon keeps it until it serves.
+    if let descriptor, descriptor != 2 { place = .descriptor(Int32(descriptor)) }
     level = try list.number("level", 0...UInt32.max) ?? 1
     if let prefix = try list.value("prefix") { self.prefix = prefix }
     truncates = try list.flag("truncate")

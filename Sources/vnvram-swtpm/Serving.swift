@@ -54,9 +54,11 @@ struct Serving {
     let status: Status
     do {
       try pid?.write()
+      // Named before a daemon is in another folder.
+      let places = places(anchor)
       let standardError = try daemon?.detach()
       if let standardError { log.setBeside(standardError) }
-      try confine(user, places(anchor), mayConnect: anchor?.isReachedBySockets ?? false, audit) {
+      try confine(user, places, mayConnect: anchor?.isReachedBySockets ?? false, audit) {
         guard isToBeMade else { return }
         try folder?.makeImage(keys.first, audit, anchor, log, asksForKeys: options.asksForKeys)
         try store.prepare()
@@ -101,16 +103,19 @@ struct Serving {
     return .file(Path.absolute(path))
   }
 
-  /// What is taken again, or only then.
+  /// What is taken again, or only then, and what is removed in the end: the sockets and the PID file.
   private func places(_ anchor: AnchorSpecification?) -> Landlock {
     var places = Landlock()
+    for folder in options.server.socketDirectories + (options.pid?.folder.map { [$0] } ?? []) {
+      places.allow(.removeFiles, Path.absolute(folder))
+    }
     if isShared { places.allow(isSharedDevice ? .useDevice : .write, options.image) }
     // A TPM is connected to by now; files are opened when the store is.
     if let file = anchor?.file { places.allow(.write, file) }
     return places
   }
 
-  /// Gives up everything but `places` and what the record of uses, the PID file and the sockets need.
+  /// Gives up everything but `places`, whose paths are absolute, and what the record of uses needs.
   ///
   /// - Parameter beforehand: what is to be done as the other user, and needs more than that.
   private func confine(
@@ -126,9 +131,6 @@ struct Serving {
     try confinement.becomeUser()
     try beforehand()
     for place in audit.prepare() { confinement.places.allow(place.isFile ? .write : .makeFiles, place.path) }
-    for directory in options.server.socketDirectories + (options.pid?.folder.map { [$0] } ?? []) {
-      confinement.places.allow(.removeFiles, directory)
-    }
     confinement.places.allow(.read, "/proc/keys")
     for lack in try confinement.apply() { log.line(lack) }
   }

@@ -64,7 +64,8 @@ class Named(unittest.TestCase):
     def test_tests(self):
         """Every test that a document names, as `Suite.name`, exists."""
         sources = "\n".join(path.read_text() for path in TEST_SOURCES)
-        suites = set(re.findall(r"^\s*(?:@\w+(?:\([^)\n]*\))?\s+)*(?:final )?(?:struct|class|enum) (\w+)", sources, re.M))
+        attribute = r"@\w+(?:\((?:[^()\n]|\([^()\n]*\))*\))?"
+        suites = set(re.findall(rf"^\s*(?:{attribute}\s+)*(?:final )?(?:struct|class|enum) (\w+)", sources, re.M))
         tests = set(re.findall(r"\b(?:func|def) (\w+)", sources))
         count = 0
         for path in DOCUMENTS:

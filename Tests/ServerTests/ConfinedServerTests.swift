@@ -32,6 +32,28 @@ import Testing
     #expect(server.end() == 0)
   }
 
+  /// A filter of somebody else's that forbids landlock isn't taken for a kernel without it.
+  @Test(.enabled(if: geteuid() == 0), arguments: [(EPERM, "forbidden to this process"), (ENOSYS, "has no landlock")])
+  func withoutLandlock(code: Int32, says: String) throws {
+    let place = try Place()
+    // landlock_create_ruleset's number is returned with the code (seccomp(2), linux/filter.h).
+    let script = """
+      import ctypes, os, struct, sys
+      steps = ((0x20, 0, 0, 0), (0x15, 0, 1, 444), (6, 0, 0, 0x50000 | \(code)), (6, 0, 0, 0x7FFF0000))
+      program = b"".join(struct.pack("HBBI", *step) for step in steps)
+      buffer = ctypes.create_string_buffer(program, len(program))
+      filter = ctypes.create_string_buffer(struct.pack("HxxxxxxP", 4, ctypes.addressof(buffer)))
+      if ctypes.CDLL(None).prctl(22, 2, filter, 0, 0) != 0: sys.exit(99)
+      os.execvp(sys.argv[1], sys.argv[1:])
+      """
+    let command = TestServer.command(place.image, TestServer.unixSockets(place.folder), [])
+    let server = try place.start(["python3", "-c", script] + command)
+    while server.isRunning, (try? Socket(path: place.path("tpm.ctrl"))) == nil { usleep(2000) }
+    server.signal(SIGTERM)
+    #expect(server.wait() == 0, "\(server.text)")
+    #expect(server.text.contains(says) && server.text.contains("are not confined"), "\(server.text)")
+  }
+
   /// A log that is moved away is made anew, in the directory that was there at the start.
   @Test func logsAreRotated() throws {
     let place = try Place()

@@ -46,8 +46,25 @@ import Testing
     let outcome = try place.run(["bash", "-c", script + "swtpm_ioctl --unix tpm.ctrl -i; kill %1; wait %1"])
     #expect(outcome.status == 0, "\(outcome.text)")
     #expect(try log(place, "log.fd").contains("ending on a signal"))
+    let twice = try place.runServer(["--log", "fd=2,prefix=vm7: "], on: place.path("absent"))
+    #expect(twice.text.hasPrefix("vm7: ") && twice.text.split(separator: "\n").count == 1, "\(twice.text)")
     let closed = try place.runServer(["--log", "fd=99"])
     #expect(closed.status == 2, "\(closed.text)")
+  }
+
+  /// Memory for keys that may be swapped is told of.
+  @Test(.enabled(if: geteuid() == 0)) func unlockableMemory() throws {
+    let place = try Place()
+    let command = TestServer.command(place.image, TestServer.unixSockets(place.folder), [])
+    let server = try place.start(
+      ["bash", "-c", "ulimit -l 0; exec setpriv --bounding-set=-ipc_lock --inh-caps=-ipc_lock \"$@\"", "-"] + command)
+    while server.isRunning, (try? Socket(path: place.path("tpm.ctrl"))) == nil { usleep(2000) }
+    server.signal(SIGTERM)
+    #expect(server.wait() == 0)
+    #expect(server.text.contains("keys lie in memory that may be swapped"), "\(server.text)")
+    let usual = try TestServer(place, [])
+    #expect(usual.end() == 0)
+    #expect(!usual.log.contains("swapped"), "\(usual.log)")
   }
 
   /// swtpm's level 20 is what its documents tell people to use; here it shows no more than any other.

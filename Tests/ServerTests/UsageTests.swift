@@ -52,6 +52,37 @@ import Testing
     #expect(place.names == ["tpm.vnvram"])
   }
 
+  /// `-p` hangs up after each response; `-f` is one client, with which the server ends.
+  @Test func olderOptions() throws {
+    let place = try Place()
+    let port = try Socket.freePorts()
+    let command = ["vnvram-swtpm", "socket", "--tpm2"] + Self.state + ["--flags", "not-need-init,startup-clear"]
+    let server = try place.start(command + ["-p", "\(port)"])
+    var answers = 0
+    while server.isRunning, answers < 2 {
+      guard let socket = try? Socket(port: port) else {
+        usleep(2000)
+        continue
+      }
+      #expect(socket.ask([0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x7B, 0, 8]).count == 20)
+      answers += 1
+    }
+    server.signal(SIGTERM)
+    #expect(server.wait() == 0, "\(server.text)")
+    let script = """
+      import socket, subprocess, sys
+      ours, theirs = socket.socketpair()
+      server = subprocess.Popen(sys.argv[1:] + ["-f", str(theirs.fileno())], pass_fds=[theirs.fileno()])
+      theirs.close()
+      ours.sendall(bytes.fromhex("80010000000c0000017b0008"))
+      assert len(ours.recv(100)) == 20
+      ours.close()
+      sys.exit(server.wait(60))
+      """
+    let outcome = try place.run(["python3", "-c", script] + command)
+    #expect(outcome.status == 0, "\(outcome.text)")
+  }
+
   @Test func help() throws {
     let place = try Place()
     let help = try place.run(["vnvram-swtpm", "--help"])
