@@ -93,9 +93,7 @@ final class NVRAMStateStore: TPMStateStore {
       try start(nvram)
       refusal = nil
     } catch {
-      // Without a slot for a kernel key.
-      let hint = error.code == .keyMissing && error.keys.isEmpty ? " (a passphrase with --key pwdfile=FILE)" : ""
-      refusal = TPMStateError(error.status, error.description + hint)
+      refusal = TPMStateError(error.status, error.description)
     }
   }
 
@@ -162,7 +160,7 @@ final class NVRAMStateStore: TPMStateStore {
     guard let nvram else { return .released }
     return switch nvram.state {
     case .running: placeMissing(nvram).map { .failed($0) } ?? .ready
-    case .keyPending(let keys) where failOnEncryptedDrive && !nvram.isLookingForKeys:
+    case .keyPending(let keys) where failOnEncryptedDrive && (keys.isEmpty || !nvram.isLookingForKeys):
       .refused(missing(keys, nvram))
     case .keyPending(let keys): .pending("\(nvram.name) waits for a key: \(keys.summary)\(troubleSummary)")
     case .locked(let keys): .pending("\(nvram.name) is locked and waits for a key: \(keys.summary)\(troubleSummary)")
@@ -175,7 +173,8 @@ final class NVRAMStateStore: TPMStateStore {
 
   private func missing(_ keys: WantedKeys, _ nvram: NVRAM) -> TPMStateError {
     let error = NVRAMError(keys, store: nvram.name)
-    return TPMStateError(error.status, error.description + troubleSummary)
+    let hint = keys.isEmpty ? " (a passphrase with --key pwdfile=FILE)" : ""
+    return TPMStateError(error.status, error.description + hint + troubleSummary)
   }
 
   func retry() {

@@ -133,6 +133,7 @@ struct AuthorisationOptions: ParsableArguments {
     options.key.passphrase = openPassphrase
     options.key.passphraseFd = openPassphraseFd
     options.key.slot = nil
+    options.key.upcall = true
     options.plaintext = false
     options.anchor = anchor
     options.audit = audit

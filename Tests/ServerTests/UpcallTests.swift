@@ -4,7 +4,8 @@ import Testing
 
 /// A key that is in no keyring, and that the kernel gets from the project's provider, by the project's rule. The server asks
 /// for it confined: the kernel runs the provider outside of all that.
-@Suite(.enabled(if: RequestKeyRule.isAvailable, "\(RequestKeyRule.unavailable)")) struct UpcallTests {
+@Suite(.enabled(if: RequestKeyRule.isAvailable, "\(RequestKeyRule.unavailable)"))
+struct UpcallTests {
   /// An image in which a TPM has a secret, closed; the key is gone from the keyring.
   private func seeded() throws -> Place {
     let place = try Place()
@@ -37,7 +38,7 @@ import Testing
     let rule = try rule(place)
     defer { rule.remove() }
     try provide(place)
-    let server = try TestServer(place, options + TestServer.startsByItself)
+    let server = try TestServer(place, ["--upcall"] + options + TestServer.startsByItself)
     #expect(try ClientTests.readSecret(server) == ClientTests.secret)
     #expect(try audit(place).contains("/sbin/request-key"))
     #expect(server.end() == 0)
@@ -79,7 +80,7 @@ import Testing
     try provide(place)
     let clock = ContinuousClock()
     let start = clock.now
-    let server = try TestServer(place, options)
+    let server = try TestServer(place, ["--upcall"] + options)
     let waiting = try server.startControl("-i")
     let capabilities = try server.control("-c")
     #expect(capabilities.status == 0)
@@ -97,7 +98,7 @@ import Testing
     let place = try seeded()
     let rule = try rule(place)
     defer { rule.remove() }
-    let server = try TestServer(place, MissingKeyTests.waits)
+    let server = try TestServer(place, ["--upcall=yes"] + MissingKeyTests.waits)
     let waiting = try server.startControl("-i")
     try server.waitUntilLogged("waits for a key")
     try provide(place)

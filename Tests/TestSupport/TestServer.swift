@@ -7,6 +7,8 @@ public final class TestServer {
     case tcp
   }
 
+  /// What a system's own rules say of keys is none of a test's business, but where one says `--upcall`.
+  private static let asksNobody = ["--upcall=no"]
   public static let startsByItself = ["--flags", "not-need-init,startup-clear"]
 
   public let place: Place
@@ -30,7 +32,7 @@ public final class TestServer {
     let sockets = transport == .unix ? Self.unixSockets(self.folder) : Self.ports(port)
     let command =
       ["vnvram-swtpm", "socket", "--tpm2", "--tpmstate", place.state ?? "backend-uri=vnvram://\(place.image)"]
-      + sockets + arguments
+      + Self.asksNobody + sockets + arguments
     process = try place.start(isTPM2 ? command : command.filter { $0 != "--tpm2" })
     // CMD_GET_CAPABILITY, which it answers in any state; it listens before it answers.
     while process.isRunning, (try? connect(.control))?.ask([0, 0, 0, 1]).isEmpty ?? true { usleep(2000) }
@@ -41,7 +43,8 @@ public final class TestServer {
   }
 
   public static func command(_ image: String, _ sockets: [String], _ arguments: [String]) -> [String] {
-    ["vnvram-swtpm", "socket", "--tpm2", "--tpmstate", "backend-uri=vnvram://\(image)"] + sockets + arguments
+    ["vnvram-swtpm", "socket", "--tpm2", "--tpmstate", "backend-uri=vnvram://\(image)"] + asksNobody + sockets
+      + arguments
   }
 
   public static func unixSockets(_ folder: String) -> [String] {

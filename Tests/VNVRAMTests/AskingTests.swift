@@ -9,7 +9,8 @@ import TestSupport
 @testable import VNVRAM
 
 /// Keys that are in no keyring and come by an upcall, through the project's own rule and provider.
-@Suite(.enabled(if: RequestKeyRule.isAvailable, "\(RequestKeyRule.unavailable)")) struct AskingTests {
+@Suite(.enabled(if: RequestKeyRule.isAvailable, "\(RequestKeyRule.unavailable)"))
+struct AskingTests {
   private let place: TestPlace
   private let rule: RequestKeyRule
   private let events = Recorder<NVRAMEvent>()
