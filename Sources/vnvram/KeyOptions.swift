@@ -17,10 +17,8 @@ struct KeyOptions: ParsableArguments {
   @Option(help: ArgumentHelp("Try only the slot of this name.", valueName: "name"))
   var slot: String?
 
-  @Flag(
-    inversion: .prefixedNo,
-    help: "Ask for a key that is in no keyring, through /sbin/request-key; see Keys/README.md.")
-  var upcall = true
+  @Flag(help: "Don't ask /sbin/request-key for a key that is in no keyring.")
+  var noUpcall = false
 
   /// How many of the ways to open an image were given.
   var ways: Int { [recoveryKeyFd != nil, passphrase, passphraseFd != nil].count(where: { $0 }) }
@@ -43,7 +41,7 @@ struct KeyOptions: ParsableArguments {
       let secret = try Passphrase.read(descriptor: passphraseFd, prompt: "Passphrase: ")
       return Unlock(isPlain: false, slot: slot, key: KeyEncryptionKey(.passphrase, secret))
     }
-    return Unlock(isPlain: false, slot: nil, key: nil, asksForKeys: upcall)
+    return Unlock(isPlain: false, slot: nil, key: nil, asksForKeys: !noUpcall)
   }
 }
 

@@ -133,7 +133,7 @@ struct AuthorisationOptions: ParsableArguments {
     options.key.passphrase = openPassphrase
     options.key.passphraseFd = openPassphraseFd
     options.key.slot = nil
-    options.key.upcall = true
+    options.key.noUpcall = false
     options.plaintext = false
     options.anchor = anchor
     options.audit = audit
