@@ -102,7 +102,8 @@ import Testing
   /// The server refuses QEMU's INIT, upon which QEMU ends. Both say why, and the server's end does.
   private func expectRefused(_ place: Place, status: Int32, _ reason: String, words: String) throws {
     let server = try EmulatorServer(place)
-    #expect(server.isRunning && server.log.contains(reason), "\(server.log)")
+    // It listens before it reads the image.
+    try server.waitUntilLogged(reason)
     let machine = try VirtualMachine(place.folder, tpm: server.socket, device: .crb)
     #expect(machine.wait() != 0)
     #expect(machine.log.contains("tpm-emulator: TPM result for CMD_INIT"), "\(machine.log)")
