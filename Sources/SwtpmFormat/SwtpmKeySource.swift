@@ -119,3 +119,7 @@ public struct SwtpmKeyError: StatusError, Equatable {
     self.description = description
   }
 }
+
+extension SwtpmKeyError: UsageError {
+  package static func usage(_ message: String) -> Self { SwtpmKeyError(.usage, message) }
+}

@@ -11,7 +11,8 @@ extension NVRAM {
   func noteServed(_ s: NVRAMShared) {
     guard let core = s.core else { return }
     let now = Instant.now
-    let isBusy = now < s.lastServed.advanced(by: Self.pause)
+    // From one's end to the other's beginning: a commit alone may take longer than a pause.
+    let isBusy = s.coreTaken < s.lastServed.advanced(by: Self.pause)
     s.lastServed = now
     noteAnchor(s, core, now)
     guard core.wantsMaintenance else { return s.upkeepDue = nil }

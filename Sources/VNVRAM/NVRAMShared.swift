@@ -19,7 +19,11 @@ final class NVRAMShared {
   var anchor: (any FreshnessAnchor)?
 
   var core: StoreCore?
-  var coreIsTaken = false
+  var coreIsTaken = false {
+    didSet { if coreIsTaken { coreTaken = .now } }
+  }
+  /// When the core was taken last.
+  var coreTaken = Instant(nanoseconds: 0)
   /// Threads that want the core for something other than serving the queue. They come before the queue.
   var coreWaiters = 0
   let coreIsFree = Condition()

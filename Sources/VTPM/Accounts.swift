@@ -1,4 +1,5 @@
 import Glibc
+import SwtpmFormat
 
 /// Users and groups by name, as an option may name the owner of a socket's file.
 enum Accounts {
@@ -30,7 +31,7 @@ enum Accounts {
 
 extension KeyValueList {
   /// The value of `key` as the number of a user or group, or as its name.
-  mutating func identifier(_ key: String, _ look: (String) -> UInt32?) throws(TPMError) -> UInt32? {
+  mutating func identifier(_ key: String, _ look: (String) -> UInt32?) throws(Failure) -> UInt32? {
     guard let text = try value(key) else { return nil }
     guard let number = UInt32(text) ?? look(text), number != UInt32.max else {
       throw .usage("\(option): \(key)=\(text) is neither a number nor a name that is known here")

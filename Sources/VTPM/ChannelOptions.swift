@@ -1,4 +1,5 @@
 import Glibc
+import SwtpmFormat
 
 /// Where one of the server's two channels is to be had: the value of swtpm's `--server` or `--ctrl`.
 public struct ChannelOptions: Sendable, Equatable {
@@ -34,7 +35,7 @@ public struct ChannelOptions: Sendable, Equatable {
   /// made: by then a key was used.
   public init(parsing text: String, as role: Role) throws(TPMError) {
     let name = "--\(role.rawValue)"
-    var list = try KeyValueList(text, option: name)
+    var list = try KeyValueList<TPMError>(text, option: name)
     guard let type = try list.value("type") ?? (role == .server ? "tcp" : nil) else {
       throw .usage("\(name): say type=tcp or type=unixio")
     }

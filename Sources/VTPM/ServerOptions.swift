@@ -54,7 +54,7 @@ public struct ServerOptions: Sendable {
   /// `startup-deactivated` (for a TPM 1.2, see `validate`), `startup-none`. As in swtpm the startup flags but
   /// `startup-none` imply `not-need-init`.
   public mutating func parseFlags(_ text: String) throws(TPMError) {
-    var list = try KeyValueList(text, option: "--flags")
+    var list = try KeyValueList<TPMError>(text, option: "--flags")
     if try list.flag("not-need-init") { startsByItself = true }
     if try list.flag("disable-auto-shutdown") { concludesForGuest = false }
     var startups: [TPM.Startup] = []
@@ -72,7 +72,7 @@ public struct ServerOptions: Sendable {
 
   /// Parses `--locality`: `reject-locality-4`, `allow-set-locality`.
   public mutating func parseLocality(_ text: String) throws(TPMError) {
-    var list = try KeyValueList(text, option: "--locality")
+    var list = try KeyValueList<TPMError>(text, option: "--locality")
     if try list.flag("reject-locality-4") { rejectsLocality4 = true }
     if try list.flag("allow-set-locality") { allowsSetLocality = true }
     try list.finish()
@@ -80,7 +80,7 @@ public struct ServerOptions: Sendable {
 
   /// Parses `--migration`: `release-lock-outgoing`, `incoming`.
   public mutating func parseMigration(_ text: String) throws(TPMError) {
-    var list = try KeyValueList(text, option: "--migration")
+    var list = try KeyValueList<TPMError>(text, option: "--migration")
     if try list.flag("release-lock-outgoing") { releasesLockOutgoing = true }
     if try list.flag("incoming") { isIncoming = true }
     try list.finish()

@@ -1,4 +1,5 @@
 import Glibc
+import SwtpmFormat
 
 /// `--tpmstate`: where the TPM's state lies. Paths are absolute from here on: who goes to another folder later (`--daemon`)
 /// or opens the image again (`--migration`) means the same file.
@@ -20,7 +21,7 @@ public struct StateLocation: Sendable, Equatable {
   /// Parses `dir=DIR[,mode=0600][,lock][,fsync]`, and `backend-uri=` with `dir://DIR` in its place, or `vnvram://IMAGE`. An image
   /// is locked always.
   public init(parsing text: String) throws(TPMError) {
-    var list = try KeyValueList(text, option: "--tpmstate")
+    var list = try KeyValueList<TPMError>(text, option: "--tpmstate")
     let directory = try list.value("dir")
     let uri = try list.value("backend-uri")
     guard (directory == nil) != (uri == nil) else {
@@ -45,7 +46,7 @@ public struct StateLocation: Sendable, Equatable {
   }
 
   /// swtpm's words for what an image does anyway; one that asks for something else is refused.
-  private static func takeWhatAlwaysHolds(_ list: inout KeyValueList) throws(TPMError) {
+  private static func takeWhatAlwaysHolds(_ list: inout KeyValueList<TPMError>) throws(TPMError) {
     guard try list.choice("lock") ?? true else {
       throw .usage("--tpmstate: lock=false is not for an image, which two servers would ruin; leave it out")
     }

@@ -63,3 +63,5 @@ public enum TPMError: StatusError {
     }
   }
 }
+
+extension TPMError: UsageError {}

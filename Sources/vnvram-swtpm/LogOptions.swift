@@ -1,6 +1,7 @@
 import Glibc
 import Primitives
 import ProgramIO
+import SwtpmFormat
 import VTPM
 
 /// `--log`: where messages go. All of them are written at every level: there is one kind only. From level 5 on swtpm adds
@@ -22,7 +23,7 @@ struct LogOptions {
 
   /// Parses `file=FILE|fd=N[,level=N][,prefix=PREFIX][,truncate]`; `file=-` is for no messages at all.
   init(parsing text: String) throws(TPMError) {
-    var list = try KeyValueList(text, option: OptionName.log.rawValue)
+    var list = try KeyValueList<TPMError>(text, option: OptionName.log.rawValue)
     let file = try list.value("file")
     let descriptor = try list.number("fd", UInt32(1)...UInt32(Int32.max))
     guard file == nil || descriptor == nil else { throw .usage("--log: say file= or fd=, not both") }

@@ -1,6 +1,7 @@
 import Glibc
 import Primitives
 import ProgramIO
+import SwtpmFormat
 import VTPM
 
 /// `--pid`: a file with the server's process number and a newline, written when the sockets listen. One that was named is
@@ -16,7 +17,7 @@ struct PIDFile {
 
   /// Parses `file=FILE|fd=N`.
   init(parsing text: String) throws(TPMError) {
-    var list = try KeyValueList(text, option: OptionName.pid.rawValue)
+    var list = try KeyValueList<TPMError>(text, option: OptionName.pid.rawValue)
     let file = try list.value("file")
     let descriptor = try list.number("fd", UInt32(3)...UInt32(Int32.max))
     switch (file, descriptor) {
