@@ -170,7 +170,9 @@ extension Checker {
       let core = try StoreCore(sealed: volume)
       let found = try Verifier.read(core.blobs, slots: Set(volume.slots.map(\.name)), expected.mayRefuseEntries)
       disk.clearFaults()
-      if try accept(verifier.judge(found, expected)) { self.core = core }
+      // What the opening itself wrote may have been lost, and with it what comes next.
+      let hasLied = hasLied.lately && disk.faultsMet > met
+      if try accept(verifier.judge(found, expected), hasLied: hasLied) { self.core = core }
     } catch let error as Violation {
       throw error
     } catch {
@@ -182,19 +184,19 @@ extension Checker {
         if random.chance(30) { return try crashAndReopen() }
         return try reopen(states)
       }
-      _ = try accept(verifier.judge(error, expected))
+      _ = try accept(verifier.judge(error, expected), hasLied: false)
     }
   }
 
   /// Whether the store is there and goes on.
-  private func accept(_ verdict: Verdict) throws -> Bool {
+  private func accept(_ verdict: Verdict, hasLied lately: Bool) throws -> Bool {
     switch verdict {
     case .violation(let violation): throw violation.at("opened anew")
     case .recovered(let state, true):
       events.append("  opened at operation \(disk.operations)")
       history.append(state)
       openings = (openings.current, history.count - 1)
-      hasLied.lately = false
+      hasLied.lately = lately
       plan = [state]
       progress = { 0 }
       cut(percent: 50)
