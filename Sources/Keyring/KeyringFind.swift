@@ -24,8 +24,8 @@ extension Keyring {
   public static func find(_ name: KeyName) throws(KeyringError) -> FoundKey {
     var worst = KeyringError(
       .missing, key: name.text,
-      "is in none of the keyrings of this process and its user; add it, for example with "
-        + "`keyctl padd user \(name.keyDescription) @u`")
+      "is in none of the keyrings of this process and its user; load it with `vnvram key load \(name.text) --file FILE`, or "
+        + "make a new one with `vnvram key generate \(name.text)`")
     for scope in KeyringScope.allCases {
       do throws(KeyringError) {
         if let found = try search(name, in: scope) { return found }

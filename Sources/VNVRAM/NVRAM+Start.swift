@@ -159,7 +159,10 @@ extension NVRAM {
   }
 
   private var unformatted: NVRAMError {
-    NVRAMError(.unformatted, .notAnImage, store: name, "holds no store; format it, or name the right image")
+    NVRAMError(
+      .unformatted, .notAnImage, store: name,
+      "holds no store; nothing was changed; name the right image, and if this was one, `vnvram header restore` or "
+        + "`vnvram restore` may help")
   }
 
   /// Goes to the state that an opening leads to. The caller has the core.

@@ -200,7 +200,11 @@ final class NVRAMStateStore: TPMStateStore {
       do {
         _ = try nvram.readContent(Self.entry(name), at: ByteOffset(0), into: nothing.mutableSpan, deadline: .zero)
       } catch  where error.code == .entryMissing || error.code == .entryTooSmall {
-        return TPMStateError(error.status, error.description)
+        let kind = version == .tpm2 ? "TPM 2.0" : "TPM 1.2, as without --tpm2"
+        return TPMStateError(
+          error.status,
+          "\(nvram.name): has no place for the state of a \(kind): entry \"\(Self.entry(name))\" is not there, or too small; "
+            + "was it made for another kind of TPM?")
       } catch {
         // What else there is shows when the state is loaded.
       }

@@ -77,15 +77,20 @@ struct StateFolder {
     }
     let uuid = try format(key, audit, try anchor?.make(), asksForKeys)
     try mark(uuid)
-    log.line("\(image): made, store \(uuid)")
+    let kind = version == .tpm2 ? "TPM 2.0" : "TPM 1.2"
+    var opener = "the key that was given"
+    if case .kernel(let name) = key { opener = "key \"\(name)\"" }
+    log.line(
+      "\(image): made, store \(uuid), for a new \(kind); only \(opener) opens it: `vnvram slot add` adds a second way")
   }
 
   /// - Throws: where an image was made and is gone, or swtpm's state lies there.
   func refuseOlderTPM() throws(TPMStateError) {
-    guard !NewFile.isTaken(marker) else {
+    let (other, option) = version == .tpm2 ? ("tpm-00", "without --tpm2") : ("tpm2-00", "with --tpm2")
+    for name in ["\(other).vnvram", "\(other).vnvram.made"] where NewFile.isTaken("\(folder)/\(name)") {
       throw TPMStateError(
-        .inputOutput,
-        "\(image): was made before and is gone; restore it from a backup, or remove \(marker) to begin with a new TPM")
+        .refused,
+        "\(folder)/\(name): is of the other kind of TPM, and no second one is made beside it; start it \(option)")
     }
     let names =
       [
@@ -93,10 +98,17 @@ struct StateFolder {
         "NVChip",
       ]
     if let name = names.first(where: { NewFile.isTaken("\(folder)/\($0)") }) {
+      // Its own kind, whatever was asked for.
+      let kind = name.split(separator: "-").first.map { $0 == "NVChip" ? "tpm2" : String($0) } ?? "tpm2"
       throw TPMStateError(
         .refused,
         "\(folder)/\(name): is the state of swtpm's TPM, and no new TPM is made beside it; bring it over with "
-          + "`vnvram import-swtpm \(folder) \(image)`, or move it away")
+          + "`vnvram import-swtpm \(folder) \(folder)/\(kind)-00.vnvram --key NAME`, or move it away")
+    }
+    guard !NewFile.isTaken(marker) else {
+      throw TPMStateError(
+        .inputOutput,
+        "\(image): was made before and is gone; restore it from a backup, or remove \(marker) to begin with a new TPM")
     }
   }
 

@@ -115,8 +115,16 @@ import Testing
   ]) func besideSwtpmsState(name: String) throws {
     let place = try Place.forFirstUse()
     try place.write([], "state/\(name)")
-    let command = "vnvram import-swtpm \(place.path("state")) \(place.image)"
+    let kind = name.hasPrefix("tpm-") ? "tpm" : "tpm2"
+    let command = "vnvram import-swtpm \(place.path("state")) \(place.path("state"))/\(kind)-00.vnvram --key"
     try expectNothingMade(place, Self.key(place), status: 15, name, command)
+  }
+
+  /// --tpm2 that was forgotten, or given by mistake.
+  @Test(arguments: ["tpm-00.vnvram", "tpm-00.vnvram.made"]) func besideTheOtherKind(name: String) throws {
+    let place = try Place.forFirstUse()
+    try place.write([], "state/\(name)")
+    try expectNothingMade(place, Self.key(place), status: 15, name, "start it without --tpm2")
   }
 
   @Test func noFolder() throws {

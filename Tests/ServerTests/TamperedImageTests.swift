@@ -124,9 +124,9 @@ import Testing
   /// A store for something else: with no place for a TPM's state there is no TPM, new or old.
   @Test(arguments: [[], TestServer.startsByItself]) func otherEntries(flags: [String]) throws {
     for (layout, status, word): ([String], Int32, String) in [
-      (["--profile", "uefi"], 14, "has no entry \"permall\""),
-      (["--entry", "permall=256K"], 14, "has no entry \"volatilestate\""),
-      (["--entry", "permall=8K", "--entry", "volatilestate=64K"], 10, "entry \"permall\" has room for 8192 bytes"),
+      (["--profile", "uefi"], 14, "entry \"permall\" is not there"),
+      (["--entry", "permall=256K"], 14, "entry \"volatilestate\" is not there"),
+      (["--entry", "permall=8K", "--entry", "volatilestate=64K"], 10, "entry \"permall\" is not there, or too small"),
     ] {
       let place = try Place(layout)
       let outcome = try place.runServer(flags)
