@@ -122,6 +122,7 @@ install:
 	install -m 644 man/vnvram.1 $(mandir)/man1
 	install -m 644 man/vnvram-swtpm.8 $(mandir)/man8
 	install -d $(DESTDIR)$(libexecdir) $(DESTDIR)$(unitdir) $(DESTDIR)$(SYSCONFDIR)/request-key.d
+	install -d -m 755 $(DESTDIR)$(SYSCONFDIR)/vnvram
 	install -m 755 Keys/providers/vnvram-key-from-file $(DESTDIR)$(libexecdir)
 	$(FILL_IN) Keys/request-key.d/vnvram.conf >$(DESTDIR)$(SYSCONFDIR)/request-key.d/vnvram.conf
 	$(FILL_IN) Keys/systemd/vnvram-key@.service >$(DESTDIR)$(unitdir)/vnvram-key@.service
@@ -137,6 +138,7 @@ uninstall: uninstall-as-swtpm
 	rm -f $(bindir)/vnvram $(bindir)/vnvram-swtpm $(mandir)/man1/vnvram.1 $(mandir)/man8/vnvram-swtpm.8
 	rm -f $(DESTDIR)$(SYSCONFDIR)/request-key.d/vnvram.conf $(DESTDIR)$(unitdir)/vnvram-key@.service
 	rm -rf $(docdir) $(DESTDIR)$(libexecdir)
+	-rmdir --ignore-fail-on-non-empty $(DESTDIR)$(SYSCONFDIR)/vnvram 2>/dev/null
 
 clean:
 	rm -rf .build

@@ -53,7 +53,7 @@ let package = Package(
     module("BlobStore", ["SecureVolume", "Primitives"]),
     module("VNVRAM", ["BlobStore", "SecureVolume", "Keyring", "Audit", "BlockIO", "Crypto", "Primitives"]),
     module("SwtpmFormat", ["Crypto", "ProgramIO", "Primitives"]),
-    module("VTPM", ["SwtpmFormat", "Crypto", "CLibtpms", "CSystem", "Primitives"]),
+    module("VTPM", ["SwtpmFormat", "Crypto", "ProgramIO", "CLibtpms", "CSystem", "Primitives"]),
     .executableTarget(
       name: "vnvram",
       dependencies: [

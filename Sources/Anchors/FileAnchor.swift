@@ -26,6 +26,8 @@ public final class FileAnchor: FreshnessAnchor {
   public private(set) var name: String
   /// With a counter, `TPMCounterAnchor` believes its records; without, they are not to be believed alone.
   private let goesWithCounter: Bool
+  /// `establish` made the file, and it wasn't released since.
+  private var isMadeHere = false
 
   /// - Parameter path: the file; or a directory, and then the file is `UUID.anchor` in it.
   public convenience init(path: String) { self.init(path: path, goesWithCounter: false) }
@@ -95,6 +97,7 @@ public final class FileAnchor: FreshnessAnchor {
       do { device = try FileDevice.create(path: place(store), size: Self.size, replacing: false) } catch {
         throw AnchorError(error, anchor: name)
       }
+      isMadeHere = true
     }
     current = index
   }
@@ -123,7 +126,7 @@ public final class FileAnchor: FreshnessAnchor {
     AnchorError(
       .exists, anchor: name,
       "exists, and can't be told to be an anchor of this store, so it isn't written over; name another file, or move it out "
-        + "of the way")
+        + "of the way; remove it if there is no image of its store, since making one was cut short")
   }
 
   private func isBlank(_ device: any BlockDevice) throws(AnchorError) -> Bool {
@@ -156,8 +159,14 @@ public final class FileAnchor: FreshnessAnchor {
     current = index
   }
 
+  public func withdraw() {
+    if isMadeHere, let device, hasItsName(device) { _ = unsafe unlink(device.name) }
+    release()
+  }
+
   public func release() {
     guard path != nil else { return }
+    isMadeHere = false
     device?.close()
     device = nil
     current = nil

@@ -88,6 +88,9 @@ public final class TPMCounterAnchor: FreshnessAnchor {
     value += 1
   }
 
+  /// The counter stays where it is.
+  public func withdraw() { file.withdraw() }
+
   public func release() { file.release() }
 }
 

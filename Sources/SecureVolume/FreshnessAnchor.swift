@@ -43,6 +43,9 @@ public protocol FreshnessAnchor: AnyObject {
   /// - Throws: `.exists` where something else would be lost.
   func mayEstablish(for store: StoreUUID) throws(AnchorError)
 
+  /// Undoes `establish`, where that made a place which wasn't there: the store doesn't come to be. Then as `release`.
+  func withdraw()
+
   /// Closes what is open and gives up the lock. `recall` opens it again.
   func release()
 }
@@ -51,6 +54,7 @@ extension FreshnessAnchor {
   public func prepare(for store: StoreUUID, forWriting: Bool) {}
   public func adopt(_ record: AnchorRecord, at index: Int, forWriting: Bool) throws(AnchorError) {}
   public func counter(for moment: AnchorMoment) throws(AnchorError) -> UInt64 { 0 }
+  public func withdraw() { release() }
   public func release() {}
   public func mayEstablish(for store: StoreUUID) throws(AnchorError) {}
 }

@@ -10,7 +10,8 @@ public enum VolumeFormatter {
   ///   - key: the first slot's key, and `name` the slot's.
   ///   - content: fills the plaintext of each sector, in order; it is called once for each.
   ///   - progress: called with sectors done, now and then.
-  ///   - anchor: follows the store from its beginning. It gets a place before anything is written, and its record last.
+  ///   - anchor: follows the store from its beginning. It gets a place before anything is written, and its record last; where this throws, a place
+  ///     that was made for it is gone again.
   ///   - replacingAnchor: where there is an anchor in that place already, take it.
   /// - Throws: `.anchor`; `.noSpace` naming the size that is needed, before anything is written.
   /// - Returns: the store's UUID. All is durable.
@@ -34,10 +35,14 @@ public enum VolumeFormatter {
     let fresh = try makeKeys(device, geometry, key, name: name, cost: cost, created: created)
     if let anchor {
       do { try anchor.establish(for: fresh.header.uuid, keeping: nil, replacing: replacingAnchor) } catch {
+        anchor.withdraw()
         throw VolumeError(error, store: device.name)
       }
     }
-    return try write(fresh, device, geometry, content, progress, anchor)
+    do { return try write(fresh, device, geometry, content, progress, anchor) } catch {
+      anchor?.withdraw()
+      throw error
+    }
   }
 
   /// What a new store begins with.

@@ -16,6 +16,9 @@ extension SwtpmKeySource {
     guard let (place, isPassword) = places.first, places.count == 1 else {
       throw .usage("\(option): say one of file=, fd=, pwdfile= and pwdfd=")
     }
+    if case .descriptor(1...2) = place {
+      throw .usage("\(option): descriptors 1 and 2 are for messages; a key comes by another")
+    }
     if case .file(let path) = place, path.isEmpty || path.utf8.contains(0) {
       throw .usage("\(option): the file's path is empty")
     }

@@ -7,7 +7,7 @@ import ProgramIO
 public struct SwtpmKeySource: Sendable, Equatable {
   public enum Place: Sendable, Equatable {
     case file(String)
-    /// Read to its end, and closed.
+    /// Read to its end, and closed; in the place of standard input there is nothing then. Neither 1 nor 2.
     case descriptor(Int32)
   }
 
@@ -71,10 +71,22 @@ public struct SwtpmKeySource: Sendable, Equatable {
       switch place {
       case .file(let path): return try InputFile(path: path).readSecret(limit: Self.limit)
       case .descriptor(let number):
-        defer { close(number) }
+        defer { Self.leave(number) }
         return try InputFile(descriptor: number, name: name).readSecret(limit: Self.limit)
       }
     } catch { throw SwtpmKeyError(error.status, "\(error)") }
+  }
+
+  /// Were standard input left closed, the next file to be opened would take its number, and a daemon puts another in its
+  /// place.
+  private static func leave(_ number: Int32) {
+    let nothing = number == 0 ? unsafe open("/dev/null", O_WRONLY | O_CLOEXEC) : -1
+    guard nothing > 0 else {
+      close(number)
+      return
+    }
+    dup2(nothing, number)
+    close(nothing)
   }
 
   private func removeFile() throws(SwtpmKeyError) {

@@ -20,6 +20,8 @@ struct KeyInquiry {
   private var delay: Duration
   private var phase = Phase.idle
   private var isForbidden = false
+  /// Names of keys that were seen to be revoked: the kernel forgets them, and then they look missing.
+  private var revoked: Set<String> = []
   private(set) var uses: [KeyUse] = []
   /// The keys that came.
   private(set) var answered: Set<KeySerial> = []
@@ -43,6 +45,7 @@ struct KeyInquiry {
 
   /// These keys are missing.
   mutating func want(_ uses: [KeyUse]) {
+    let uses = uses.filter { !revoked.contains($0.name ?? "") }
     self.uses = uses
     if case .idle = phase, !uses.isEmpty { phase = .due }
   }
@@ -50,16 +53,20 @@ struct KeyInquiry {
   /// The key was taken away on purpose.
   mutating func forbid() { isForbidden = true }
 
+  /// These keys were; others may still be asked for.
+  mutating func forbid(_ names: [String]) { revoked.formUnion(names) }
+
   /// Somebody wants it tried now.
   mutating func hurry() {
     isForbidden = false
+    revoked = []
     delay = shortest
     if case .resting = phase { phase = uses.isEmpty ? .idle : .due }
   }
 
   /// The store runs.
   mutating func settle() {
-    (uses, answered, isForbidden, delay) = ([], [], false, shortest)
+    (uses, answered, isForbidden, revoked, delay) = ([], [], false, [], shortest)
     // One that is under way says so itself when it ends.
     if case .underWay = phase { return }
     phase = .idle

@@ -13,6 +13,13 @@ enum KeySighting: Equatable, Sendable {
   /// Not to be had.
   case absent(KeyringError.Code)
 
+  var isRevoked: Bool {
+    switch self {
+    case .present: false
+    case .unsuitable(_, let code), .absent(let code): code == .revoked
+    }
+  }
+
   var isPresent: Bool {
     if case .present = self { true } else { false }
   }

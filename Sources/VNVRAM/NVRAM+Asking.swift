@@ -7,6 +7,7 @@ extension NVRAM {
   /// What an opening in vain wants, with what is asked for now because of it. With the lock.
   func asking(_ s: NVRAMShared, for opening: Opening) -> WantedKeys {
     var wanted = opening.wanted
+    s.inquiry.forbid(opening.seen.filter(\.sighting.isRevoked).map(\.slot))
     s.inquiry.want(opening.askable)
     wanted.asking = s.inquiry.open
     return wanted

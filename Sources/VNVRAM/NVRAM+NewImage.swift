@@ -8,7 +8,8 @@ import SecureVolume
 
 // An image in a file of its own, for who makes one on first use.
 //
-// Invariants: whatever ends the process or the power, there is no file of that name or a whole store, never half of one;
+// Invariants: whatever ends the process or the power, there is no file of that name or a whole store, never half of one
+// (its anchor, which comes first, may be there without it; not after an error that is thrown);
 // what has the name already stays as it is, whatever it is.
 extension NVRAM {
   /// Makes an image file with these entries, all empty, that opens with the kernel key of that name. Durable on return.
@@ -44,7 +45,12 @@ extension NVRAM {
     _ path: String, _ mode: UInt32, _ entries: [EntrySpecification], _ key: borrowing KeyEncryptionKey,
     _ use: AuditRecord, _ cost: ScryptCost?, _ audit: AuditLog, _ anchor: (any FreshnessAnchor)?
   ) throws(NVRAMError) -> StoreUUID {
-    defer { anchor?.release() }
+    var isUnmade = true
+    defer {
+      // Without its image an anchor would only be in the next one's way.
+      if isUnmade, !NewFile.isTaken(path) { anchor?.withdraw() }
+      anchor?.release()
+    }
     let layout: StreamLayout
     do { layout = try StreamLayout(entries) } catch { throw NVRAMError(error, store: path) }
     let sectorSize = NVRAMConfiguration().sectorSize
@@ -73,6 +79,7 @@ extension NVRAM {
     try audit.note(done, path)
     do { try file.place(replacing: false) } catch { throw NVRAMError(error) }
     guard let uuid = done.uuid else { preconditionFailure("a formatted store has a UUID") }
+    isUnmade = false
     return uuid
   }
 }

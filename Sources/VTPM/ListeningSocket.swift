@@ -1,5 +1,6 @@
 import CSystem
 import Glibc
+import ProgramIO
 
 /// A socket that waits for clients, non-blocking, from the beginning on. A Unix socket's path is removed when it is closed.
 final class ListeningSocket {
@@ -92,14 +93,8 @@ final class ListeningSocket {
     }
     self.descriptor = descriptor
     // A daemon leaves the folder that it was started in.
-    self.path = Self.absolute(path)
+    self.path = Path.absolute(path)
     try reserveSpare()
-  }
-
-  private static func absolute(_ path: String) -> String {
-    guard !path.hasPrefix("/"), let folder = unsafe getcwd(nil, 0) else { return path }
-    defer { unsafe free(folder) }
-    return unsafe "\(String(cString: folder))/\(path)"
   }
 
   deinit { remove() }

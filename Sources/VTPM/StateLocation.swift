@@ -1,4 +1,5 @@
 import Glibc
+import ProgramIO
 import SwtpmFormat
 
 /// `--tpmstate`: where the TPM's state lies. Paths are absolute from here on: who goes to another folder later (`--daemon`)
@@ -70,13 +71,11 @@ public struct StateLocation: Sendable, Equatable {
 
   private static func absolute(_ path: some StringProtocol, _ source: String) throws(TPMError) -> String {
     guard !path.isEmpty, !path.utf8.contains(0) else { throw .usage("--tpmstate: \"\(source)\" names nothing") }
-    if path.utf8.first == UInt8(ascii: "/") { return String(path) }
-    guard let folder = unsafe getcwd(nil, 0) else {
+    let absolute = Path.absolute(String(path))
+    guard absolute.hasPrefix("/") else {
       throw .usage("--tpmstate: \"\(source)\" is relative to the working directory, which is gone; give the whole path")
     }
-    defer { unsafe free(folder) }
-    let base = unsafe String(cString: folder)
-    return (base.hasSuffix("/") ? base : base + "/") + path
+    return absolute
   }
 
   /// What `--keyring-key` means: `%u` stands for the UUID in the state's path, the last one that there is, in lower case;

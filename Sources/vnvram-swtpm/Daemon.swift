@@ -54,7 +54,7 @@ struct Daemon {
     let nothing = unsafe open("/dev/null", O_RDWR | O_CLOEXEC)
     guard nothing >= 0, unsafe chdir("/") == 0 else { throw Self.failed("/dev/null") }
     for stream in Int32(0)...2 { dup2(nothing, stream) }
-    close(nothing)
+    if nothing > 2 { close(nothing) }
     return standardError
   }
 

@@ -69,8 +69,10 @@ struct LogOptions {
       guard flags >= 0, flags & O_ACCMODE != O_RDONLY else {
         throw TPMError.usage("--log: descriptor \(number) is not open for writing")
       }
-      _ = fcntl(number, F_SETFD, FD_CLOEXEC)
+      if number > 2 { _ = fcntl(number, F_SETFD, FD_CLOEXEC) }
       if truncates { _ = ftruncate(number, 0) }
+      // A daemon's standard output leads nowhere.
+      guard number > 2 else { return fcntl(number, F_DUPFD_CLOEXEC, 3) }
       return number
     }
   }

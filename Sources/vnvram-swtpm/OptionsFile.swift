@@ -94,7 +94,14 @@ struct OptionsFile {
 
   private static func content(_ path: String) throws -> String {
     let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)
-    guard descriptor >= 0 else { throw FileError(errno: errno, file: path, "opening the file of options") }
+    guard descriptor >= 0 else {
+      guard errno != EACCES else {
+        throw OptionsFileError(
+          "\(path): may not be read by user \(geteuid()), who runs this program, and may have options for it: chmod 644 it, "
+            + "and its folder 755")
+      }
+      throw FileError(errno: errno, file: path, "opening the file of options")
+    }
     defer { close(descriptor) }
     var status = stat()
     guard unsafe fstat(descriptor, &status) == 0 else { throw FileError(errno: errno, file: path, "looking at it") }

@@ -43,14 +43,15 @@ struct PIDFile {
 
   /// Writes it, over an older one. Everybody may read it, as a process number is no secret.
   ///
-  /// - Throws: what is no regular file is not written to, and a symbolic link not followed.
+  /// - Throws: what is no regular file is not written to, and a symbolic link not followed; a file that is named is an old
+  ///   PID file, or empty, or it stays as it is: this may be root, before it becomes another user.
   mutating func write() throws(FileError) {
     let (descriptor, name): (Int32, String)
     switch place {
     case .file(let path):
       place = .file(Path.absolute(path))
       name = path
-      let flags = O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY
+      let flags = O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY
       descriptor = unsafe open(path, flags, 0o600)
       guard descriptor >= 0 else { throw FileError(errno: errno, file: path, "making the PID file") }
     case .descriptor(let number): (descriptor, name) = (number, "descriptor \(number)")
@@ -60,10 +61,23 @@ struct PIDFile {
     guard unsafe fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
       throw FileError(EINVAL, file: name, detail: "is no regular file, as a PID file must be")
     }
+    if case .file = place, !Self.isOld(descriptor, status) {
+      throw FileError(
+        EEXIST, file: name, detail: "is there, and isn't an old PID file; remove it, or name another with --pid")
+    }
     isWritten = true
     if case .file = place, status.st_uid == geteuid() { _ = fchmod(descriptor, 0o644) }
     guard ftruncate(descriptor, 0) == 0 else { throw FileError(errno: errno, file: name, "emptying it") }
     try OutputFile(descriptor: descriptor, name: name).write("\(getpid())\n")
+  }
+
+  /// Whether it has nothing but a process number, and no other name.
+  private static func isOld(_ descriptor: Int32, _ status: stat) -> Bool {
+    guard status.st_nlink <= 1, status.st_size <= 20 else { return false }
+    var bytes = [UInt8](repeating: 0, count: Int(status.st_size))
+    guard unsafe pread(descriptor, &bytes, bytes.count, 0) == bytes.count else { return false }
+    if bytes.last == UInt8(ascii: "\n") { bytes.removeLast() }
+    return bytes.allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
   }
 
   /// Removes it, if it was written and named. What can't be removed any more (as another user, `--runas`) stays.

@@ -5,6 +5,7 @@ import Confinement
 import Crypto
 import Glibc
 import Primitives
+import ProgramIO
 import SwtpmFormat
 import VNVRAM
 import VTPM
@@ -37,14 +38,14 @@ struct Serving {
     let store = NVRAMStateStore(
       image: options.image, audit: audit, keyLossPolicy: options.keyLossPolicy, anchor: anchor,
       failOnEncryptedDrive: options.failOnEncryptedDrive, version: options.server.version, onlyKey: keys.onlyKey,
-      key: keys.given, asksForKeys: options.asksForKeys, isShared: isShared)
+      key: keys.given, asksForKeys: asksForKeys, isShared: isShared)
     let serverOptions = try serverOptions(keys)
     // With --migration incoming another server still has it.
     let folder = options.server.isIncoming ? nil : StateFolder(options.state, options.server.version)
     var isToBeMade = try folder.map { try !$0.hasImage(log) } ?? false
     // As the user who is to have it, where that is another one.
     if isToBeMade, user == nil {
-      try folder?.makeImage(keys.first, audit, anchor, log, asksForKeys: options.asksForKeys)
+      try folder?.makeImage(keys.first, audit, anchor, log, asksForKeys: asksForKeys)
       isToBeMade = false
     }
     if !options.server.isIncoming, !isToBeMade { try store.prepare() }
@@ -60,7 +61,7 @@ struct Serving {
       if let standardError { log.setBeside(standardError) }
       try confine(user, places, mayConnect: anchor?.isReachedBySockets ?? false, audit) {
         guard isToBeMade else { return }
-        try folder?.makeImage(keys.first, audit, anchor, log, asksForKeys: options.asksForKeys)
+        try folder?.makeImage(keys.first, audit, anchor, log, asksForKeys: asksForKeys)
         try store.prepare()
       }
       if !options.server.isIncoming { store.start() }
@@ -77,6 +78,9 @@ struct Serving {
 
   /// Whether another server has the image before or after this one.
   private var isShared: Bool { options.server.isIncoming || options.server.releasesLockOutgoing }
+
+  /// With `--key` there is nobody to ask.
+  private var asksForKeys: Bool { options.asksForKeys && options.key == nil }
 
   private var isSharedDevice: Bool { isShared && FileDevice.isBlockDevice(options.image) }
 
@@ -126,7 +130,7 @@ struct Serving {
     confinement.places = places
     confinement.mayConnect = mayConnect
     confinement.mayOpenDevices = isSharedDevice
-    confinement.mayRequestKeys = options.asksForKeys
+    confinement.mayRequestKeys = asksForKeys
     confinement.violations = options.violations
     try confinement.becomeUser()
     try beforehand()

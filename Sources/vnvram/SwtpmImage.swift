@@ -63,6 +63,11 @@ struct SwtpmImage {
     }
     try audit.record(AuditRecord(.formatted, store: image, key: name.text, kind: SlotKind.keyring.label))
     var progress = ProgressLine("formatting", total: geometry.volumeSize.value, json: json)
+    var isUnmade = true
+    defer {
+      // Without its image an anchor would only be in the next one's way.
+      if isUnmade, !NewFile.isTaken(image) { anchor?.withdraw() }
+    }
     let uuid = try VolumeFormatter.format(
       new.device, geometry: geometry, key: key, name: name.text, created: WallClock.seconds,
       content: { sector, plaintext in
@@ -78,9 +83,10 @@ struct SwtpmImage {
     case .none: break
     }
     try volume.close()
-    anchor?.release()
     try check(new, key)
     try new.place(replacing: false)
+    isUnmade = false
+    anchor?.release()
     return Result(uuid: uuid.description, wasMade: true, warnings: KeyWarning.tooWide(name).map { [$0] } ?? [])
   }
 

@@ -31,6 +31,27 @@ final class FileAnchorTests {
     second.release()
   }
 
+  /// Where making a store fails, what was made for it is gone, and nothing else: it can be made again.
+  @Test func noStoreNoAnchor() throws {
+    try FileManager.default.createDirectory(atPath: path("dir"), withIntermediateDirectories: false)
+    for place in [path("a"), path("dir")] {
+      #expect(throws: VolumeError.self) { try self.formatInVain(FileAnchor(path: place)) }
+    }
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == ["dir"])
+    #expect(try FileManager.default.contentsOfDirectory(atPath: path("dir")) == [])
+    try use(newDisk(), path("a"))
+    let before = try Data(contentsOf: URL(fileURLWithPath: path("a")))
+    #expect(throws: VolumeError.self) { try self.formatInVain(FileAnchor(path: self.path("a"))) }
+    #expect(try Data(contentsOf: URL(fileURLWithPath: path("a"))) == before)
+  }
+
+  private func formatInVain(_ anchor: FileAnchor) throws {
+    defer { anchor.release() }
+    try VolumeFormatter.format(
+      newDisk(), geometry: smallGeometry, key: makeKey(1), name: "k", created: 1,
+      content: { (_, _) throws(VolumeError) in throw VolumeError(.refused, store: "image", "no") }, anchor: anchor)
+  }
+
   @Test func aFileOfItsOwn() throws {
     let image = newDisk()
     try use(image, path("a"))

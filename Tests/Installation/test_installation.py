@@ -26,7 +26,7 @@ class Installation(unittest.TestCase):
 
     def make(self, *targets, prefix="/usr", status=0):
         result = subprocess.run(
-            ["make", "-s", "-C", ROOT, f"DESTDIR={self.root}", f"PREFIX={prefix}", f"PROGRAMS={PROGRAMS}", *targets],
+            ["sh", "-c", 'umask 077; exec make "$@"', "make", "-s", "-C", ROOT, f"DESTDIR={self.root}", f"PREFIX={prefix}", f"PROGRAMS={PROGRAMS}", *targets],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
         self.assertEqual(result.returncode != 0, status != 0, result.stdout)
         return result.stdout
@@ -66,8 +66,12 @@ class Installation(unittest.TestCase):
             result = subprocess.run(
                 [self.root / "opt/x/bin" / name, "socket", "--print-capabilities"], stdout=subprocess.PIPE, text=True)
             self.assertIn('"type": "swtpm"', result.stdout)
+        # Users who may not search it could not tell whether there are options in it.
+        folder = self.root / "opt/x/etc/vnvram"
+        self.assertEqual(folder.stat().st_mode & 0o777, 0o755)
         self.make("uninstall", prefix="/opt/x")
         self.assertEqual(self.names(), [])
+        self.assertFalse(folder.exists())
 
     def test_without_programs(self):
         output = self.make("install-as-swtpm", status=1)

@@ -73,6 +73,42 @@ import Testing
     #expect(log().contains("ending on a signal"))
   }
 
+  /// A key by standard input: its number isn't left to the next file that is opened, which a daemon would then replace.
+  @Test func keysByStandardInput() throws {
+    let place = try Place()
+    let piped = { (options: [String]) in
+      try place.run(["bash", "-c", "printf '%064d' 7 | \"$@\"", "bash"] + Self.command("tpm.vnvram", options))
+    }
+    let started = try piped(["--migration-key", "fd=0,mode=aes-256-cbc"])
+    #expect(started.status == 0 && started.text.isEmpty, "\(started.text)")
+    var daemon = try Daemon(place)
+    try Socket(path: place.path("tpm")).run(TPMCommand.defineIndex)
+    // What its threads tell each other is seen still.
+    place.key.revoke()
+    let log = { String(decoding: (try? place.bytes("log.tpm")) ?? [], as: UTF8.self) }
+    for _ in 0..<5000 where !log().contains("is locked and waits for a key") { usleep(2000) }
+    #expect(log().contains("is locked and waits for a key"), "\(log())")
+    try daemon.end()
+    place.key.load()
+    #expect(try place.run(["vnvram", "check", "tpm.vnvram"]).status == 0)
+
+    let added = try place.run(
+      ["bash", "-c", "vnvram slot add tpm.vnvram --passphrase-fd 5 5< <(printf '%064d' 7)"])
+    #expect(added.status == 0, "\(added.text)")
+    #expect(try piped(["--key", "pwdfd=0"]).status == 0)
+    daemon = try Daemon(place)
+    for stream in 0...2 { #expect(try daemon.link("fd/\(stream)") == "/dev/null") }
+    try Socket(path: place.path("tpm")).run(TPMCommand.write(1))
+    try daemon.end()
+    #expect(try place.run(["vnvram", "check", "tpm.vnvram"]).status == 0)
+    for option in ["--key", "--migration-key"] {
+      for descriptor in 1...2 {
+        let refused = try piped([option, "pwdfd=\(descriptor)"])
+        #expect(refused.status == 2 && refused.text.contains("1 and 2"), "\(refused.text)")
+      }
+    }
+  }
+
   /// The parent ends as the server did that never came to serve, and says why; nothing is left.
   @Test func endsAsTheServerDoes() throws {
     let place = try Place()
@@ -91,12 +127,23 @@ import Testing
   /// An old file is overwritten, as swtpm_setup's is, which is there and empty; what isn't a file isn't.
   @Test func pidFiles() throws {
     let place = try Place()
-    try place.write(Array("123456789\nold".utf8), "tpm.pid")
+    try place.write(Array("123456789\n".utf8), "tpm.pid")
     #expect(try place.run(Self.command("tpm.vnvram")).status == 0)
     try Daemon(place).end()
     #expect(place.names == ["tpm.vnvram"])
 
     try place.write(Array("precious".utf8), "log.precious")
+    let image = try place.bytes()
+    for name in ["tpm.vnvram", "log.precious"] {
+      let other = try place.run(Self.command("tpm.vnvram", ["--pid", "file=\(name)"]))
+      #expect(other.status == 15 && other.text.contains(name), "\(other.text)")
+    }
+    #expect(try place.bytes() == image && place.bytes("log.precious") == Array("precious".utf8))
+    try place.write(Array("1\n".utf8), "log.one")
+    try FileManager.default.linkItem(atPath: place.path("log.one"), toPath: place.path("log.two"))
+    let hard = try place.run(Self.command("tpm.vnvram", ["--pid", "file=log.two"]))
+    #expect(hard.status == 15 && hard.text.contains("log.two"), "\(hard.text)")
+    #expect(try place.bytes("log.one") == Array("1\n".utf8))
     try FileManager.default.createSymbolicLink(atPath: place.path("tpm.pid"), withDestinationPath: "log.precious")
     let linked = try place.run(Self.command("tpm.vnvram"))
     #expect(linked.status == 11 && linked.text.contains("tpm.pid"), "\(linked.text)")

@@ -82,6 +82,22 @@ import Testing
     #expect(try run().status == 2, "too long")
   }
 
+  /// Not "no file": it may have options that matter. Root without its rights is as any other user.
+  @Test(.enabled(if: geteuid() == 0)) func unreadable() throws {
+    try FileManager.default.createDirectory(atPath: place.path("etc"), withIntermediateDirectories: false)
+    try place.write(Array("--audit none\n".utf8), "etc/options")
+    for (path, mode) in [("etc", 0o700), ("etc/options", 0o600)] as [(String, mode_t)] {
+      let given = unsafe chown(place.path(path), 65534, 65534) == 0 && chmod(place.path(path), mode) == 0
+      #expect(given)
+    }
+    let outcome = try place.run(
+      [
+        "setpriv", "--bounding-set=-dac_override,-dac_read_search", "vnvram-swtpm", "socket", "--print-states",
+        "--tpm2", "--tpmstate", "backend-uri=vnvram://\(place.image)",
+      ], environment: ["VNVRAM_SWTPM_OPTIONS": place.path("etc/options")])
+    #expect(outcome.status == 15 && outcome.text.contains("chmod 644"), "\(outcome.text)")
+  }
+
   @Test(.enabled(if: geteuid() == 0)) func ownedByAnother() throws {
     try write("--audit none\n", mode: 0o644)
     let given = unsafe chown(place.path("log.options"), 65534, 65534) == 0

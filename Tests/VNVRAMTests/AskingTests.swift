@@ -142,6 +142,22 @@ struct AskingTests {
     #expect(eventually { nvram.state == .running })
   }
 
+  /// The same where it was gone before anything was opened with it.
+  @Test func aKeyThatWasRevokedBeforeIsNotAskedFor() throws {
+    try provide()
+    let serial = try place.bring("a", 1)
+    try Keyring.revoke(serial)
+    let nvram = try nvram()
+    defer { try? nvram.close() }
+    try nvram.start(failOnEncryptedDrive: false)
+    try Keyring.unlink(serial, from: .user)
+    #expect(eventually { nvram.state == .keyPending(WantedKeys(missing: [place.name("a")])) })
+    usleep(300_000)
+    #expect(nvram.state == .keyPending(WantedKeys(missing: [place.name("a")])))
+    nvram.poke()
+    #expect(eventually { nvram.state == .running })
+  }
+
   @Test func withoutARecordNobodyIsAsked() throws {
     try provide()
     let unlocker = Unlocker(audit: AuditLog(.file("/dev/full")), asksForKeys: true)
