@@ -71,16 +71,14 @@ public final class Server {
   /// couldn't be powered on when that was tried last, that reason's. Call it once.
   ///
   /// - Parameter serving: called once, when clients are about to be served and what there is to say of the store has been
-  ///   said; not where there is a reason to give up before. False ends the server.
+  ///   said; not where there is a reason to give up before (see `servesWhilePending`, too). False ends the server.
   public func run(_ serving: () -> Bool = { true }) -> Status {
     let signals = ServerSignals()
     if options.startsByItself { request = StartRequest(isByItself: true) }
     readReadiness(Clock.now())
     proceed()
-    if ending == nil, !serving() {
-      log.line("who started the server is gone, and nobody knows that it runs: ending")
-      end(.failed)
-    }
+    var isTold = false
+    tell(&isTold, serving)
     let places = PollPlace.count
     var descriptors = [pollfd](repeating: pollfd(fd: -1, events: 0, revents: 0), count: places)
     while ending == nil {
@@ -101,12 +99,21 @@ public final class Server {
       if let deadline = handover.deadline { takeStore(until: deadline, now) }
       checkKeyTimeout(now)
       settle(now)
+      tell(&isTold, serving)
     }
     control.answerHeld(.initialize, .fail)
     control.answerHeld(.lockStorage, .fail)
     powerOff()
     close()
     return ending == .done ? refusal ?? .done : ending ?? .failed
+  }
+
+  private func tell(_ isTold: inout Bool, _ serving: () -> Bool) {
+    guard ending == nil, !isTold, !options.startsByItself || options.servesWhilePending || tpm.isRunning else { return }
+    isTold = true
+    guard !serving() else { return }
+    log.line("who started the server isn't told that it serves, and nobody knows that it runs: ending")
+    end(.failed)
   }
 
   /// Hangs up and removes the sockets. `run` does it in the end; for who doesn't come to run it. Not in a deinit: a program

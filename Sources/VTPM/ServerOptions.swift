@@ -32,6 +32,10 @@ public struct ServerOptions: Sendable {
   /// `--migration incoming`: the store is still somebody else's, and taken when it is first needed.
   public var isIncoming = false
 
+  /// Whether a server that powers on by itself serves already while its store waits for a key: else it is told to serve once
+  /// the TPM is on.
+  public var servesWhilePending = true
+
   public init() {}
 
   /// Where the server's Unix sockets are: it removes them from there in the end.

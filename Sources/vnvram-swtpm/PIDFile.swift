@@ -4,8 +4,8 @@ import ProgramIO
 import SwtpmFormat
 import VTPM
 
-/// `--pid`: a file with the server's process number and a newline, written when the sockets listen. One that was named is
-/// removed in the end; one that came as a descriptor is who opened it's to remove.
+/// `--pid`: a file with the server's process number and a newline, written when the server serves; it is there, and empty, from
+/// before the process gives up its rights. One that was named is removed in the end; one that came as a descriptor is who opened it's to remove.
 struct PIDFile {
   private enum Place {
     case file(String)
@@ -13,7 +13,8 @@ struct PIDFile {
   }
 
   private var place: Place
-  private var isWritten = false
+  /// Open for writing, once it was made.
+  private var descriptor: Int32 = -1
 
   /// Parses `file=FILE|fd=N`.
   init(parsing text: String) throws(TPMError) {
@@ -41,11 +42,11 @@ struct PIDFile {
     return Path.folder(of: path)
   }
 
-  /// Writes it, over an older one. Everybody may read it, as a process number is no secret.
+  /// Makes it, or empties an older one. Everybody may read it, as a process number is no secret.
   ///
   /// - Throws: what is no regular file is not written to, and a symbolic link not followed; a file that is named is an old
   ///   PID file, or empty, or it stays as it is: this may be root, before it becomes another user.
-  mutating func write() throws(FileError) {
+  mutating func make() throws(FileError) {
     let (descriptor, name): (Int32, String)
     switch place {
     case .file(let path):
@@ -56,7 +57,8 @@ struct PIDFile {
       guard descriptor >= 0 else { throw FileError(errno: errno, file: path, "making the PID file") }
     case .descriptor(let number): (descriptor, name) = (number, "descriptor \(number)")
     }
-    defer { close(descriptor) }
+    var isMade = false
+    defer { if !isMade { close(descriptor) } }
     var status = stat()
     guard unsafe fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
       throw FileError(EINVAL, file: name, detail: "is no regular file, as a PID file must be")
@@ -65,10 +67,15 @@ struct PIDFile {
       throw FileError(
         EEXIST, file: name, detail: "is there, and isn't an old PID file; remove it, or name another with --pid")
     }
-    isWritten = true
     if case .file = place, status.st_uid == geteuid() { _ = fchmod(descriptor, 0o644) }
     guard ftruncate(descriptor, 0) == 0 else { throw FileError(errno: errno, file: name, "emptying it") }
-    try OutputFile(descriptor: descriptor, name: name).write("\(getpid())\n")
+    isMade = true
+    self.descriptor = descriptor
+  }
+
+  /// Writes the number.
+  func write() throws(FileError) {
+    try OutputFile(descriptor: descriptor, name: "the PID file").write("\(getpid())\n")
   }
 
   /// Whether it has nothing but a process number, and no other name.
@@ -80,8 +87,10 @@ struct PIDFile {
     return bytes.allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
   }
 
-  /// Removes it, if it was written and named. What can't be removed any more (as another user, `--runas`) stays.
+  /// Removes it, if it was made and named. What can't be removed any more (as another user, `--runas`) stays.
   func remove() {
-    if isWritten, case .file(let path) = place { _ = unsafe unlink(path) }
+    guard descriptor >= 0 else { return }
+    close(descriptor)
+    if case .file(let path) = place { _ = unsafe unlink(path) }
   }
 }

@@ -54,7 +54,7 @@ struct Serving {
     defer { pid?.remove() }
     let status: Status
     do {
-      try pid?.write()
+      try pid?.make()
       // Named before a daemon is in another folder.
       let places = places(anchor)
       let standardError = try daemon?.detach()
@@ -65,7 +65,13 @@ struct Serving {
         try store.prepare()
       }
       if !options.server.isIncoming { store.start() }
-      status = server.run { tellThatItServes(standardError) }
+      status = server.run {
+        do { try pid?.write() } catch {
+          log.line("\(error)")
+          return false
+        }
+        return tellThatItServes(standardError)
+      }
     } catch {
       server.close()
       try? store.close()
@@ -87,6 +93,7 @@ struct Serving {
   private func serverOptions(_ keys: StateKeys) throws(TPMError) -> ServerOptions {
     var server = options.server
     server.hasStateKey = keys.given != nil
+    server.servesWhilePending = !options.failOnEncryptedDrive
     do throws(SwtpmKeyError) { server.migrationKey = try options.migrationKey?.load() } catch {
       throw .key(option: OptionName.migrationKey.rawValue, error)
     }

@@ -119,6 +119,12 @@ import Testing
       Self.command("tpm.vnvram").map { $0.replacingOccurrences(of: "path=tpm", with: "path=x") })
     #expect(second.status == 9 && second.text.contains("in use"), "\(second.text)")
     #expect(server.end() == 0)
+    // Told by the server's thread of the store, whether the key is asked for or not.
+    place.key.remove()
+    for upcall in ["yes", "no"] {
+      let locked = try place.run(Self.command("tpm.vnvram", ["--upcall", upcall]))
+      #expect(locked.status == 3 && locked.text.contains(place.key.name), "\(locked.text)")
+    }
     #expect(place.names == ["tpm.vnvram"])
     // The log says it too.
     #expect(try String(decoding: place.bytes("log.tpm"), as: UTF8.self).contains("in use"))
