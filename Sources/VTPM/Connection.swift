@@ -111,6 +111,8 @@ final class Connection {
     precondition(!hasOutput)
     let n = write(bytes)
     guard n >= 0 || errno == EAGAIN else { return false }
+    // At once, so that nothing of it is left behind where the array would have grown.
+    output.reserveCapacity(bytes.count - max(0, n))
     for i in max(0, n)..<bytes.count { output.append(bytes[i]) }
     return true
   }

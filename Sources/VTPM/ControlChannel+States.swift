@@ -29,8 +29,13 @@ extension ControlChannel {
   // MARK: - Handing out
 
   /// The whole rest of the blob from `offset` on, in one response. The flag "decrypted" changes nothing: there is no
-  /// state key of swtpm's kind under which a state could be handed out.
+  /// state key of swtpm's kind under which a state could be handed out. With a migration key there is no offset: each
+  /// request encrypts anew, and parts of two don't fit together.
   func getStateBlob(_ type: UInt32, offset: UInt32) {
+    guard migrationKey == nil || offset == 0 else {
+      log.line("control channel: with a migration key a state is handed out whole, and not from an offset")
+      return putBlob(.badParameter)
+    }
     guard let name = TPMStateName(blobType: type) else { return putBlob(.badParameter) }
     do {
       guard var state = try tpm.state(name) else {
@@ -84,6 +89,8 @@ extension ControlChannel {
 
   /// Takes what came. True where it is complete and `out` has the response.
   func advance(_ transfer: Transfer, _ connection: Connection) -> Bool {
+    // In between the TPM may have been powered on, when its key came, or off, where another client asked for it.
+    refuseWhereNotAllowed(transfer)
     let count = min(transfer.remaining, connection.count)
     if count > 0 {
       connection.consume(count) { piece in
@@ -107,6 +114,14 @@ extension ControlChannel {
       put(setState(name, blob.span, isEncrypted))
     }
     return true
+  }
+
+  private func refuseWhereNotAllowed(_ transfer: Transfer) {
+    switch transfer.purpose {
+    case .hash where !isAllowed(.hashData), .blob where !isAllowed(.setStateBlob):
+      transfer.purpose = .refused(.badOrdinal)
+    case .hash, .blob, .refused: break
+    }
   }
 
   private func setState(_ name: TPMStateName, _ blob: Span<UInt8>, _ isEncrypted: Bool) -> TPMResult {

@@ -6,10 +6,11 @@ import SwtpmFormat
 /// write as far as the client's socket has room. A message that isn't complete within 500 ms, or data of one that stop
 /// coming for as long, close the connection; what comes with a message beyond its body is padding and dropped.
 ///
-/// One client at a time, the others wait to be accepted; but while a client waits for its INIT or LOCK_STORAGE one more
-/// is let in, so that a server that waits for a key can still be asked and ended.
+/// One client at a time, the others wait to be accepted; but while clients wait for their INIT or LOCK_STORAGE one more
+/// is let in, so that a server that waits for a key can still be asked and ended. The last place is for that alone: who has
+/// it doesn't wait, and is refused INIT and LOCK_STORAGE.
 final class ControlChannel {
-  static let maximumClients = 2
+  static let maximumClients = 3
   static let messageTimeout = 500
   /// How long a client may take nothing of a response that is too large for its socket.
   static let responseTimeout = 10_000
@@ -39,6 +40,8 @@ final class ControlChannel {
   let rejectsLocality4: Bool
   unowned let host: any ControlHost
   private var clients = [Client?](repeating: nil, count: ControlChannel.maximumClients)
+  /// A client was hung up on, or left, since `takeLoss`.
+  private var hasLostClient = false
   /// The response that is being built; kept for its memory.
   var out: [UInt8] = []
 
@@ -86,7 +89,16 @@ final class ControlChannel {
     clients[place] = Client(connection)
   }
 
-  func hangUp(_ place: Int) { clients[place] = nil }
+  func hangUp(_ place: Int) {
+    if clients[place] != nil { hasLostClient = true }
+    clients[place] = nil
+  }
+
+  /// Whether a client was lost since this was last asked, for whatever reason.
+  func takeLoss() -> Bool {
+    defer { hasLostClient = false }
+    return hasLostClient
+  }
 
   /// Stops listening and hangs up.
   func close() {
@@ -107,36 +119,34 @@ final class ControlChannel {
     }
   }
 
-  /// Reads and answers. False where the client left or was made to.
-  func serve(_ place: Int, _ now: Int) -> Bool {
-    guard let client = clients[place], client.held == nil else { return true }
+  /// Reads and answers.
+  func serve(_ place: Int, _ now: Int) {
+    guard let client = clients[place], client.held == nil else { return }
     if client.connection.hasOutput { return flush(place, client, now) }
     switch client.connection.receive() {
-    case .nothing: return true
-    case .hungUp:
-      hangUp(place)
-      return false
+    case .nothing: return
+    case .hungUp: return hangUp(place)
     case .some: break
     }
     if client.transfer == nil {
       guard isWhole(client.connection) else {
         client.deadline = client.deadline ?? now + Self.messageTimeout
-        return true
+        return
       }
       out.removeAll(keepingCapacity: true)
-      begin(client)
+      begin(client, isLast: clients.indices.allSatisfy { $0 == place || isHeld($0) })
     }
     if let transfer = client.transfer {
       guard advance(transfer, client.connection) else {
         client.deadline = now + Self.messageTimeout
-        return true
+        return
       }
       client.transfer = nil
     }
     client.deadline = nil
     client.connection.drop(client.connection.count)
     client.connection.dropDescriptor()
-    return client.held != nil || send(place, client, now)
+    if client.held == nil { send(place, client, now) }
   }
 
   /// Whether all of a message is there, up to data of a length of their own.
@@ -146,12 +156,16 @@ final class ControlChannel {
     return connection.count >= 4 + (command?.bodySize ?? 0)
   }
 
-  /// Executes a command, or prepares for its data.
-  private func begin(_ client: Client) {
+  /// Executes a command, or prepares for its data. `isLast`: all the others are held, and there is no place for one more.
+  private func begin(_ client: Client, isLast: Bool) {
     let number = client.connection.peek(UInt32.self, at: 0)
     guard let command = ControlCommand(rawValue: number) else {
       log.line("control channel: command 0x\(String(number, radix: 16)) is not known")
       return put(.badOrdinal)
+    }
+    if isLast, command.mayBeHeld {
+      log.line("control channel: too many clients wait already")
+      return put(.fail)
     }
     if let lengthOffset = command.lengthOffset {
       client.transfer = transfer(
@@ -169,32 +183,29 @@ final class ControlChannel {
       client.held = nil
       out.removeAll(keepingCapacity: true)
       put(result)
-      _ = send(place, client, 0)
+      send(place, client, 0)
     }
     out.removeAll(keepingCapacity: true)
   }
 
-  /// Sends what was built. False where the client doesn't take it.
-  private func send(_ place: Int, _ client: Client, _ now: Int) -> Bool {
+  /// Sends what was built, or hangs up.
+  private func send(_ place: Int, _ client: Client, _ now: Int) {
     defer {
       // What is larger than any other response is a state.
       if out.count > Connection.capacity { wipe(&out) }
     }
     guard client.connection.sendOrKeep(out.span) else { return dropSlow(place) }
     if client.connection.hasOutput { client.deadline = now + Self.responseTimeout }
-    return true
   }
 
-  private func flush(_ place: Int, _ client: Client, _ now: Int) -> Bool {
+  private func flush(_ place: Int, _ client: Client, _ now: Int) {
     guard client.connection.flush() else { return dropSlow(place) }
     client.deadline = client.connection.hasOutput ? now + Self.responseTimeout : nil
-    return true
   }
 
-  private func dropSlow(_ place: Int) -> Bool {
+  private func dropSlow(_ place: Int) {
     log.line("control channel: the client doesn't take its response")
     hangUp(place)
-    return false
   }
 
   // MARK: - Building a response

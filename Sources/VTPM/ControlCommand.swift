@@ -81,6 +81,9 @@ enum ControlCommand: UInt32, CaseIterable {
     }
   }
 
+  /// May be answered later.
+  var mayBeHeld: Bool { self == .initialize || self == .lockStorage }
+
   /// Needs a TPM that is powered off.
   var needsStopped: Bool { self == .setStateBlob }
 }

@@ -22,7 +22,7 @@ final class DataChannel {
   static let headerSize = 10
   static let prefixSize = 9
   static let maximumSize = 4096
-  /// TPM2_GetCapability without a body, which QEMU sends before INIT to find out by the answer's tag whether it talks
+  /// TPM2_ReadClock, which QEMU sends before INIT to find out by the answer's tag whether it talks
   /// to a TPM 2. It is answered at once in every mode but `running`.
   private static let probeCode: UInt32 = 0x0000_0181
   /// The kernel's vTPM proxy sets the locality by a command (TPM2_CC_SET_LOCALITY, TPM_ORD_SetLocality: the same

@@ -80,12 +80,7 @@ final class ListeningSocket {
           try unsafe Self.bind(descriptor, pointer, socklen_t(MemoryLayout<sockaddr_un>.size), path)
         }
       }
-      guard unsafe chmod(path, mode) == 0 else { throw .socket(operation: "chmod", address: path, errno: errno) }
-      if user != nil || group != nil {
-        guard unsafe chown(path, user ?? uid_t.max, group ?? gid_t.max) == 0 else {
-          throw .socket(operation: "chown", address: path, errno: errno)
-        }
-      }
+      try Self.grant(path, mode, user, group)
       try Self.prepare(descriptor, path)
     } catch {
       close(descriptor)
@@ -95,6 +90,28 @@ final class ListeningSocket {
     // A daemon leaves the folder that it was started in.
     self.path = Path.absolute(path)
     try reserveSpare()
+  }
+
+  /// From fcntl.h, which shows them to GNU sources only: `O_PATH`, `AT_EMPTY_PATH`.
+  private static let (pathOnly, emptyPath): (Int32, Int32) = (0x20_0000, 0x1000)
+
+  /// Gives the socket's file its mode, which bind cut by the umask, and its owner. Never another file's: whoever may write
+  /// in the folder may have put a link there in the meantime.
+  private static func grant(_ path: String, _ mode: mode_t, _ user: uid_t?, _ group: gid_t?) throws(TPMError) {
+    let file = unsafe open(path, pathOnly | O_NOFOLLOW | O_CLOEXEC)
+    guard file >= 0 else { throw .socket(operation: "open", address: path, errno: errno) }
+    defer { close(file) }
+    var info = stat()
+    guard unsafe fstat(file, &info) == 0 else { throw .socket(operation: "fstat", address: path, errno: errno) }
+    guard info.st_mode & S_IFMT == S_IFSOCK else { throw .addressInUse(path) }
+    // By the descriptor; fchmod itself takes none that was opened so.
+    if info.st_mode & 0o7777 != mode, unsafe chmod("/proc/self/fd/\(file)", mode) != 0 {
+      throw .socket(operation: "chmod", address: path, errno: errno)
+    }
+    guard user != nil || group != nil else { return }
+    guard unsafe fchownat(file, "", user ?? uid_t.max, group ?? gid_t.max, emptyPath) == 0 else {
+      throw .socket(operation: "chown", address: path, errno: errno)
+    }
   }
 
   deinit { remove() }

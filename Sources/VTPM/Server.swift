@@ -67,6 +67,10 @@ public final class Server {
   /// whose store has threads calls it before it opens the store.
   public static func blockTerminationSignals() { ServerSignals.block() }
 
+  /// Blocks SIGUSR1, for a program to call first of all: who says that there are keys now may say it to one that is about
+  /// to become a server, and must not end it.
+  public static func blockKeySignal() { ServerSignals.blockKeySignal() }
+
   /// Serves until SHUTDOWN, a signal, or a reason to give up; returns the exit status: where it was asked to end and the TPM
   /// couldn't be powered on when that was tried last, that reason's. Call it once.
   ///
@@ -74,6 +78,11 @@ public final class Server {
   ///   said; not where there is a reason to give up before (see `servesWhilePending`, too). False ends the server.
   public func run(_ serving: () -> Bool = { true }) -> Status {
     let signals = ServerSignals()
+    guard signals.descriptor >= 0 else {
+      log.line("signals can't be heard of: signalfd failed: \(unsafe String(cString: strerror(errno)))")
+      close()
+      return .inputOutput
+    }
     if options.startsByItself { request = StartRequest(isByItself: true) }
     readReadiness(Clock.now())
     proceed()
@@ -96,9 +105,11 @@ public final class Server {
         if ending != nil { break }
       }
       control.expire(now)
+      forgetWhoLeft()
       if let deadline = handover.deadline { takeStore(until: deadline, now) }
       checkKeyTimeout(now)
       settle(now)
+      if control.takeLoss() { controlClientLeft() }
       tell(&isTold, serving)
     }
     control.answerHeld(.initialize, .fail)
@@ -198,12 +209,8 @@ public final class Server {
       }
     default:
       let client = place - PollPlace.controlClients
-      if control.isHeld(client) {
-        control.hangUp(client)
-        controlClientLeft()
-      } else if !control.serve(client, now) {
-        controlClientLeft()
-      }
+      if control.isHeld(client) { control.hangUp(client) } else { control.serve(client, now) }
+      if control.takeLoss() { controlClientLeft() }
     }
   }
 
@@ -316,10 +323,15 @@ public final class Server {
     end(.timedOut)
   }
 
-  /// Forgets an INIT whose client has gone, and lets the data channel's client go on if it need not wait any more, or
-  /// tries to get the store for it.
-  private func settle(_ now: Int) {
+  /// Forgets an INIT whose client has gone, and doesn't try to get the store any more where nobody waits for it.
+  private func forgetWhoLeft() {
     if let request, !request.isByItself, !control.hasHeldClients(.initialize) { self.request = nil }
+    if request == nil, !control.hasHeldClients(.lockStorage), !data.isHolding { handover.giveUp() }
+  }
+
+  /// Lets the data channel's client go on if it need not wait any more, or tries to get the store for it.
+  private func settle(_ now: Int) {
+    forgetWhoLeft()
     guard ending == nil, data.isHolding else { return }
     if handover.isReleased, handover.deadline == nil { takeStore(until: now + StoreHandover.patience, now) }
     guard mode != .holding else { return }

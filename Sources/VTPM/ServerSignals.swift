@@ -32,6 +32,14 @@ final class ServerSignals {
     unsafe pthread_sigmask(SIG_BLOCK, &signals, nil)
   }
 
+  /// SIGUSR1 alone, whose default is the process's end.
+  static func blockKeySignal() {
+    var set = sigset_t()
+    unsafe sigemptyset(&set)
+    unsafe sigaddset(&set, SIGUSR1)
+    unsafe pthread_sigmask(SIG_BLOCK, &set, nil)
+  }
+
   /// The signal that came; nil where none is left.
   func next() -> Int32? {
     // struct signalfd_siginfo: 128 bytes, the number first.

@@ -37,12 +37,17 @@ final class NVRAMStateStore: TPMStateStore {
   /// Why a key that is there isn't used, until the store's state changes.
   private let trouble = Trouble()
 
-  /// Nothing is opened yet.
+  /// Nothing is opened yet. Throws where the process may have no more descriptors.
   init(
     image: String, audit: AuditLog, keyLossPolicy: NVRAMConfiguration.KeyLossPolicy, anchor: AnchorSpecification?,
     failOnEncryptedDrive: Bool, version: TPMVersion, onlyKey: String? = nil, key: StateKey? = nil,
     asksForKeys: Bool = false, isShared: Bool = false
-  ) {
+  ) throws(TPMStateError) {
+    readinessDescriptor = csystem_event_descriptor()
+    guard readinessDescriptor >= 0 else {
+      throw TPMStateError(
+        .inputOutput, "\(image): keys can't be heard of: eventfd failed: \(unsafe String(cString: strerror(errno)))")
+    }
     self.image = image
     self.audit = audit
     self.keyLossPolicy = keyLossPolicy
@@ -53,7 +58,6 @@ final class NVRAMStateStore: TPMStateStore {
     self.key = key
     self.asksForKeys = asksForKeys
     self.isShared = isShared
-    readinessDescriptor = csystem_event_descriptor()
   }
 
   deinit { Glibc.close(readinessDescriptor) }

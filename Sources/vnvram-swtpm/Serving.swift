@@ -35,7 +35,7 @@ struct Serving {
     let audit = AuditLog(try auditDestination())
     let anchor = (try options.anchor ?? AnchorSpecification.ofEnvironment())?.absolute(Path.absolute)
     let keys = try StateKeys(options)
-    let store = NVRAMStateStore(
+    let store = try NVRAMStateStore(
       image: options.image, audit: audit, keyLossPolicy: options.keyLossPolicy, anchor: anchor,
       failOnEncryptedDrive: options.failOnEncryptedDrive, version: options.server.version, onlyKey: keys.onlyKey,
       key: keys.given, asksForKeys: asksForKeys, isShared: isShared)

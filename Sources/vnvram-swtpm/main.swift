@@ -2,6 +2,8 @@
 // server and libtpms) and in VNVRAM (the store); here they are put together.
 import Glibc
 import ProgramIO
+import VTPM
 
+Server.blockKeySignal()
 ProcessSetup.run()
 exit(Program.run(Array(CommandLine.arguments.dropFirst())).rawValue)

@@ -130,6 +130,26 @@ import Testing
     #expect(try String(decoding: place.bytes("log.tpm"), as: UTF8.self).contains("in use"))
   }
 
+  /// SIGUSR1, by which whoever loads a key tells of it, ends neither the one that is starting nor the one that waits for it.
+  @Test func keySignalWhileItStarts() throws {
+    let place = try Place()
+    // It starts for as long as its migration key doesn't come.
+    let script = """
+      mkfifo log.key
+      "$@" --migration-key pwdfile=log.key,mode=aes-cbc & parent=$!
+      until child=$(cat /proc/$parent/task/$parent/children) && [ -n "$child" ]; do sleep 0.01; done
+      sleep 0.1
+      kill -USR1 $parent $child || exit 50
+      sleep 0.1
+      echo password >log.key
+      wait $parent
+      """
+    let outcome = try place.run(["bash", "-c", script, "bash"] + Self.command("tpm.vnvram"))
+    #expect(outcome.status == 0, "\(outcome.text)")
+    try Daemon(place).end()
+    #expect(try String(decoding: place.bytes("log.tpm"), as: UTF8.self).contains("as SIGUSR1 asks"))
+  }
+
   /// An old file is overwritten, as swtpm_setup's is, which is there and empty; what isn't a file isn't.
   @Test func pidFiles() throws {
     let place = try Place()

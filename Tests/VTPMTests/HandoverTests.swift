@@ -133,6 +133,22 @@ import Testing
     #expect(data.ask(StoreFaultTests.define(1)) == "80010000000a0000014c")
   }
 
+  /// Who asked for INIT left: the store isn't taken for nobody.
+  @Test func theWaitingClientLeaves() throws {
+    let (server, _, _) = try source()
+    let other = try target(server)
+    var control: Socket? = try Socket(other, .control)
+    control?.send(bytes("00000002 00000000"))
+    #expect(control?.hasInput(within: 50) == false)
+    control = nil
+    // Answered when the one that left was noticed.
+    #expect(try Socket(other, .control).ask("00000001") == "000000000001ffff")
+    server.kill()
+    usleep(200_000)
+    #expect(!other.log.contains("the store is had again"))
+    #expect(try Socket(other, .control).ask("00000002 00000000") == "00000000")
+  }
+
   /// A target whose source doesn't let go.
   @Test func theSourceHasIt() throws {
     let (server, data, _) = try source()

@@ -106,6 +106,9 @@ import Testing
     #expect(rewrite.status == 0, "\(rewrite.output)")
     let later = try self.identity(here)
     #expect(later != identity)
+    // In parts only what isn't encrypted anew for each.
+    let part = try Socket(server, .control).ask("0000000c 00000001 00000001 00000010")
+    #expect(key == .none ? part.hasPrefix("00000000") : part == "00000003" + String(repeating: "0", count: 24))
     try save(server.control, folder)
     #expect(directory.read("state/volatilestate") == nil, "what was handed out is not kept")
     try load(swtpm.control, folder)

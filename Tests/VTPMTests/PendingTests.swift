@@ -67,6 +67,39 @@ import Testing
     #expect(server.wait() == 0)
   }
 
+  /// Clients that wait leave one place, for one who doesn't.
+  @Test func shutdownWhileTwoWait() throws {
+    let (_, server) = try pending()
+    let waiting = try (0..<2).map { _ in
+      let client = try Socket(server, .control)
+      client.send(bytes("00000002 00000000"))
+      // Answered only when that one is held.
+      #expect(try Socket(server, .control).ask("00000001") == "000000000001ffff")
+      return client
+    }
+    let third = try Socket(server, .control)
+    #expect(third.ask("00000002 00000000") == "00000009")
+    #expect(third.ask("00000013 00000001") == "00000009")
+    for client in waiting { #expect(!client.hasInput(within: 20)) }
+    #expect(third.ask("00000003") == "00000000")
+    for client in waiting { #expect(client.receive().hex == "00000009") }
+    #expect(server.wait() == 0)
+  }
+
+  /// The TPM is powered on while a state is on its way, which was allowed when it began.
+  @Test func theKeyComesWithinAState() throws {
+    let (directory, server) = try pending(["--flags", "startup-clear"])
+    let (data, control) = (try Socket(server, .data), try Socket(server, .control))
+    control.send(bytes("0000000d 00000000 00000001 00000064 0201"))
+    #expect(!control.hasInput(within: 100))
+    directory.remove("state/pending")
+    #expect(data.ask(DataChannelTests.family) == DataChannelTests.familyAnswer)
+    control.send([UInt8](repeating: 0, count: 98))
+    #expect(control.receive().hex == "0000000a")
+    #expect(control.ask("00000004") == "0000000000000000")
+    #expect(data.ask(DataChannelTests.family) == DataChannelTests.familyAnswer)
+  }
+
   /// Who asked for INIT and left isn't waited for: the TPM stays off.
   @Test func theWaitingClientLeaves() throws {
     let (directory, server) = try pending()

@@ -37,6 +37,42 @@ import Testing
     #expect(server.wait() == 0)
   }
 
+  /// As well where it is the server that hangs up: on a message that doesn't become complete.
+  @Test func terminatesWhenItHangsUp() throws {
+    let directory = try TestDirectory()
+    let server = try Child(
+      [
+        Tool.builtProduct("VTPMTestServer"), "--state", directory.path, "--ctrl",
+        "type=unixio,path=\(directory.path)/ctrl,terminate",
+      ], in: directory.path, merged: true, output: "\(directory.path)/log")
+    var client: Socket?
+    while server.isRunning, client == nil {
+      client = try? Socket(path: "\(directory.path)/ctrl")
+      usleep(2000)
+    }
+    client?.send([0])
+    for _ in 0..<200 where server.isRunning { usleep(20_000) }
+    server.signal(SIGKILL)
+    #expect(server.wait() == 0)
+  }
+
+  /// The socket has the mode and owner that were asked for, whatever the umask is.
+  @Test(.enabled(if: geteuid() == 0)) func modeAndOwner() throws {
+    let directory = try TestDirectory()
+    let path = "\(directory.path)/ctrl"
+    let server = try Child(
+      [
+        Tool.builtProduct("VTPMTestServer"), "--state", directory.path, "--ctrl",
+        "type=unixio,path=\(path),mode=0662,uid=65534,gid=65533",
+      ], in: directory.path, merged: true, output: "\(directory.path)/log")
+    while server.isRunning, (try? Socket(path: path)) == nil { usleep(2000) }
+    var info = stat()
+    #expect(unsafe lstat(path, &info) == 0 && info.st_mode == S_IFSOCK | 0o662)
+    #expect(info.st_uid == 65534 && info.st_gid == 65533)
+    server.signal(SIGTERM)
+    #expect(server.wait() == 0)
+  }
+
   @Test func socketsOfADeadServerAreReplaced() throws {
     let directory = try TestDirectory()
     let first = try TestServer(directory)

@@ -106,7 +106,7 @@ enum ControlTarget {
       if channel.isHeld(place) {
         if clients.allSatisfy({ $0 == nil }) { channel.hangUp(place) }
       } else {
-        _ = channel.serve(place, now)
+        channel.serve(place, now)
       }
     }
     for client in clients { check(client?.received() ?? []) }
