@@ -114,6 +114,8 @@ struct UpcallTests {
     let outcome = try place.run(["vnvram", "status", place.image, "--no-upcall"])
     #expect(outcome.status == 3, "\(outcome.text)")
     #expect(try place.run(["vnvram", "status", place.image]).status == 0)
+    let added = ["--no-upcall ", ""].map { "vnvram slot add \(place.image) --passphrase-fd 5 \($0)5<<<word" }
+    #expect(try added.map { try place.run(["bash", "-c", $0]).status } == [3, 0])
     let server = try TestServer(place, ["--upcall=no"] + MissingKeyTests.waits)
     try server.waitUntilLogged("waits for a key")
     usleep(100_000)
