@@ -168,6 +168,7 @@ import Testing
       ["vnvram", "import-swtpm", there, image, "--key", place.key.name, "--swtpm-key", password])
     try #require(brought.status == 0, "\(brought.text)")
     // Should the image be lost, no new TPM takes its place: the marker says so, before a server ever ran here.
+    try #require(File.exists(image + ".made"))
     for name in ["tpm2-00.permall", "tpm2-00.volatilestate"] { unsafe unlink("\(there)/\(name)") }
     try FileManager.default.moveItem(atPath: image, toPath: image + ".away")
     let lost = try serve(["--keyring-key", place.key.name])
