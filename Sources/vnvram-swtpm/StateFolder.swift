@@ -20,7 +20,7 @@ struct StateFolder {
   let version: TPMVersion
 
   private var folder: String { image.lastIndex(of: "/").map { String(image[..<$0]) } ?? "." }
-  private var marker: String { image + ".made" }
+  private var marker: StateMarker { StateMarker(image: image) }
 
   /// Nil where the image is to be there already.
   init?(_ state: StateLocation?, _ version: TPMVersion) {
@@ -42,9 +42,11 @@ struct StateFolder {
     guard NewFile.isTaken(image) else { return false }
     // What is empty was never an image.
     if unsafe stat(image, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_size > 0,
-      !NewFile.isTaken(marker)
+      !marker.isThere
     {
-      do throws(BlockError) { try mark(nil) } catch { log.line("without a marker beside the image: \(error)") }
+      do throws(BlockError) { try marker.write(store: nil, mode: mode) } catch {
+        log.line("without a marker beside the image: \(error)")
+      }
     }
     return true
   }
@@ -76,7 +78,7 @@ struct StateFolder {
         .usage, "\(image): a new image has generation 0; --anchor generation:N is for one that is there")
     }
     let uuid = try format(key, audit, try anchor?.make(), asksForKeys)
-    try mark(uuid)
+    try marker.write(store: uuid.description, mode: mode)
     let kind = version == .tpm2 ? "TPM 2.0" : "TPM 1.2"
     var opener = "the key that was given"
     if case .kernel(let name) = key { opener = "key \"\(name)\"" }
@@ -105,10 +107,11 @@ struct StateFolder {
         "\(folder)/\(name): is the state of swtpm's TPM, and no new TPM is made beside it; bring it over with "
           + "`vnvram import-swtpm \(folder) \(folder)/\(kind)-00.vnvram --key NAME`, or move it away")
     }
-    guard !NewFile.isTaken(marker) else {
+    guard !marker.isThere else {
       throw TPMStateError(
         .inputOutput,
-        "\(image): was made before and is gone; restore it from a backup, or remove \(marker) to begin with a new TPM")
+        "\(image): was made before and is gone; restore it from a backup, or remove \(marker.path) to begin with a new TPM"
+      )
     }
   }
 
@@ -133,25 +136,5 @@ struct StateFolder {
         return uuid
       }
     } catch { throw TPMStateError(error.status, "\(error); the image doesn't exist yet, and was not made") }
-  }
-
-  // MARK: The marker
-
-  /// - Parameter store: `nil` where it isn't known: the image is not read here.
-  private func mark(_ store: StoreUUID?) throws(BlockError) {
-    let name = image.split(separator: "/").last.map(String.init) ?? image
-    let which = store.map { ", store \($0)" } ?? ""
-    let text = Array(
-      """
-      The state of a TPM was made here: \(name)\(which).
-      Should that file be gone, vnvram-swtpm makes no new one: it would be another TPM, without the keys of the old one.
-      Restore it from a backup; or, to begin with a new TPM, remove this file.
-
-      """.utf8)
-    let file = try NewFile(at: marker, size: ByteCount(UInt64(text.count)))
-    try file.setMode(mode)
-    try file.device.write(text.span, at: ByteOffset(0))
-    try file.device.sync()
-    try file.place(replacing: false)
   }
 }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Audit
 import BlobStore
+import BlockIO
 import Glibc
 import Primitives
 import SecureVolume
@@ -21,8 +22,8 @@ struct ImportSwtpmCommand: Subcommand {
 
       Before anything is changed libtpms loads the state, in a confined process of vnvram-swtpm; what is stored is read \
       back and compared. The source stays as it is, unless --remove-source is given: then it is overwritten, synced and \
-      removed, last of all. That doesn't reach what copy-on-write, snapshots and flash keep below, nor earlier states: \
-      swtpm writes a new file each time, and leaves the old one's blocks as they are.
+      removed, last of all; but if it changed meanwhile, or is in use again, it stays: exit status 9. That doesn't reach \
+      what copy-on-write, snapshots and flash keep below, nor earlier states: swtpm writes a new file each time, and leaves the old one's blocks as they are.
 
       Exit status 3: the state is encrypted, and there is no --swtpm-key; 4: it is the wrong one, or the state was changed; \
       6: damaged, or nothing that libtpms loads; 8: no state of swtpm's.
@@ -89,7 +90,8 @@ struct ImportSwtpmCommand: Subcommand {
     } else {
       made = try target.fill(opening.options, force: force, audit: try opening.audit.log(), detail: detail)
     }
-    if removeSource { try source.remove() }
+    try mark(made)
+    if removeSource { try source.remove(image: image) }
     return answer(version, states, trial, made, hasKey: key != nil)
   }
 
@@ -106,6 +108,24 @@ struct ImportSwtpmCommand: Subcommand {
       throw Failure(.usage, "\(image): isn't there; say which key is to open a new image: --key NAME")
     }
     return !isThere
+  }
+
+  /// Where `--tpmstate dir=` is to find the image it gets its marker, without which no image means a new TPM.
+  private func mark(_ made: SwtpmImage.Result) throws {
+    let marker = StateMarker(image: image)
+    guard marker.isWanted, made.wasMade || !marker.isThere else { return }
+    var status = stat()
+    let keepsOwner = unsafe geteuid() != 0 || stat(image, &status) != 0
+    status.st_mode = 0o600
+    do throws(BlockError) {
+      // A marker that is there is that of an image that is gone.
+      try marker.write(store: made.uuid, owner: keepsOwner ? nil : status, replacing: true)
+    } catch {
+      throw Failure(
+        error.status,
+        "the image is made and verified, and the source as it was; but what is to say that \(image) was made couldn't be "
+          + "written: \(error)")
+    }
   }
 
   private func answer(

@@ -123,6 +123,8 @@ struct AuthorisationOptions: ParsableArguments {
   var openPassphrase = false
   @Option(help: ArgumentHelp("Open the image with the passphrase that this descriptor gives.", valueName: "n"))
   var openPassphraseFd: Int32?
+  @Flag(help: "Don't ask /sbin/request-key for a key that is in no keyring.")
+  var noUpcall = false
   @OptionGroup var anchor: AnchorOptions
   @OptionGroup var audit: AuditOptions
 
@@ -133,7 +135,7 @@ struct AuthorisationOptions: ParsableArguments {
     options.key.passphrase = openPassphrase
     options.key.passphraseFd = openPassphraseFd
     options.key.slot = nil
-    options.key.noUpcall = false
+    options.key.noUpcall = noUpcall
     options.plaintext = false
     options.anchor = anchor
     options.audit = audit

@@ -86,12 +86,17 @@ final class SwtpmTarget {
   private func put(_ bytes: Span<UInt8>, _ name: String) throws {
     let file = try NewFile(at: name, size: ByteCount(bytes.count))
     try file.device.write(bytes, at: ByteOffset(0))
-    try file.device.sync()
+    // Before the sync, which makes them durable, too.
     if var owner = directory, geteuid() == 0 {
       owner.st_mode = 0o600
       try file.inherit(from: owner)
     }
-    try file.place(replacing: false)
+    try file.device.sync()
+    do { try file.place(replacing: false) } catch {
+      // It may have its name already, where only the directory couldn't be synced.
+      if file.device.hasName(name) { _ = unsafe unlink(name) }
+      throw error
+    }
     written.append(name)
   }
 }

@@ -167,6 +167,14 @@ import Testing
     let brought = try place.run(
       ["vnvram", "import-swtpm", there, image, "--key", place.key.name, "--swtpm-key", password])
     try #require(brought.status == 0, "\(brought.text)")
+    // Should the image be lost, no new TPM takes its place: the marker says so, before a server ever ran here.
+    try #require(File.exists(image + ".made"))
+    for name in ["tpm2-00.permall", "tpm2-00.volatilestate"] { unsafe unlink("\(there)/\(name)") }
+    try FileManager.default.moveItem(atPath: image, toPath: image + ".away")
+    let lost = try serve(["--keyring-key", place.key.name])
+    #expect(lost.wait() != 0 && lost.text.contains("made before and is gone"), "\(lost.text)")
+    #expect(!File.exists(image))
+    try FileManager.default.moveItem(atPath: image + ".away", toPath: image)
     let added = try place.run(
       ["bash", "-c", "vnvram slot add \(image) --passphrase-fd 3 --name swtpm 3< swtpm.key"])
     try #require(added.status == 0, "\(added.text)")

@@ -114,6 +114,8 @@ struct UpcallTests {
     let outcome = try place.run(["vnvram", "status", place.image, "--no-upcall"])
     #expect(outcome.status == 3, "\(outcome.text)")
     #expect(try place.run(["vnvram", "status", place.image]).status == 0)
+    let added = ["--no-upcall ", ""].map { "vnvram slot add \(place.image) --passphrase-fd 5 \($0)5<<<word" }
+    #expect(try added.map { try place.run(["bash", "-c", $0]).status } == [3, 0])
     #expect(try audit(place).contains("/sbin/request-key"), "as the record says it when somebody is asked")
     let before = try audit(place).utf8.count
     let server = try TestServer(place, ["--upcall=no"] + MissingKeyTests.waits)

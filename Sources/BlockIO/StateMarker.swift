@@ -1,0 +1,44 @@
+import Glibc
+import Primitives
+
+/// The marker beside the image of a folder of TPM state (`--tpmstate dir=`): an image was made here.
+///
+/// It outlasts the image: where that is gone and the marker is there, no new TPM is made. It holds no secret, and nothing reads
+/// what is in it: that is for people.
+public struct StateMarker {
+  /// The images' names in such a folder: a TPM 2.0's and a TPM 1.2's.
+  public static let imageNames = ["tpm2-00.vnvram", "tpm-00.vnvram"]
+
+  public let image: String
+  public var path: String { image + ".made" }
+  public var isThere: Bool { NewFile.isTaken(path) }
+  private var name: String { image.split(separator: "/").last.map(String.init) ?? image }
+  /// Whether `--tpmstate dir=` would look for a TPM under the image's name.
+  public var isWanted: Bool { Self.imageNames.contains(name) }
+
+  public init(image: String) { self.image = image }
+
+  /// Writes it, whole or not at all. Durable on return.
+  ///
+  /// - Parameters:
+  ///   - store: the image's UUID, where it is known.
+  ///   - owner: whose it is to be, and its mode, in place of `mode`.
+  ///   - replacing: take the place of the marker of an image that is gone.
+  public func write(
+    store: String?, mode: mode_t = 0o600, owner: stat? = nil, replacing: Bool = false
+  ) throws(BlockError) {
+    let which = store.map { ", store \($0)" } ?? ""
+    let text = Array(
+      """
+      The state of a TPM was made here: \(name)\(which).
+      Should that file be gone, vnvram-swtpm makes no new one: it would be another TPM, without the keys of the old one.
+      Restore it from a backup; or, to begin with a new TPM, remove this file.
+
+      """.utf8)
+    let file = try NewFile(at: path, size: ByteCount(UInt64(text.count)))
+    if let owner { try file.inherit(from: owner) } else { try file.setMode(mode) }
+    try file.device.write(text.span, at: ByteOffset(0))
+    try file.device.sync()
+    try file.place(replacing: replacing)
+  }
+}

@@ -1,0 +1,225 @@
+import CSystem
+import Crypto
+import Glibc
+import Primitives
+import ProgramIO
+import SwtpmFormat
+
+/// One of swtpm's files, and what tells that swtpm uses it, or has changed it since it was read.
+final class SwtpmSourceFile {
+  let path: String
+  /// Nil for a single file, which has several.
+  let kind: SwtpmStateKind?
+  let status: stat
+  private let descriptor: Int32
+  private let isWritable: Bool
+  /// Of what was read.
+  private var digest: InlineBytes32?
+  /// Whether it was made here and is to be gone again.
+  private var isTemporary = false
+
+  private init(_ path: String, _ kind: SwtpmStateKind?, _ descriptor: Int32, _ status: stat, isWritable: Bool) {
+    (self.path, self.kind, self.descriptor, self.status) = (path, kind, descriptor, status)
+    self.isWritable = isWritable
+  }
+
+  deinit {
+    // While it is locked: who makes it anew locks another file.
+    if isTemporary { _ = unsafe unlink(path) }
+    close(descriptor)
+  }
+
+  /// Nil where there is none.
+  convenience init?(_ path: String, _ kind: SwtpmStateKind?, limit: Int, removing: Bool) throws {
+    let flags = O_CLOEXEC | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW | (removing ? O_RDWR : O_RDONLY)
+    let descriptor = unsafe Glibc.open(path, flags)
+    guard descriptor >= 0 else {
+      if errno == ENOENT { return nil }
+      guard errno != ELOOP else {
+        throw Failure(.notAnImage, "\(path): is a symbolic link; name the place that it leads to")
+      }
+      guard errno != ENXIO else { throw Self.wrongKind(path) }
+      throw FileError(errno: errno, file: path, "opening it")
+    }
+    var status = stat()
+    guard unsafe fstat(descriptor, &status) == 0 else {
+      let error = FileError(errno: errno, file: path, "looking at it")
+      close(descriptor)
+      throw error
+    }
+    self.init(path, kind, descriptor, status, isWritable: removing)
+    guard status.st_mode & S_IFMT == S_IFREG else { throw Self.wrongKind(path) }
+    guard status.st_size <= limit else {
+      throw Failure(.noSpace, "\(path): has \(status.st_size) bytes; swtpm's have \(limit) at most")
+    }
+    guard !removing || status.st_nlink == 1 else {
+      throw Failure(
+        .refused, "\(path): has another name, too (a hard link), and is not overwritten; remove it yourself")
+    }
+  }
+
+  private static func wrongKind(_ path: String) -> Failure {
+    Failure(.notAnImage, "\(path): is no regular file; swtpm's states are in files")
+  }
+
+  // MARK: Locks
+
+  /// swtpm holds a lock on the file .lock in its directory while it runs. Taking it keeps swtpm from starting, too.
+  static func lock(in directory: String) throws -> SwtpmSourceFile? {
+    let path = directory + "/.lock"
+    var descriptor = unsafe Glibc.open(path, O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW | O_RDWR)
+    if descriptor < 0, errno == EACCES || errno == EROFS {
+      descriptor = unsafe Glibc.open(path, O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW | O_RDONLY)
+    }
+    guard descriptor >= 0 else { return nil }
+    var status = stat()
+    unsafe fstat(descriptor, &status)
+    let file = SwtpmSourceFile(path, nil, descriptor, status, isWritable: true)
+    try file.take(of: directory)
+    return file
+  }
+
+  /// Makes the file `.lock`, as swtpm would, for whose state it is, and locks it.
+  static func makeLock(in directory: String, owner: stat) throws -> SwtpmSourceFile {
+    let path = directory + "/.lock"
+    let descriptor = unsafe Glibc.open(path, O_CLOEXEC | O_NOFOLLOW | O_RDWR | O_CREAT | O_EXCL, 0o600)
+    guard descriptor >= 0 else {
+      throw FileError(errno: errno, file: path, "making it, to keep swtpm out,")
+    }
+    // Should this program be killed swtpm must be able to open it.
+    if geteuid() == 0 { _ = fchown(descriptor, owner.st_uid, owner.st_gid) }
+    var status = stat()
+    unsafe fstat(descriptor, &status)
+    let file = SwtpmSourceFile(path, nil, descriptor, status, isWritable: true)
+    try file.take(of: directory)
+    file.isTemporary = true
+    return file
+  }
+
+  private enum Lease {
+    static let set: Int32 = 1024  // F_SETLEASE
+    static let get: Int32 = 1025  // F_GETLEASE
+  }
+
+  /// swtpm 0.7.1 takes no lock on a single file, but has it open for writing, which keeps others from having a lease
+  /// (fcntl(2)). It is asked for and given back; whose file it isn't, and who isn't root, doesn't get one.
+  ///
+  /// - Throws: `.refused` where a file that is to be removed can't have one.
+  func lockAgainstSwtpm() throws {
+    try take(of: path)
+    if isWritable {
+      _ = try takeLease()
+    } else if fcntl(descriptor, Lease.set, F_RDLCK) != 0, errno == EAGAIN {
+      throw Self.inUse(path)
+    }
+    _ = fcntl(descriptor, Lease.set, F_UNLCK)
+  }
+
+  /// Nobody else has the file open from now on: who opens it waits until this is done with it.
+  ///
+  /// - Returns: whether it can be told. For a state in a directory, which has a lock of its own, it needn't be.
+  private func takeLease() throws(Failure) -> Bool {
+    // Tells that somebody waits, and would end this program.
+    signal(SIGIO, SIG_IGN)
+    guard fcntl(descriptor, Lease.set, F_WRLCK) != 0 else { return true }
+    guard errno != EAGAIN else { throw Self.inUse(path) }
+    guard kind == nil else { return false }
+    let why = unsafe String(cString: strerror(errno))
+    throw Failure(
+      .refused,
+      "\(path): whether a swtpm has it open can't be told (\(why)), so it is not removed; be its owner or root, or leave out "
+        + "--remove-source and remove it yourself")
+  }
+
+  /// Takes the file's lease, and keeps it; then whether it is what was read, still.
+  ///
+  /// - Throws: `.inUse`, saying so.
+  func checkUnchanged() throws {
+    let hasLease = try takeLease()
+    var (now, named) = (stat(), stat())
+    // A name that leads to another file by now: swtpm makes a new one for each state.
+    guard unsafe lstat(path, &named) == 0, named.st_ino == status.st_ino, named.st_dev == status.st_dev,
+      unsafe fstat(descriptor, &now) == 0, now.st_size == status.st_size
+    else { throw Self.newer(path) }
+    let before = digest
+    _ = try read()
+    guard let before, digest == before, !hasLease || fcntl(descriptor, Lease.get) == F_WRLCK else {
+      throw Self.newer(path)
+    }
+  }
+
+  static func newer(_ path: String) -> Failure {
+    Failure(.inUse, "\(path): changed, or was opened, after it was read")
+  }
+
+  private func take(of place: String) throws {
+    if csystem_lock_exclusive(descriptor) == 0 { return }
+    // Opened for reading: a shared one is kept from swtpm's, too.
+    if errno == EBADF, csystem_lock_shared(descriptor) == 0 { return }
+    if errno == EAGAIN || errno == EACCES { throw Self.inUse(place) }
+  }
+
+  private static func inUse(_ path: String) -> Failure {
+    Failure(.inUse, "\(path): a swtpm that runs uses it; shut the virtual machine down first")
+  }
+
+  // MARK: Content
+
+  /// What is in it, in protected memory: it may be in clear.
+  func read() throws -> SecretBytes {
+    let count = Int(status.st_size)
+    var bytes = SecretBytes(count: count)
+    var done = 0
+    while done < count {
+      let start = done
+      var rest = bytes.mutableSpan
+      let got = unsafe rest.withUnsafeMutableBytes { buffer in
+        unsafe pread(descriptor, buffer.baseAddress.map { unsafe $0 + start }, count - start, off_t(start))
+      }
+      if got > 0 {
+        done += got
+      } else if got == 0 {
+        throw Failure(.inUse, "\(path): was shortened while it was being read; is a swtpm using it?")
+      } else if errno != EINTR {
+        throw FileError(errno: errno, file: path, "reading it")
+      }
+    }
+    digest = try Digest.sha256(bytes.span)
+    return bytes
+  }
+
+  /// Overwrites it with zeros, syncs that, and removes its name, after `checkUnchanged`. Durable on return.
+  func remove() throws {
+    do {
+      let zeros = ByteBuffer(count: 65536)
+      var offset = 0
+      while offset < Int(status.st_size) {
+        let count = min(zeros.count, Int(status.st_size) - offset)
+        let start = off_t(offset)
+        let span = zeros.span(0..<count)
+        let put = unsafe span.withUnsafeBytes { unsafe pwrite(descriptor, $0.baseAddress, count, start) }
+        guard put > 0 else {
+          if put < 0, errno == EINTR { continue }
+          throw FileError(errno: put < 0 ? errno : EIO, file: path, "overwriting it")
+        }
+        offset += put
+      }
+      guard fsync(descriptor) == 0 else { throw FileError(errno: errno, file: path, "syncing it") }
+      guard unsafe unlink(path) == 0 else { throw FileError(errno: errno, file: path, "removing it") }
+      try syncDirectory()
+    } catch let error as FileError {
+      throw Failure(
+        error.status, "the image is made and verified, but \(error); overwrite and remove what is left by hand")
+    }
+  }
+
+  private func syncDirectory() throws(FileError) {
+    let directory = path.lastIndex(of: "/").map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
+    let opened = unsafe Glibc.open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard opened >= 0 else { throw FileError(errno: errno, file: directory, "opening the directory") }
+    defer { close(opened) }
+    guard fsync(opened) == 0 || errno == EINVAL else {
+      throw FileError(errno: errno, file: directory, "syncing the directory")
+    }
+  }
+}
