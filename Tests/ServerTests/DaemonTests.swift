@@ -122,7 +122,7 @@ import Testing
     // Told by the server's thread of the store, whether the key is asked for or not.
     place.key.remove()
     for upcall in ["yes", "no"] {
-      let locked = try place.run(Self.command("tpm.vnvram", ["--upcall", upcall]))
+      let locked = try place.run(Self.command("tpm.vnvram", ["--upcall=\(upcall)"]))
       #expect(locked.status == 3 && locked.text.contains(place.key.name), "\(locked.text)")
     }
     #expect(place.names == ["tpm.vnvram"])
