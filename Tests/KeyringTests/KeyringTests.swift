@@ -33,7 +33,7 @@ struct KeyringTests {
         Issue.record("found a key that is not there")
       } catch {
         #expect(error.code == .missing && error.status == .keyMissing)
-        #expect(error.description.contains(name.text) && error.description.contains("keyctl padd"))
+        #expect(error.description.contains(name.text) && error.description.contains("vnvram key load"))
       }
     }
   }
