@@ -7,7 +7,7 @@ import Testing
   static let waits = ["--fail-on-encrypted-drive=no"]
 
   /// An image in which a TPM has a secret, closed; the key is gone from the keyring.
-  private func seeded() throws -> Place {
+  static func seeded() throws -> Place {
     let place = try Place()
     let server = try TestServer(place)
     try ClientTests.store(server)
@@ -18,7 +18,7 @@ import Testing
 
   @Test(arguments: [[], ["--fail-on-encrypted-drive"], ["--fail-on-encrypted-drive=yes"]])
   func refused(option: [String]) throws {
-    let place = try seeded()
+    let place = try Self.seeded()
     let (before, names) = (try place.bytes(), place.names)
     for flags in [[], TestServer.startsByItself] {
       let outcome = try place.runServer(option + flags)
@@ -32,7 +32,7 @@ import Testing
   /// A server that refused INIT for want of a key takes the key that has come when INIT comes again; its end is then that of
   /// any other.
   @Test(arguments: TestServer.Transport.allCases) func refusedAndAskedAgain(transport: TestServer.Transport) throws {
-    let place = try seeded()
+    let place = try Self.seeded()
     let server = try TestServer(place, [], over: transport)
     #expect(server.log.contains("key \"\(place.key.name)\" is missing"), "\(server.log)")
     // What QEMU calls "key could not be found", and "decryption error".
@@ -52,7 +52,7 @@ import Testing
   /// SIGUSR1 says that a key may be there: it is looked for at once, and tried though nothing has changed, as the record of
   /// uses shows.
   @Test func askedToLook() throws {
-    let place = try seeded()
+    let place = try Self.seeded()
     let audit = place.path("audit-of-this-test")
     let server = try TestServer(place, Self.waits + ["--audit", audit])
     let held = try server.startControl("-i")
@@ -72,7 +72,7 @@ import Testing
   }
 
   @Test(arguments: TestServer.Transport.allCases) func initWaits(transport: TestServer.Transport) throws {
-    let place = try seeded()
+    let place = try Self.seeded()
     let before = try place.bytes()
     let server = try TestServer(place, Self.waits, over: transport)
     #expect(server.log.contains(place.key.name), "\(server.log)")
@@ -92,7 +92,7 @@ import Testing
   }
 
   @Test func startsByItself() throws {
-    let place = try seeded()
+    let place = try Self.seeded()
     let server = try TestServer(place, Self.waits + TestServer.startsByItself)
     let capabilities = try server.control("-c")
     #expect(capabilities.status == 0, "\(capabilities.text)")
@@ -108,7 +108,7 @@ import Testing
 
   /// A server that waits ends when it is asked to, with the image as it was.
   @Test func endsWhileItWaits() throws {
-    let place = try seeded()
+    let place = try Self.seeded()
     let before = try place.bytes()
     #expect(try TestServer(place, Self.waits + TestServer.startsByItself).end() == 0)
     let server = try TestServer(place, Self.waits)
@@ -118,7 +118,7 @@ import Testing
   }
 
   @Test func noticedWithinAboutASecond() throws {
-    let place = try seeded()
+    let place = try Self.seeded()
     let server = try TestServer(place, Self.waits)
     usleep(4_000_000)
     let first = try server.startControl("-i")
@@ -134,7 +134,7 @@ import Testing
   }
 
   @Test(arguments: [[], TestServer.startsByItself]) func timesOut(flags: [String]) throws {
-    let place = try seeded()
+    let place = try Self.seeded()
     let before = try place.bytes()
     let outcome = try place.runServer(Self.waits + ["--key-timeout", "1"] + flags)
     #expect(outcome.status == 13, "\(outcome.text)")
@@ -145,7 +145,7 @@ import Testing
   // MARK: Keys that are there
 
   @Test func wrongKey() throws {
-    let place = try seeded()
+    let place = try Self.seeded()
     let before = try place.bytes()
     place.key.loadWrong()
     let outcome = try place.runServer()
@@ -174,7 +174,7 @@ import Testing
   }
 
   @Test(arguments: Unusable.allCases) func unusableKey(how: Unusable) throws {
-    let place = try seeded()
+    let place = try Self.seeded()
     let before = try place.bytes()
     place.key.load()
     switch how {

@@ -6,16 +6,6 @@ import Testing
 /// for it confined: the kernel runs the provider outside of all that.
 @Suite(.enabled(if: RequestKeyRule.isAvailable, "\(RequestKeyRule.unavailable)"))
 struct UpcallTests {
-  /// An image in which a TPM has a secret, closed; the key is gone from the keyring.
-  private func seeded() throws -> Place {
-    let place = try Place()
-    let server = try TestServer(place)
-    try ClientTests.store(server)
-    try #require(server.end() == 0)
-    place.key.remove()
-    return place
-  }
-
   private func provide(_ place: Place, _ user: String = "root") throws {
     try RequestKeyRule.put(place.key.content, place.key.name, of: user, in: place.path("keys"))
   }
@@ -34,7 +24,7 @@ struct UpcallTests {
   }
 
   @Test(arguments: [[], MissingKeyTests.waits]) func comes(options: [String]) throws {
-    let place = try seeded()
+    let place = try MissingKeyTests.seeded()
     let rule = try rule(place)
     defer { rule.remove() }
     try provide(place)
@@ -50,7 +40,7 @@ struct UpcallTests {
 
   /// Who asks is another user, as under libvirt, and gets what is that user's.
   @Test func comesForAnotherUser() throws {
-    let place = try seeded()
+    let place = try MissingKeyTests.seeded()
     let rule = try rule(place)
     defer { rule.remove() }
     let user = try unsafe #require(getpwnam("nobody"))
@@ -74,7 +64,7 @@ struct UpcallTests {
 
   /// Whoever is asked takes his time; the control channel answers meanwhile, and INIT is held, whatever is done in the end.
   @Test(arguments: [[], MissingKeyTests.waits]) func theServerIsNotHeldUp(options: [String]) throws {
-    let place = try seeded()
+    let place = try MissingKeyTests.seeded()
     let rule = try rule(place, delay: 2)
     defer { rule.remove() }
     try provide(place)
@@ -95,7 +85,7 @@ struct UpcallTests {
 
   /// A provider that has it only later is asked again.
   @Test func isAskedForAgain() throws {
-    let place = try seeded()
+    let place = try MissingKeyTests.seeded()
     let rule = try rule(place)
     defer { rule.remove() }
     let server = try TestServer(place, ["--upcall=yes"] + MissingKeyTests.waits)
@@ -107,7 +97,7 @@ struct UpcallTests {
   }
 
   @Test func isNotAskedForUnlessWanted() throws {
-    let place = try seeded()
+    let place = try MissingKeyTests.seeded()
     let rule = try rule(place)
     defer { rule.remove() }
     try provide(place)
