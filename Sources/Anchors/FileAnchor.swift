@@ -220,15 +220,14 @@ public final class FileAnchor: FreshnessAnchor {
       }
       throw missing
     }
-    guard status.st_mode & S_IFMT == S_IFREG else {
-      throw AnchorError(.refused, anchor: place, "is no regular file; name the file itself")
-    }
-    guard status.st_uid == geteuid() || status.st_uid == 0 else {
-      throw AnchorError(
-        .refused, anchor: place, "belongs to user \(status.st_uid), who could set it back; change its owner")
-    }
-    guard status.st_mode & 0o022 == 0 else {
-      throw AnchorError(.refused, anchor: place, "may be written by others than its owner; take that away (chmod 600)")
+    do { try FileDistrust.check(file: status) } catch {
+      let reason =
+        switch error {
+        case .symbolicLink, .noRegularFile: "is no regular file; name the file itself"
+        case .foreignOwner(let user): "belongs to user \(user), who could set it back; change its owner"
+        case .writableByOthers: "may be written by others than its owner; take that away (chmod 600)"
+        }
+      throw AnchorError(.refused, anchor: place, reason)
     }
   }
 }

@@ -2,7 +2,8 @@ import Glibc
 
 /// Where the record of key uses goes.
 public enum AuditDestination: Sendable, Equatable {
-  /// A file to which lines are appended. A relative path is relative to where the program was when it wrote.
+  /// A file to which lines are appended. A relative path is relative to where the program was when it made its
+  /// `AuditLog`.
   case file(String)
   /// Nowhere. Only ever because someone said so.
   case none

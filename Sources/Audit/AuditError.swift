@@ -7,6 +7,8 @@ public struct AuditError: StatusError, Equatable {
     /// Neither an option nor the environment says where the log is.
     case noPlace
     case cannotOpen(errno: Int32)
+    /// Others have a say in the file or the folders above it.
+    case notTrusted
     case cannotWrite(errno: Int32)
   }
 

@@ -13,11 +13,21 @@ public enum AuditEvent: String, Sendable, CaseIterable {
   case wrong
   /// It gave up the store key.
   case unwrapped
+  /// Its bytes were read, to be compared with those that were tried before, and for nothing else.
+  case compared
+  /// What was recorded last of this key happened again, `AuditRecord.count` times: see `RepeatedRecords`.
+  case repeated
   /// A key was put into a keyring, or a slot into a store.
   case added
   case removed
+  /// The image was opened with the store key.
+  case started
+  /// The store key was right, and the image was not opened: it isn't authentic, or is older than its anchor.
+  case imageRefused = "image-refused"
   /// A running store dropped its keys.
   case locked
+  /// The store key is in no process any more.
+  case ended
   /// Key material left the process, for a person or a file to keep.
   case exported
   /// A store was made.

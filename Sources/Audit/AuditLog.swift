@@ -1,10 +1,7 @@
 // The record of key uses: one JSON object a line (RFC 8259), appended and synced before the key is used.
-//
-// Invariants: a record is one write(2) of a whole line in append mode, so that lines of several processes don't mix; it
-// is on disk when `record` returns; a line that a power cut or a full disk left unfinished is ended before the next one
-// begins, so that it spoils no other. The file is opened anew for each record: whoever rotates logs need not tell us.
 import Glibc
 import Primitives
+import ProgramIO
 import Synchronization
 
 /// Writes records of key uses. One for a process; any thread may use it.
@@ -19,33 +16,41 @@ public final class AuditLog: Sendable {
 
   public let destination: AuditDestination
   public let policy: Policy
-  /// Who we are: the program's file, as the kernel knows it.
-  private let program: String
+  private let origin: AuditOrigin
+  /// Where the program was when this was made: it may go to another folder (`--daemon`), and paths still mean the same.
+  private let folder: String?
+  /// Nil for none.
+  private let file: AuditFile?
   private let lostRecords = Mutex(0)
 
-  public init(_ destination: AuditDestination, policy: Policy = .required) {
+  /// - Parameter subcommand: what of the program runs, for every record.
+  public init(_ destination: AuditDestination, policy: Policy = .required, subcommand: String? = nil) {
     self.destination = destination
     self.policy = policy
-    program = Self.programPath()
+    origin = AuditOrigin(subcommand: subcommand)
+    folder = Path.workingFolder
+    file =
+      switch destination {
+      case .file(let path): AuditFile(path: Path.absolute(path, in: folder), name: path)
+      case .none: nil
+      }
   }
 
   /// How many records could not be written.
   public var lost: Int { lostRecords.withLock { $0 } }
 
-  /// Appends `record` with the time and who we are. Durable on return.
+  /// Appends `record` with the time and who we are. Its store is named from the root. Durable on return.
   ///
   /// - Throws: under `.required`, where it could not be written or synced: don't use the key.
   public func record(_ record: AuditRecord) throws(AuditError) {
-    guard case .file(let path) = destination else { return }
-    var members: [(String, JSON)] = [("time", .string(Self.now()))]
-    members += record.members
-    members.append(("uid", .integer(Int64(getuid()))))
-    members.append(("pid", .integer(Int64(getpid()))))
-    members.append(("program", .string(program)))
+    guard let file else { return }
+    var record = record
+    record.store = record.store.map { Path.absolute($0, in: folder) }
+    let members = [("time", .string(Self.now()))] + record.members + origin.members
     let line = Array((JSON.object(members).text + "\n").utf8)
     // One at a time, so that looking at the end of the file and writing to it go together.
     let error = lostRecords.withLock { lost -> AuditError? in
-      do throws(AuditError) { try Self.append(line, to: path) } catch {
+      do throws(AuditError) { try file.append(line) } catch {
         lost += 1
         return error
       }
@@ -54,110 +59,15 @@ public final class AuditLog: Sendable {
     if let error, policy == .required { throw error }
   }
 
-  /// Makes the directories above the log where there are none, and tells what records need from then on: the directories
-  /// in which the log is, or is made anew when somebody has moved it away; or what is no file, itself.
-  public func prepare() -> [(path: String, isFile: Bool)] {
-    guard case .file(let path) = destination, !path.isEmpty, !path.utf8.contains(0) else { return [] }
-    Self.makeDirectories(above: path)
-    var status = stat()
-    if unsafe stat(path, &status) == 0, status.st_mode & S_IFMT != S_IFREG { return [(path, true)] }
-    var places = [(Self.directory(of: path), false)]
-    // The path may be a symbolic link to a file elsewhere.
-    if let resolved = unsafe realpath(path, nil) {
-      unsafe places.append((Self.directory(of: String(cString: resolved)), false))
-      unsafe free(resolved)
-    }
-    return places
+  /// Makes the folders above the log where there are none, and tells which one records need from then on: that in which
+  /// the log is, or is made anew when somebody has moved it away. Nil for none.
+  public func prepare() -> String? {
+    guard let file, !file.path.isEmpty, !file.path.utf8.contains(0) else { return nil }
+    file.makeFolders()
+    return file.folder
   }
 
-  private static func directory(of path: String) -> String {
-    guard let slash = path.lastIndex(of: "/") else { return "." }
-    return slash == path.startIndex ? "/" : String(path[..<slash])
-  }
-
-  // MARK: The file
-
-  private static func append(_ line: [UInt8], to path: String) throws(AuditError) {
-    let descriptor = try openForAppending(path)
-    defer { close(descriptor) }
-    var status = stat()
-    guard unsafe fstat(descriptor, &status) == 0 else { throw cannotOpen(path) }
-    let isFile = status.st_mode & S_IFMT == S_IFREG
-    let wasEmpty = status.st_size == 0
-    var last: UInt8 = 0x0A
-    if isFile, !wasEmpty {
-      guard unsafe pread(descriptor, &last, 1, status.st_size - 1) == 1 else { throw cannotOpen(path) }
-    }
-    try writeAll(last == 0x0A ? line : [0x0A] + line, descriptor, path)
-    guard isFile else { return }
-    guard fdatasync(descriptor) == 0 else { throw cannotWrite(path, "syncing it") }
-    if wasEmpty { try syncDirectory(of: path) }
-  }
-
-  /// Reading is needed to see the last byte. Without waiting: a FIFO without a reader is an error, not a stop.
-  private static func openForAppending(_ path: String) throws(AuditError) -> Int32 {
-    let flags = O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK
-    guard !path.isEmpty, !path.utf8.contains(0) else {
-      throw AuditError(.cannotOpen(errno: EINVAL), log: "audit log", "its path is empty or not a path")
-    }
-    var descriptor = unsafe open(path, flags, 0o600)
-    if descriptor < 0, errno == ENOENT {
-      makeDirectories(above: path)
-      descriptor = unsafe open(path, flags, 0o600)
-    }
-    guard descriptor >= 0 else { throw cannotOpen(path) }
-    return descriptor
-  }
-
-  private static func writeAll(_ bytes: [UInt8], _ descriptor: Int32, _ path: String) throws(AuditError) {
-    var done = 0
-    while done < bytes.count {
-      let count = unsafe bytes.withUnsafeBytes { buffer in
-        unsafe write(descriptor, buffer.baseAddress.map { unsafe $0 + done }, bytes.count - done)
-      }
-      if count > 0 {
-        done += count
-      } else if count == 0 || errno != EINTR {
-        throw cannotWrite(path, "writing it")
-      }
-    }
-  }
-
-  /// For the owner alone. Failures show when the file is opened.
-  private static func makeDirectories(above path: String) {
-    var end = path.startIndex
-    while let slash = path[end...].dropFirst().firstIndex(of: "/") {
-      _ = unsafe mkdir(String(path[..<slash]), 0o700)
-      end = slash
-    }
-  }
-
-  /// A new file's name is durable only when its directory is.
-  private static func syncDirectory(of path: String) throws(AuditError) {
-    let directory = directory(of: path)
-    let descriptor = unsafe open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-    guard descriptor >= 0 else { return }  // Of a directory that may be searched and not read nothing can be synced.
-    defer { close(descriptor) }
-    guard fsync(descriptor) == 0 || errno == EINVAL else { throw cannotWrite(path, "syncing its directory") }
-  }
-
-  private static func cannotOpen(_ path: String) -> AuditError {
-    let code = errno
-    return AuditError(
-      .cannotOpen(errno: code), log: path,
-      "the record of key uses can't be opened (\(AuditError.words(code))), and without it no key is used; "
-        + "make the place writable or name another")
-  }
-
-  private static func cannotWrite(_ path: String, _ operation: String) -> AuditError {
-    let code = errno
-    return AuditError(
-      .cannotWrite(errno: code), log: path,
-      "the record of key uses can't be written (\(operation): \(AuditError.words(code))), and without it no key is "
-        + "used; make room or name another place")
-  }
-
-  // MARK: Who and when
+  // MARK: When
 
   /// RFC 3339 in UTC, with milliseconds.
   private static func now() -> String {
@@ -176,15 +86,5 @@ public final class AuditLog: Sendable {
   private static func padded(_ value: Int, _ count: Int) -> String {
     let text = String(value)
     return String(repeating: "0", count: max(0, count - text.utf8.count)) + text
-  }
-
-  private static func programPath() -> String {
-    unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: 4096) { buffer in
-      guard let base = buffer.baseAddress else { return "unknown" }
-      let count = unsafe readlink("/proc/self/exe", base, buffer.count)
-      guard count > 0 else { return "unknown" }
-      let bytes = unsafe buffer.prefix(count).map { UInt8(bitPattern: $0) }
-      return String(decoding: bytes, as: UTF8.self)
-    }
   }
 }

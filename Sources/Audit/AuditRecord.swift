@@ -5,7 +5,7 @@ import Primitives
 /// When and by whom it happened the log adds. Names come from images and people, and are escaped as JSON.
 public struct AuditRecord: Sendable, Equatable {
   public var event: AuditEvent
-  /// The store's name: the image's path.
+  /// The store's name: the image's path, which the log has from the root.
   public var store: String?
   public var uuid: StoreUUID?
   /// The name of the key, or of the slot where it is no kernel key.
@@ -16,13 +16,24 @@ public struct AuditRecord: Sendable, Equatable {
   public var slot: Int?
   /// The kernel's number for the key.
   public var serial: Int32?
+  /// How often it happened, of `repeated`.
+  public var count: Int?
+  /// What the store was opened for.
+  public var access: Access?
   public var status: Status
   /// A sentence for people.
   public var detail: String?
 
+  /// The raw values are stable names, as the events are.
+  public enum Access: String, Sendable {
+    case read
+    case write
+  }
+
   public init(
     _ event: AuditEvent, store: String? = nil, uuid: StoreUUID? = nil, key: String? = nil, kind: String? = nil,
-    slot: Int? = nil, serial: Int32? = nil, status: Status = .done, detail: String? = nil
+    slot: Int? = nil, serial: Int32? = nil, count: Int? = nil, access: Access? = nil, status: Status = .done,
+    detail: String? = nil
   ) {
     self.event = event
     self.store = store
@@ -31,6 +42,8 @@ public struct AuditRecord: Sendable, Equatable {
     self.kind = kind
     self.slot = slot
     self.serial = serial
+    self.count = count
+    self.access = access
     self.status = status
     self.detail = detail
   }
@@ -44,6 +57,8 @@ public struct AuditRecord: Sendable, Equatable {
     if let kind { members.append(("kind", .string(kind))) }
     if let slot { members.append(("slot", .integer(Int64(slot)))) }
     if let serial { members.append(("serial", .integer(Int64(serial)))) }
+    if let count { members.append(("count", .integer(Int64(count)))) }
+    if let access { members.append(("access", .string(access.rawValue))) }
     members.append(("status", .string(status.name)))
     if let detail { members.append(("detail", .string(detail))) }
     return members

@@ -52,7 +52,8 @@ struct AcceptRollbackCommand: Subcommand {
     reading.release()
     try confirm(refusal, found)
     try audit.log().record(
-      AuditRecord(.rollbackAccepted, store: image, uuid: uuid, detail: "at \(found); \(refusal.message)"))
+      AuditRecord(
+        .rollbackAccepted, store: image, uuid: uuid, access: .write, detail: "at \(found); \(refusal.message)"))
     let opened = try OpenedImage(
       image, .readWrite, unlock: unlock, anchor: .accepting(anchor, shown: shown), audit: { try audit.log() })
     let accepted = try opened.encrypted(for: "accept").generation

@@ -12,7 +12,7 @@ struct AuditOptions: ParsableArguments {
   var audit: String?
 
   func log() throws -> AuditLog {
-    if let audit { return AuditLog(AuditDestination(audit)) }
-    return AuditLog(try AuditDestination.standard())
+    let destination = try audit.map { AuditDestination($0) } ?? AuditDestination.standard()
+    return AuditLog(destination, subcommand: RunningSubcommand.name)
   }
 }

@@ -3,6 +3,7 @@ import Audit
 import BlobStore
 import BlockIO
 import Primitives
+import ProgramIO
 import SecureVolume
 
 /// `vnvram backup`: a verified copy of an image, also while a virtual machine uses it.
@@ -50,7 +51,8 @@ struct BackupCommand: Subcommand {
     let entries = try VerifiedCopy.check(copy, of: image, json: output.json)
     try audit.log().record(
       AuditRecord(
-        .backedUp, store: image, uuid: volume.uuid, detail: "\(copy.generation), into \(file)"))
+        .backedUp, store: image, uuid: volume.uuid, access: .read,
+        detail: "\(copy.generation), into \(Path.absolute(file))"))
     try withExtendedLifetime(replaced) { try new.place(replacing: force) }
     return Answer(
       text: [

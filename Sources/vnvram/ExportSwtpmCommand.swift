@@ -2,6 +2,7 @@ import ArgumentParser
 import Audit
 import BlobStore
 import Primitives
+import ProgramIO
 import SwtpmFormat
 
 /// `vnvram export-swtpm`: the state of a TPM goes back to where swtpm starts from.
@@ -52,8 +53,8 @@ struct ExportSwtpmCommand: Subcommand {
     let how = key.map { "encrypted under a key of \($0.count * 8) bits" } ?? "not encrypted"
     try opening.audit.log().record(
       AuditRecord(
-        .exported, store: image, uuid: uuid,
-        detail: "\(SwtpmState.list(states)) of a \(version.label), into \(target), \(how)"))
+        .exported, store: image, uuid: uuid, access: .read,
+        detail: "\(SwtpmState.list(states)) of a \(version.label), into \(Path.absolute(target)), \(how)"))
     try place.write(states, key)
     var warnings = opened.warnings
     if key == nil { warnings.append("\(target): is not encrypted: whoever reads it has the TPM's secrets") }

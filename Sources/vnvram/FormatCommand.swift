@@ -111,12 +111,14 @@ struct FormatCommand: Subcommand {
     let recovery = recovery
     switch recovery {
     case .some(let recovery):
-      try log.record(AuditRecord(.exported, store: image, key: SlotKind.recovery.label, kind: SlotKind.recovery.label))
+      try log.record(
+        AuditRecord(
+          .exported, store: image, key: SlotKind.recovery.label, kind: SlotKind.recovery.label, access: .write))
       try recovery.write()
     case .none: break
     }
     let name = self.key?.name.text ?? ""
-    try log.record(AuditRecord(.formatted, store: image, key: name, kind: SlotKind.keyring.label))
+    try log.record(AuditRecord(.formatted, store: image, key: name, kind: SlotKind.keyring.label, access: .write))
     var progress = ProgressLine("formatting", total: geometry.volumeSize.value, json: output.json)
     let uuid = try VolumeFormatter.format(
       device, geometry: geometry, key: key, name: name, created: WallClock.seconds,

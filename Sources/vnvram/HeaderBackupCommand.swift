@@ -34,8 +34,11 @@ struct HeaderBackupCommand: Subcommand {
     let volume = try opened.encrypted(for: "save of its header")
     let replaced = try ReplacedFile(file, by: .header, of: volume.uuid, force: force)
     let saved = try volume.savedHeader()
+    // Standard input and output have no place.
+    let place = file == "-" ? file : Path.absolute(file)
     try opening.audit.log().record(
-      AuditRecord(.backedUp, store: image, uuid: volume.uuid, detail: "its header, into \(file)"))
+      AuditRecord(
+        .backedUp, store: image, uuid: volume.uuid, access: .read, detail: "its header, into \(place)"))
     var out = try OutputFile(path: file)
     try out.write(saved.span)
     try withExtendedLifetime(replaced) { try out.finish() }

@@ -53,8 +53,12 @@ struct HeaderRestoreCommand: Subcommand {
         fields: [("slots", .array(slots.map(\.json)))])
     }
     anchor?.anchor.release()
+    // Standard input and output have no place.
+    let place = file == "-" ? file : Path.absolute(file)
     try audit.log().record(
-      AuditRecord(.restored, store: image, uuid: volume.uuid, detail: "its header, from \(file), with \(names)"))
+      AuditRecord(
+        .restored, store: image, uuid: volume.uuid, access: .write,
+        detail: "its header, from \(place), with \(names)"))
     let opened = try OpenedImage(
       reading.over(device), unlock: unlock, anchor: anchor, audit: { try audit.log() })
     try opened.close()

@@ -4,6 +4,7 @@ import BlobStore
 import BlockIO
 import Glibc
 import Primitives
+import ProgramIO
 import SecureVolume
 import SwtpmFormat
 
@@ -81,7 +82,7 @@ struct ImportSwtpmCommand: Subcommand {
     let target = SwtpmImage(image, version: version, states: states, json: output.json)
     let made: SwtpmImage.Result
     let detail =
-      "\(SwtpmState.list(states)) of a \(version.label), from \(self.source), "
+      "\(SwtpmState.list(states)) of a \(version.label), from \(Path.absolute(self.source)), "
       + (states.contains { !$0.wasEncrypted } ? "not encrypted" : "encrypted with swtpm's key")
     if isNew, let name = self.key?.name {
       made = try target.make(

@@ -10,7 +10,7 @@ import SecureVolume
 enum NewKey {
   /// A kernel key, with a record of its use.
   static func kernel(_ name: KeyName, for image: String, audit: AuditLog) throws -> KeyEncryptionKey {
-    var record = AuditRecord(.askedFor, store: image, key: name.text, kind: SlotKind.keyring.label)
+    var record = AuditRecord(.askedFor, store: image, key: name.text, kind: SlotKind.keyring.label, access: .write)
     try audit.record(record)
     do {
       let found = try Keyring.find(name)

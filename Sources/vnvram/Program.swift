@@ -15,6 +15,7 @@ enum Program {
       do { try command.run() } catch { return tellParsing(error, arguments, asHelp: !isGroup) }
       return Status.done.rawValue
     }
+    RunningSubcommand.set(type(of: subcommand))
     do {
       return tell(try subcommand.perform(), json: subcommand.output.json).rawValue
     } catch {

@@ -4,6 +4,7 @@ import BlobStore
 import BlockIO
 import Glibc
 import Primitives
+import ProgramIO
 import SecureVolume
 
 /// `vnvram restore`: a backup takes an image's place, as a whole or not at all.
@@ -71,7 +72,8 @@ struct RestoreCommand: Subcommand {
     let entries = try VerifiedCopy.check(copy, of: file, json: output.json)
     try self.audit.log().record(
       AuditRecord(
-        .restored, store: image, uuid: backup.uuid, detail: "\(copy.generation), from \(file)\(place.text(present))"))
+        .restored, store: image, uuid: backup.uuid, access: .write,
+        detail: "\(copy.generation), from \(Path.absolute(file))\(place.text(present))"))
     try new.place(replacing: place.status != nil)
     return Answer(
       text: ["\(image): \(copy.generation), from \(file)\(place.text(present))"],

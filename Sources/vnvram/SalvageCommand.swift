@@ -44,7 +44,9 @@ struct SalvageCommand: Subcommand {
     var report = SalvageReport(image: image, folder: folder, volume: volume, problem: stream.problem)
     do {
       try audit.log().record(
-        AuditRecord(.exported, store: image, uuid: volume.uuid, detail: "salvaged entries, into \(folder)"))
+        AuditRecord(
+          .exported, store: image, uuid: volume.uuid, access: .read,
+          detail: "salvaged entries, into \(Path.absolute(folder))"))
       for (index, entry) in stream.entries.enumerated() {
         let damaged = stream.damagedSectors(of: entry)
         var file: String?

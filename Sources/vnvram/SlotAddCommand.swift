@@ -101,7 +101,8 @@ struct SlotAddCommand: Subcommand {
   private func add(_ new: borrowing New, to volume: SecureVolume, _ audit: AuditLog) throws -> SlotDescription {
     let kind = new.key.kind
     let record = AuditRecord(
-      kind == .recovery ? .exported : .added, store: image, uuid: volume.uuid, key: slotName, kind: kind.label)
+      kind == .recovery ? .exported : .added, store: image, uuid: volume.uuid, key: slotName, kind: kind.label,
+      access: .write)
     try audit.record(record)
     switch new.recovery {
     case .some(let recovery): try recovery.write()

@@ -30,7 +30,8 @@ struct SlotRemoveCommand: Subcommand {
       try volume.removeSlot(named: name)
       try opening.audit.log().record(
         AuditRecord(
-          .removed, store: image, uuid: volume.uuid, key: name, kind: slot.kind.label, slot: slot.index))
+          .removed, store: image, uuid: volume.uuid, key: name, kind: slot.kind.label, slot: slot.index, access: .write)
+      )
     }
     return Answer(
       text: ["\(image): slot \(Text.quoted(name)) was removed"],

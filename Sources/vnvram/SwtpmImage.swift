@@ -57,11 +57,13 @@ struct SwtpmImage {
     switch recovery {
     case .some(let recovery):
       try audit.record(
-        AuditRecord(.exported, store: image, key: SlotKind.recovery.label, kind: SlotKind.recovery.label))
+        AuditRecord(
+          .exported, store: image, key: SlotKind.recovery.label, kind: SlotKind.recovery.label, access: .write))
       try recovery.write()
     case .none: break
     }
-    try audit.record(AuditRecord(.formatted, store: image, key: name.text, kind: SlotKind.keyring.label))
+    try audit.record(
+      AuditRecord(.formatted, store: image, key: name.text, kind: SlotKind.keyring.label, access: .write))
     var progress = ProgressLine("formatting", total: geometry.volumeSize.value, json: json)
     var isUnmade = true
     defer {
@@ -76,7 +78,7 @@ struct SwtpmImage {
     let volume = try SealedVolume(new.device).unlock(with: key, anchor: anchor)
     let store = try BlobStore(volume)
     try put(into: store)
-    try audit.record(AuditRecord(.imported, store: image, uuid: uuid, detail: detail))
+    try audit.record(AuditRecord(.imported, store: image, uuid: uuid, access: .write, detail: detail))
     switch recovery {
     case .some(let recovery):
       try volume.addSlot(recovery.key(), name: SlotKind.recovery.label, created: WallClock.seconds)
@@ -105,7 +107,7 @@ struct SwtpmImage {
       try check(opened.store, force: force)
     } _: { opened, _ in
       let uuid = try opened.encrypted(for: "bring a TPM's state into").uuid
-      try audit.record(AuditRecord(.imported, store: image, uuid: uuid, detail: detail))
+      try audit.record(AuditRecord(.imported, store: image, uuid: uuid, access: .write, detail: detail))
       try put(into: try opened.store)
       return uuid
     }

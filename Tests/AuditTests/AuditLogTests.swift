@@ -110,8 +110,97 @@ struct AuditLogTests {
       #expect(log.lost == 1)
       try AuditLog(.file(path), policy: .bestEffort).record(AuditRecord(.found))
     }
-    // Opens, and takes nothing.
-    #expect(throws: AuditError.self) { try AuditLog(.file("/dev/full")).record(AuditRecord(.found)) }
+  }
+
+  /// What others planted, or may change, is not written to; and neither is what it leads to.
+  @Test func nothingThatOthersHaveASayIn() throws {
+    defer { end() }
+    let victim = directory + "/victim"
+    try Data("precious\n".utf8).write(to: URL(fileURLWithPath: victim))
+    let made =
+      unsafe symlink(victim, directory + "/link") == 0 && symlink("absent", directory + "/dangling") == 0
+      && mkfifo(directory + "/fifo", 0o600) == 0 && link(victim, directory + "/hard") == 0
+    try #require(made)
+    for (name, mode) in [("group", 0o620), ("world", 0o602)] {
+      try Data().write(to: URL(fileURLWithPath: directory + "/" + name))
+      _ = unsafe chmod(directory + "/" + name, mode_t(mode))
+    }
+    for (name, mode) in [("open", 0o777), ("shared", 0o770), ("above", 0o777)] {
+      try FileManager.default.createDirectory(atPath: "\(directory)/\(name)/own", withIntermediateDirectories: true)
+      _ = unsafe chmod(directory + "/" + name, mode_t(mode))
+    }
+    let refused =
+      [
+        "link", "dangling", "fifo", "hard", "victim", "group", "world", "open/log", "shared/log", "above/own/log",
+        "above/new/log",
+      ].map { "\(directory)/\($0)" } + ["/dev/null", "/dev/full"]
+    for path in refused {
+      #expect {
+        try AuditLog(.file(path)).record(AuditRecord(.found))
+      } throws: {
+        ($0 as? AuditError)?.code == .notTrusted && "\($0)".hasPrefix(path + ": ")
+          && "\($0)".hasSuffix("without it no key is used")
+      }
+    }
+    #expect(try String(contentsOfFile: victim, encoding: .utf8) == "precious\n")
+    for name in ["absent", "open/log", "shared/log", "above/own/log", "above/new"] {
+      #expect(!FileManager.default.fileExists(atPath: "\(directory)/\(name)"), "\(name)")
+    }
+  }
+
+  /// Folders that nobody else can replace the file in: a sticky one, one below a group's, one behind a link of one's own.
+  @Test func foldersThatDo() throws {
+    defer { end() }
+    for (name, mode) in [("sticky", 0o1777), ("group", 0o770), ("group/own", 0o700)] {
+      try FileManager.default.createDirectory(atPath: "\(directory)/\(name)", withIntermediateDirectories: true)
+      _ = unsafe chmod("\(directory)/\(name)", mode_t(mode))
+    }
+    _ = unsafe symlink("group/../group/./own", directory + "/link")
+    for name in ["sticky/log", "group/own/log", "link/linked", "link/../own/back"] {
+      try AuditLog(.file("\(directory)/\(name)")).record(AuditRecord(.found))
+      #expect(try lines("\(directory)/\(name)").count == 1)
+    }
+    // As logrotate leaves it for a group that reads.
+    _ = unsafe chmod("\(directory)/sticky/log", 0o640)
+    try AuditLog(.file("\(directory)/sticky/log")).record(AuditRecord(.found))
+  }
+
+  @Test(.enabled(if: geteuid() == 0)) func foreignOwners() throws {
+    defer { end() }
+    for name in ["theirs", "link", "own"] {
+      try FileManager.default.createDirectory(atPath: "\(directory)/\(name)", withIntermediateDirectories: true)
+    }
+    try Data().write(to: URL(fileURLWithPath: directory + "/file"))
+    let given =
+      unsafe symlink("../own", directory + "/link/own") == 0 && chown(directory + "/theirs", 65534, 0) == 0
+      && lchown(directory + "/link/own", 65534, 0) == 0 && chown(directory + "/file", 65534, 0) == 0
+    try #require(given)
+    for name in ["theirs/log", "link/own/log", "file"] {
+      #expect {
+        try AuditLog(.file("\(directory)/\(name)")).record(AuditRecord(.found))
+      } throws: { "\($0)".contains("belongs to user 65534") }
+    }
+    #expect(try FileManager.default.contentsOfDirectory(atPath: directory + "/own").isEmpty)
+  }
+
+  /// What tells records of several starts, people and programs apart.
+  @Test func whoAndWhere() throws {
+    defer { end() }
+    let path = directory + "/audit.jsonl"
+    let log = AuditLog(.file(path), subcommand: "slot add")
+    try log.record(AuditRecord(.found, store: "images/a", access: .write))
+    try log.record(AuditRecord(.found, store: "/images/a", access: .read))
+    let lines = try lines(path)
+    #expect(lines[0]["store"] as? String == FileManager.default.currentDirectoryPath + "/images/a")
+    #expect(lines[1]["store"] as? String == "/images/a")
+    #expect(lines.map { $0["access"] as? String } == ["write", "read"])
+    #expect(lines[0]["subcommand"] as? String == "slot add")
+    func kernel(_ path: String) -> String? {
+      (try? String(contentsOfFile: path, encoding: .utf8))?.trimmingCharacters(in: .whitespacesAndNewlines)
+    }
+    #expect(lines[0]["boot_id"] as? String == kernel("/proc/sys/kernel/random/boot_id"))
+    let login = kernel("/proc/self/loginuid").flatMap { Int($0) }
+    #expect(lines[0]["login_uid"] as? Int == (login == Int(UInt32.max) ? nil : login))
   }
 
   @Test func noneIsNone() throws {
@@ -126,8 +215,10 @@ struct AuditLogTests {
   @Test func eventsHaveStableNames() {
     #expect(
       AuditEvent.allCases.map(\.rawValue) == [
-        "asked-for", "found", "missing", "denied", "expired", "revoked", "wrong", "unwrapped", "added", "removed",
-        "locked", "exported", "formatted", "rollback-accepted", "backed-up", "restored", "imported",
+        "asked-for", "found", "missing", "denied", "expired", "revoked", "wrong", "unwrapped", "compared",
+        "repeated", "added", "removed", "started", "image-refused", "locked", "ended", "exported", "formatted",
+        "rollback-accepted", "backed-up", "restored",
+        "imported",
       ])
   }
 }

@@ -225,7 +225,7 @@ struct BadInputTests {
     #expect(FileManager.default.fileExists(atPath: workspace.path("b.img")) == false)
     try #require(try workspace.shell("head -c 8000 /dev/urandom > content; vnvram put a.img one content").status == 0)
     let before = try File.bytes(workspace.path("a.img"))
-    #expect(try workspace.shell("ulimit -f 4; vnvram get a.img one -o out").status == 10)
+    #expect(try workspace.shell("ulimit -f 4; vnvram get a.img one -o out --audit new.jsonl").status == 10)
     #expect(try workspace.shell("ls out*").status == 2)
     #expect(try workspace.shell("vnvram get a.img one > /dev/full").status == 10)
     #expect(try workspace.shell("vnvram ls a.img --json > /dev/full").status == 10)
@@ -238,7 +238,7 @@ struct BadInputTests {
     defer { _ = try? workspace.shell("umount disk") }
     #expect(try workspace.shell("vnvram format disk/b.img --key \(key) --profile tpm2").status == 10)
     #expect(try workspace.shell("test -z \"$(ls disk)\"").status == 0)
-    #expect(try workspace.shell("cp a.img disk; yes > disk/rest; vnvram put disk/a.img one audit.jsonl").status == 0)
+    #expect(try workspace.shell("cp a.img disk; yes > disk/rest; vnvram put disk/a.img one content").status == 0)
   }
 
   @Test("a second process is 9, for reading beside reading is not") func secondProcess() throws {

@@ -63,6 +63,7 @@ struct GoldenTests {
 
   private static func normalised(_ text: String, _ workspace: Workspace) -> String {
     var text = text.replacingOccurrences(of: workspace.key, with: "KEY")
+    text = text.replacingOccurrences(of: workspace.folder, with: "FOLDER")
     for (pattern, word) in rules {
       text = text.replacingOccurrences(of: pattern, with: word, options: .regularExpression)
     }
