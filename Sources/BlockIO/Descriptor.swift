@@ -27,9 +27,18 @@ struct Descriptor: ~Copyable {
     }
   }
 
-  /// Takes the lock that `access` needs, or says at once that another has it.
+  /// For how long it is tried to get a lock that another process has, every 10 ms: one that was killed has it until the kernel
+  /// has closed its files, which is after who killed it was told.
+  private static let lockTries = 30
+
+  /// Takes the lock that `access` needs, or says soon that another has it.
   func lock(_ access: FileDevice.Access, path: String) throws(BlockError) {
-    let result = access == .readWrite ? csystem_lock_exclusive(raw) : csystem_lock_shared(raw)
+    var result: Int32 = -1
+    for attempt in 1...Self.lockTries {
+      result = access == .readWrite ? csystem_lock_exclusive(raw) : csystem_lock_shared(raw)
+      guard result != 0, errno == EAGAIN || errno == EACCES, attempt < Self.lockTries else { break }
+      usleep(10_000)
+    }
     guard result == 0 else {
       // POSIX lets fcntl say EACCES as well for "another has it".
       guard errno == EAGAIN || errno == EACCES else { throw BlockError(errno: errno, device: path, "locking it") }

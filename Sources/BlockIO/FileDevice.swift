@@ -52,6 +52,10 @@ public final class FileDevice: BlockDevice {
     guard descriptor >= 0 else { return }
     // A child between fork and exec shares the lock and would hold it on.
     _ = csystem_unlock(descriptor)
+    closeDescriptor()
+  }
+
+  func closeDescriptor() {
     _ = Glibc.close(descriptor)
     descriptor = -1
   }
@@ -60,14 +64,14 @@ public final class FileDevice: BlockDevice {
   /// system's. 0 where there are none, or where that can't be told.
   public var wideMode: UInt32 {
     var status = stat()
-    guard unsafe fstat(descriptor, &status) == 0 else { return 0 }
+    guard unsafe csystem_fstat(descriptor, &status) == 0 else { return 0 }
     return status.st_mode & (kind == .block ? 0o007 : 0o077)
   }
 
   /// Whether the path still leads to this file. True where that can't be told.
   public var hasItsName: Bool {
     var (own, named) = (stat(), stat())
-    guard unsafe fstat(descriptor, &own) == 0 else { return true }
+    guard unsafe csystem_fstat(descriptor, &own) == 0 else { return true }
     guard unsafe stat(name, &named) == 0 else { return errno != ENOENT && errno != ENOTDIR }
     return own.st_dev == named.st_dev && own.st_ino == named.st_ino
   }
@@ -75,7 +79,7 @@ public final class FileDevice: BlockDevice {
   /// Whether `path` names this very file, and no link to it.
   public func hasName(_ path: String) -> Bool {
     var (own, named) = (stat(), stat())
-    return unsafe fstat(descriptor, &own) == 0 && lstat(path, &named) == 0 && own.st_dev == named.st_dev
+    return unsafe csystem_fstat(descriptor, &own) == 0 && lstat(path, &named) == 0 && own.st_dev == named.st_dev
       && own.st_ino == named.st_ino
   }
 
@@ -117,7 +121,9 @@ public final class FileDevice: BlockDevice {
     }
     let descriptor = try Descriptor.open(path, flags, access == .readWrite ? "opening it for writing" : "opening it")
     var after = stat()
-    guard unsafe fstat(descriptor.raw, &after) == 0 else { throw BlockError(errno: errno, device: path, "opening it") }
+    guard unsafe csystem_fstat(descriptor.raw, &after) == 0 else {
+      throw BlockError(errno: errno, device: path, "opening it")
+    }
     guard try FileStatus.kind(after, path: path) == kind else {
       throw BlockError(.wrongKind, device: path, "was replaced by something else while it was being opened; try again")
     }

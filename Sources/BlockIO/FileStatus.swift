@@ -42,7 +42,7 @@ enum FileStatus {
       }
     case .regular:
       var status = stat()
-      guard unsafe fstat(descriptor, &status) == 0 else {
+      guard unsafe csystem_fstat(descriptor, &status) == 0 else {
         throw BlockError(errno: errno, device: path, "asking for its size")
       }
       bytes = UInt64(max(0, status.st_size))

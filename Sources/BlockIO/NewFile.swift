@@ -55,6 +55,11 @@ public final class NewFile {
     isNamed = false
   }
 
+  /// Takes its name away again, which it has by `place` and which replaced nothing, if it still is this file's.
+  public func withdraw() {
+    if device.hasName(path) { _ = unsafe unlink(path) }
+  }
+
   /// Gives it other permissions than its owner's alone.
   public func setMode(_ mode: mode_t) throws(BlockError) { try device.setMode(mode) }
 

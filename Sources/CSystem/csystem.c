@@ -1,10 +1,13 @@
 #define _GNU_SOURCE
 #include "csystem.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <link.h>
+#include <linux/capability.h>
 #include <linux/fs.h>
 #include <string.h>
 #include <stdio.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -12,6 +15,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -110,6 +114,40 @@ int csystem_landlock_allow(int rules, int descriptor, uint64_t files) {
 
 int csystem_landlock_enforce(int rules) { return (int)syscall(LANDLOCK_RESTRICT, rules, 0U); }
 
+int csystem_keep_capabilities(uint64_t kept) {
+  // While it may: a capability of its own. Where this is refused nothing is lost, since nothing is ever executed.
+  for (int i = 0; i < 64 && prctl(PR_CAPBSET_READ, i, 0, 0, 0) >= 0; i++) {
+    if (!(kept >> i & 1)) prctl(PR_CAPBSET_DROP, i, 0, 0, 0);
+  }
+  // Linux has these since 4.3.
+  if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0 && errno != EINVAL) return -1;
+  struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+  struct __user_cap_data_struct sets[2];
+  if (syscall(SYS_capget, &header, sets) != 0) return -1;
+  for (int i = 0; i < 2; i++) {
+    sets[i].permitted &= (uint32_t)(kept >> 32 * i);
+    sets[i].effective = sets[i].permitted;
+    sets[i].inheritable = 0;
+  }
+  return (int)syscall(SYS_capset, &header, sets);
+}
+
+int csystem_end_with_parent(pid_t parent) {
+  if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) return -1;
+  // It may have ended before.
+  if (getppid() == parent) return 0;
+  errno = ESRCH;
+  return -1;
+}
+
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+
+int csystem_close_range(unsigned first, unsigned last) { return (int)syscall(SYS_close_range, first, last, 0U); }
+
+int csystem_fstat(int fd, void *status) { return (int)syscall(SYS_fstat, fd, status); }
+
 int csystem_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
 
 int csystem_spawn_close_from(posix_spawn_file_actions_t *actions, int first) {
@@ -141,6 +179,36 @@ ssize_t csystem_receive(int fd, void *bytes, size_t count, int *descriptor) {
     }
   }
   return n;
+}
+
+int csystem_message_pair(int ends[2]) { return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends); }
+
+ssize_t csystem_send(int fd, const void *bytes, size_t count, int descriptor) {
+  if (descriptor < 0) return send(fd, bytes, count, MSG_DONTWAIT | MSG_NOSIGNAL);
+  union {
+    struct cmsghdr align;
+    char bytes[CMSG_SPACE(sizeof(int))];
+  } control = {0};
+  struct iovec place = {(void *)bytes, count};
+  struct msghdr message = {
+      .msg_iov = &place, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
+  struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
+  rights->cmsg_level = SOL_SOCKET;
+  rights->cmsg_type = SCM_RIGHTS;
+  rights->cmsg_len = CMSG_LEN(sizeof(int));
+  memcpy(CMSG_DATA(rights), &descriptor, sizeof(int));
+  return sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+int csystem_either(int first, int second) {
+  int set = epoll_create1(EPOLL_CLOEXEC);
+  if (set < 0) return -1;
+  struct epoll_event event = {.events = EPOLLIN};
+  if (epoll_ctl(set, EPOLL_CTL_ADD, first, &event) != 0 || epoll_ctl(set, EPOLL_CTL_ADD, second, &event) != 0) {
+    close(set);
+    return -1;
+  }
+  return set;
 }
 
 static int has_text_relocations(const struct dl_phdr_info *object) {

@@ -17,7 +17,12 @@ enum KeyScope {
   /// Larger blocks come from malloc: scrypt's work area, up to 1 GiB, which libcrypto wipes.
   static let largestBlock = 32 << 10
 
-  static func enter() { _ = csystem_thread_depth(1) }
+  static func enter() {
+    // What libcrypto keeps of each thread it allocates at the thread's first call, for as long as that lives: that is no key,
+    // and not for the arena.
+    if csystem_thread_depth(0) == 0 { ERR_clear_error() }
+    _ = csystem_thread_depth(1)
+  }
 
   static func leave() { _ = csystem_thread_depth(-1) }
 

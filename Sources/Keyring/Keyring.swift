@@ -34,6 +34,11 @@ public enum Keyring {
     return secret
   }
 
+  /// How many bytes a key has. The kernel copies none of them. Throws as `read` does, which it needs the rights of.
+  public static func size(of serial: KeySerial) throws(KeyringError) -> Int {
+    try attempt(serial.description, "asking for its size") { keyctl_read(serial.value, nil, 0) }
+  }
+
   /// What the kernel says of a key or keyring. Throws `.denied` without the right to view it.
   public static func describe(_ serial: KeySerial) throws(KeyringError) -> KeyDescription {
     let label = serial.description

@@ -15,6 +15,8 @@ public struct KeyringError: StatusError, Equatable {
     case denied
     /// It has another number of bytes than the use asks for.
     case wrongSize(actual: Int)
+    /// It has other content than when it was used. Nothing in this module says so: it keeps nothing to compare with.
+    case changed
     /// A key, but not of type `user`.
     case wrongType
     /// The user's quota of keys is used up (EDQUOT).
@@ -77,7 +79,7 @@ public struct KeyringError: StatusError, Equatable {
     switch code {
     case .missing: .keyMissing
     case .expired, .revoked, .denied, .wrongType, .unavailable: .keyUnusable
-    case .wrongSize: .wrongKey
+    case .wrongSize, .changed: .wrongKey
     case .quota: .noSpace
     case .exists: .refused
     case .noSuchKeyring: .notFound

@@ -24,6 +24,9 @@ import Glibc
 
   deinit { unsafe SecretMemory.shared.free(base) }
 
+  /// One more of the same content, with an owner of its own.
+  public borrowing func copy() -> SecretBytes { SecretBytes(copying: span) }
+
   public var span: Span<UInt8> {
     @_lifetime(borrow self)
     get {

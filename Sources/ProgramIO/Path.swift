@@ -4,10 +4,20 @@ import Glibc
 public enum Path {
   /// From the root. Where the working directory is gone, a relative path stays as it is.
   public static func absolute(_ path: String) -> String {
-    guard !path.hasPrefix("/"), let folder = unsafe getcwd(nil, 0) else { return path }
+    absolute(path, in: path.hasPrefix("/") ? nil : workingFolder)
+  }
+
+  /// From the root, for a path in `folder`; as it is, where that isn't known.
+  public static func absolute(_ path: String, in folder: String?) -> String {
+    guard !path.isEmpty, !path.hasPrefix("/"), let folder else { return path }
+    return (folder.hasSuffix("/") ? folder : folder + "/") + path
+  }
+
+  /// Nil where it is gone.
+  public static var workingFolder: String? {
+    guard let folder = unsafe getcwd(nil, 0) else { return nil }
     defer { unsafe free(folder) }
-    let base = unsafe String(cString: folder)
-    return (base.hasSuffix("/") ? base : base + "/") + path
+    return unsafe String(cString: folder)
   }
 
   /// What the file lies in.

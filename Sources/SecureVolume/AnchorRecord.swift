@@ -74,4 +74,24 @@ public struct AnchorRecord: Equatable, Sendable {
     let mac = try structure.finish()
     return ConstantTime.equals(mac, InlineBytes32(bytes.span, at: Format.anchorMACOffset)) ? record : nil
   }
+
+  /// Whether it is the next one after `earlier` of the same store, and nothing in it goes back.
+  public func follows(_ earlier: AnchorRecord) -> Bool {
+    uuid == earlier.uuid && sequence == earlier.sequence + 1 && headerSequence >= earlier.headerSequence
+      && generation >= earlier.generation && counter >= earlier.counter
+  }
+
+  /// The newest of what the holder of this store's key wrote, with its place; nil where there is none.
+  static func newest(
+    of records: [[UInt8]], uuid: StoreUUID, digest: InlineBytes32, with structure: inout StructureMAC
+  ) throws(CryptoError) -> NewestRecord? {
+    var newest: NewestRecord?
+    for (index, bytes) in records.enumerated() {
+      guard let record = try verified(bytes, uuid: uuid, digest: digest, with: &structure),
+        record.sequence > newest?.record.sequence ?? 0
+      else { continue }
+      newest = NewestRecord(index: index, record: record)
+    }
+    return newest
+  }
 }

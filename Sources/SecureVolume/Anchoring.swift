@@ -59,9 +59,11 @@ extension AnchorRecord {
 }
 
 /// The newest authentic record of an anchor.
-struct NewestRecord {
-  let index: Int
-  let record: AnchorRecord
+public struct NewestRecord: Sendable {
+  public let index: Int
+  public let record: AnchorRecord
+
+  public init(index: Int, record: AnchorRecord) { (self.index, self.record) = (index, record) }
 }
 
 extension SecureVolume {
@@ -114,16 +116,9 @@ extension SecureVolume {
   }
 
   private func newest(of records: [[UInt8]]) throws(VolumeError) -> NewestRecord? {
-    var newest: NewestRecord?
-    for (index, bytes) in records.enumerated() {
-      let record: AnchorRecord?
-      do {
-        record = try AnchorRecord.verified(bytes, uuid: uuid, digest: digest, with: &keys.structure)
-      } catch { throw VolumeError(error, store: name) }
-      guard let record, record.sequence > newest?.record.sequence ?? 0 else { continue }
-      newest = NewestRecord(index: index, record: record)
+    do { return try AnchorRecord.newest(of: records, uuid: uuid, digest: digest, with: &keys.structure) } catch {
+      throw VolumeError(error, store: name)
     }
-    return newest
   }
 
   /// Refuses an image that its anchor knows to be old, before anything is written. `header` is what was read.

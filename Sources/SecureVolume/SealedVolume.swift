@@ -9,6 +9,10 @@ public struct SlotDescription: Equatable, Sendable {
   public let name: String
   /// Seconds since 1970, UTC.
   public let created: UInt64
+
+  init(_ index: Int, _ slot: KeySlot) {
+    (self.index, kind, name, created) = (index, slot.kind, slot.name, slot.created)
+  }
 }
 
 /// An image that has been found but not unlocked: it holds the device and nothing that needs a key. What it says is
@@ -49,6 +53,9 @@ public final class SealedVolume {
     self.medium = medium
   }
 
+  /// Whether the device is open for writing, and so is what is unlocked of it.
+  public var isWritable: Bool { medium.device.isWritable }
+
   /// Whether the device begins as an encrypted image does (FORMAT §9). Says nothing of its being one.
   public static func looksEncrypted(_ device: any BlockDevice) throws(VolumeError) -> Bool {
     var magic = ByteBuffer(count: 8)
@@ -78,7 +85,7 @@ public final class SealedVolume {
     for index in 0..<Format.slotCount {
       for slot in [usable(pair.a, index), usable(pair.b, index)] {
         guard let slot else { continue }
-        let description = SlotDescription(index: index, kind: slot.kind, name: slot.name, created: slot.created)
+        let description = SlotDescription(index, slot)
         if !found.contains(where: { $0.kind == slot.kind && KeySlot.areEqual($0.name, slot.name) }) {
           found.append(description)
         }
@@ -89,6 +96,10 @@ public final class SealedVolume {
 
   private func usable(_ copy: borrowing HeaderCopy, _ index: Int) -> KeySlot? {
     copy.identityFlaw == nil ? copy.slot(index) : nil
+  }
+
+  private func description(_ copy: borrowing HeaderCopy, _ index: Int) -> SlotDescription? {
+    usable(copy, index).map { SlotDescription(index, $0) }
   }
 
   /// The names of the kernel keys that open this image.
@@ -127,11 +138,62 @@ public final class SealedVolume {
     if use?.isAccepting == true, !medium.device.isWritable {
       throw VolumeError(.readOnly, store: name, "is opened for reading only; accepting it takes writing")
     }
-    var keys = try unwrap(with: key, slotName: slotName)
-    if purpose == .salvage { return try Salvage.open(medium, pair, keys) }
-    if medium.device.mayChange { return try StoreInUse.open(medium, keys) }
+    let unwrapped = try unwrap(with: key, slotName: slotName)
+    let slot = unwrapped.slot
+    var keys = try volumeKeys(unwrapped.storeKey, unwrapped.uuid)
+    let volume: SecureVolume
+    if purpose == .salvage {
+      volume = try Salvage.open(medium, pair, keys)
+    } else if medium.device.mayChange {
+      volume = try StoreInUse.open(medium, keys)
+    } else {
+      let choice = try pair.choose(with: &keys.structure)
+      if case .spoilt(let copy) = choice.twin { try refuseOtherStore(copy, than: choice.header, key) }
+      volume = try open(keys, choice, use)
+    }
+    volume.openedSlot = slot
+    return volume
+  }
+
+  /// Opens with a store key that was unwrapped elsewhere, by `storeKey(with:slotName:)`: else as
+  /// `unlock(with:slotName:anchor:)`.
+  ///
+  /// - Throws: `.notAuthentic` for a store key that isn't this store's.
+  public func unlock(
+    withStoreKey storeKey: consuming SecretBytes, of uuid: StoreUUID, use: AnchorUse?
+  ) throws(VolumeError) -> SecureVolume {
+    precondition(purpose == .use && !medium.device.mayChange)
+    var keys = try volumeKeys(storeKey, uuid)
+    let choice = try pair.choose(with: &keys.structure)
+    return try open(keys, choice, use)
+  }
+
+  /// Unwraps the store key for somebody else, and verifies the header with it. Nothing is written, and nothing but the
+  /// header is looked at.
+  ///
+  /// - Throws: `.wrongKey` where no slot opens; `.notAuthentic` where the header doesn't verify.
+  public func storeKey(
+    with key: borrowing KeyEncryptionKey, slotName: String? = nil
+  ) throws(VolumeError) -> UnwrappedStoreKey {
+    let unwrapped = try unwrap(with: key, slotName: slotName)
+    var keys = try volumeKeys(unwrapped.storeKey.copy(), unwrapped.uuid)
     let choice = try pair.choose(with: &keys.structure)
     if case .spoilt(let copy) = choice.twin { try refuseOtherStore(copy, than: choice.header, key) }
+    let digest: InlineBytes32
+    do { digest = try Header.geometryDigest(uuid: choice.header.uuid, geometry: choice.header.geometry) } catch {
+      throw VolumeError(error, store: name)
+    }
+    let verifier = AnchorVerifier(uuid: unwrapped.uuid, digest: digest, keys: keys)
+    return UnwrappedStoreKey(unwrapped, verifier)
+  }
+
+  private func volumeKeys(_ storeKey: consuming SecretBytes, _ uuid: StoreUUID) throws(VolumeError) -> VolumeKeys {
+    do { return try VolumeKeys(storeKey: storeKey, uuid: uuid) } catch { throw VolumeError(error, store: name) }
+  }
+
+  private func open(
+    _ keys: consuming VolumeKeys, _ choice: HeaderPair.Choice, _ use: AnchorUse?
+  ) throws(VolumeError) -> SecureVolume {
     guard medium.device.size >= choice.header.geometry.imageSize else {
       throw VolumeError(
         .notAuthentic(.geometry), store: name,
@@ -153,18 +215,18 @@ public final class SealedVolume {
 
   private func unwrap(
     with key: borrowing KeyEncryptionKey, slotName: String?
-  ) throws(VolumeError) -> VolumeKeys {
+  ) throws(VolumeError) -> Unwrapped {
     for index in 0..<Format.slotCount {
       do {
         let triesFirst = matches(pair.a, index, slotName)
         if triesFirst, let storeKey = try pair.a.unwrap(slot: index, with: key) {
-          return try VolumeKeys(storeKey: storeKey, uuid: pair.a.uuid)
+          return Unwrapped(storeKey: storeKey, uuid: pair.a.uuid, slot: description(pair.a, index))
         }
         // Copy B's slot is the same unless one copy was spoilt; trying a passphrase twice would double its cost.
         if matches(pair.b, index, slotName), !(triesFirst && pair.hasEqualSlots(at: index)),
           let storeKey = try pair.b.unwrap(slot: index, with: key)
         {
-          return try VolumeKeys(storeKey: storeKey, uuid: pair.b.uuid)
+          return Unwrapped(storeKey: storeKey, uuid: pair.b.uuid, slot: description(pair.b, index))
         }
       } catch { throw VolumeError(error, store: name) }
     }

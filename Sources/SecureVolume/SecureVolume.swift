@@ -16,6 +16,8 @@ public final class SecureVolume: SectorVolume {
   public let geometry: Geometry
   /// How the image was found, and what was recovered.
   public internal(set) var opening: OpeningReport
+  /// The slot whose key opened it, as its header copy has it; nil where it was opened with the store key.
+  public internal(set) var openedSlot: SlotDescription?
   /// Commits so far.
   public internal(set) var generation: Generation
 

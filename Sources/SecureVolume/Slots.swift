@@ -13,7 +13,7 @@ extension SecureVolume {
 
   static func descriptions(of slots: [KeySlot?]) -> [SlotDescription] {
     slots.enumerated().compactMap { index, slot in
-      slot.map { SlotDescription(index: index, kind: $0.kind, name: $0.name, created: $0.created) }
+      slot.map { SlotDescription(index, $0) }
     }
   }
 

@@ -23,6 +23,9 @@ struct VolumeKeys: ~Copyable, Sendable {
     self.uuid = uuid
   }
 
+  /// The structure key alone; the others go.
+  consuming func takeStructure() -> StructureMAC { structure }
+
   /// The same once more, for another volume of the same store.
   func copy(store: String) throws(VolumeError) -> VolumeKeys {
     do { return try VolumeKeys(storeKey: SecretBytes(copying: storeKey.span), uuid: uuid) } catch {

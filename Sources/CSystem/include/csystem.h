@@ -52,6 +52,17 @@ int csystem_landlock_version(void);
 int csystem_landlock_create(uint64_t files, uint64_t network, uint64_t scope);
 int csystem_landlock_allow(int rules, int descriptor, uint64_t files);
 int csystem_landlock_enforce(int rules);
+// prctl(2) and capset(2): gives up all capabilities but these bits (linux/capability.h), of all five sets; of the bounding
+// one as far as that is permitted. For the calling thread. 0 or -1 and errno.
+int csystem_keep_capabilities(uint64_t kept);
+// prctl(PR_SET_PDEATHSIG): SIGKILL for this process when the thread that made it ends. -1 and ESRCH where `parent` isn't its
+// parent any more. Forgotten by the kernel when the process becomes another user. 0 or -1 and errno.
+int csystem_end_with_parent(pid_t parent);
+// close_range(2): closes all descriptors from the first to the last. 0 or -1 and errno.
+int csystem_close_range(unsigned first, unsigned last);
+// fstat(2) by its own number, into a `struct stat`: that of the C library is newfstatat(2), with which names can be looked
+// up, too. 0 or -1 and errno.
+int csystem_fstat(int fd, void *status);
 // pipe2(2), close-on-exec. 0 or -1 and errno.
 int csystem_pipe(int ends[2]);
 // posix_spawn_file_actions_addclosefrom_np(3): the program gets none of the descriptors from this one on. 0 or an errno.
@@ -59,6 +70,12 @@ int csystem_spawn_close_from(posix_spawn_file_actions_t *actions, int first);
 // recvmsg(2) without waiting, with at most one descriptor by SCM_RIGHTS in *descriptor (close-on-exec; -1 where none came; a
 // message with more than one keeps none). What recv(2) returns.
 ssize_t csystem_receive(int fd, void *bytes, size_t count, int *descriptor);
+// socketpair(2) of AF_UNIX, SOCK_SEQPACKET, close-on-exec: whole messages, in order. 0 or -1 and errno.
+int csystem_message_pair(int ends[2]);
+// sendmsg(2) without waiting and without SIGPIPE, with a descriptor by SCM_RIGHTS unless that is -1. What send(2) returns.
+ssize_t csystem_send(int fd, const void *bytes, size_t count, int descriptor);
+// epoll_create1(2): a descriptor that is readable while one of these two is. -1 and errno.
+int csystem_either(int first, int second);
 // madvise(2) with MADV_DONTNEED on what the program and its libraries have mapped of their files and can't write to: code,
 // constants, symbols. What is needed again comes back from the page cache.
 void csystem_drop_file_pages(void);
