@@ -15,7 +15,8 @@ struct FirstKey: ~Copyable {
   init(
     named name: String, for store: String, _ audit: AuditLog, purpose: String, asks: Bool = false
   ) throws(NVRAMError) {
-    var use = AuditRecord(.askedFor, store: store, key: name, kind: SlotKind.keyring.label, detail: purpose)
+    var use = AuditRecord(
+      .askedFor, store: store, key: name, kind: SlotKind.keyring.label, access: .write, detail: purpose)
     try audit.note(use, store)
     let serial: KeySerial
     do { serial = try Keyring.find(try KeySighting.keyName(of: name)).serial } catch {

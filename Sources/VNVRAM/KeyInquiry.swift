@@ -4,8 +4,10 @@ import Primitives
 /// What keys to ask for by an upcall, and when: at once when a key turns out to be missing, then less and less often, since
 /// each time the kernel starts a program.
 ///
-/// Invariant: nothing is asked for that somebody took away on purpose. After a key was revoked, or the store was locked by
-/// request, only `hurry`, or a store that ran again, lets it be asked for.
+/// Invariants: one inquiry at a time, and none sooner after the end of another than `shortest`, whoever hurries and however
+/// often; no `hurry` is lost, for one that comes too early is heeded when that time is over. Nothing is asked for that
+/// somebody took away on purpose. After a key was revoked, or the store was locked by request, only `hurry`, or a store
+/// that ran again, lets it be asked for.
 struct KeyInquiry {
   private enum Phase {
     case idle
@@ -19,6 +21,10 @@ struct KeyInquiry {
   private let longest: Duration
   private var delay: Duration
   private var phase = Phase.idle
+  /// When it may be asked again at the earliest.
+  private var earliest = Instant(nanoseconds: 0)
+  /// Somebody wants it tried, while an inquiry that began before is under way.
+  private var isHurried = false
   private var isForbidden = false
   /// Names of keys that were seen to be revoked: the kernel forgets them, and then they look missing.
   private var revoked: Set<String> = []
@@ -61,12 +67,16 @@ struct KeyInquiry {
     isForbidden = false
     revoked = []
     delay = shortest
-    if case .resting = phase { phase = uses.isEmpty ? .idle : .due }
+    switch phase {
+    case .resting: phase = uses.isEmpty ? .idle : .due
+    case .underWay: isHurried = true
+    case .idle, .due: break
+    }
   }
 
   /// The store runs.
   mutating func settle() {
-    (uses, answered, isForbidden, revoked, delay) = ([], [], false, [], shortest)
+    (uses, answered, isForbidden, isHurried, revoked, delay) = ([], [], false, false, [], shortest)
     // One that is under way says so itself when it ends.
     if case .underWay = phase { return }
     phase = .idle
@@ -76,7 +86,7 @@ struct KeyInquiry {
   var next: Instant? {
     guard isWanted, !isForbidden, !uses.isEmpty else { return nil }
     switch phase {
-    case .due: return Instant(nanoseconds: 0)
+    case .due: return earliest
     case .resting(let until): return until
     case .idle, .underWay: return nil
     }
@@ -84,11 +94,17 @@ struct KeyInquiry {
 
   func isDue(now: Instant) -> Bool { next.map { $0 <= now } ?? false }
 
-  mutating func begin() { phase = .underWay }
+  mutating func begin() {
+    phase = .underWay
+    isHurried = false
+  }
 
   mutating func end(_ keys: Set<KeySerial>, now: Instant) {
     answered.formUnion(keys)
+    earliest = now.advanced(by: shortest)
     phase = uses.isEmpty ? .idle : .resting(until: now.advanced(by: delay))
-    delay = min(longest, delay * 2)
+    // Who hurried meanwhile is heeded once more, and as soon as may be.
+    if !isHurried { delay = min(longest, delay * 2) }
+    isHurried = false
   }
 }

@@ -8,6 +8,8 @@ import Primitives
 enum KeySighting: Equatable, Sendable {
   /// There, of the right size. The fingerprint changes with the content, the serial number with the key.
   case present(KeySerial, KeyFingerprint)
+  /// There, of the right size; its bytes were not looked at.
+  case unread(KeySerial)
   /// There, and no key for a store.
   case unsuitable(KeySerial, KeyringError.Code)
   /// Not to be had.
@@ -15,13 +17,9 @@ enum KeySighting: Equatable, Sendable {
 
   var isRevoked: Bool {
     switch self {
-    case .present: false
+    case .present, .unread: false
     case .unsuitable(_, let code), .absent(let code): code == .revoked
     }
-  }
-
-  var isPresent: Bool {
-    if case .present = self { true } else { false }
   }
 }
 
@@ -47,11 +45,11 @@ struct SightedKey: ~Copyable {
   let secret: SecretBytes
 
   /// Reads the key. Throws what is to be said of it otherwise.
-  init(reading serial: KeySerial, name: KeyName) throws(KeyringError) {
-    let secret = try Keyring.read(serial, expecting: 32)
+  init(reading serial: KeySerial) throws(KeyringError) {
+    let secret = try Keyring.read(serial, expecting: KeySighting.size)
     do { fingerprint = try KeyFingerprint(secret) } catch {
       throw KeyringError(
-        .other(errno: 0), key: name.text, "can't be compared with what was there: \(error.description)")
+        .other(errno: 0), key: serial.description, "can't be compared with what was there: \(error.description)")
     }
     self.serial = serial
     self.secret = secret
@@ -61,9 +59,8 @@ struct SightedKey: ~Copyable {
 }
 
 extension KeySighting {
-  /// Looks for a key without using it: nothing is unlocked with it, and nothing of it is kept but the fingerprint. That
-  /// is why no record is made of it; as soon as anything has changed, `Unlocker` asks for the key properly.
-  init(lookingFor slotName: String) {
+  /// Looks for a key without reading it: `present` it never says.
+  init(glancingAt slotName: String) {
     let name: KeyName
     let found: FoundKey
     do {
@@ -73,21 +70,22 @@ extension KeySighting {
       self = .absent(error.code)
       return
     }
-    do { self = try SightedKey(reading: found.serial, name: name).sighting } catch {
-      self = KeySighting(error, reading: found.serial)
-    }
+    do {
+      let size = try Keyring.size(of: found.serial)
+      self = size == Self.size ? .unread(found.serial) : .unsuitable(found.serial, .wrongSize(actual: size))
+    } catch { self = KeySighting(error, reading: found.serial) }
   }
 
-  /// Why a key that was there is there no more; `nil` while it is, or while that can't be told. The key's number is asked
-  /// for, not its name: another thread's keyrings may not lead to it.
-  static func loss(of serial: KeySerial) -> KeyringError? {
-    do { _ = try Keyring.describe(serial) } catch {
-      switch error.code {
-      case .missing, .expired, .revoked: return error
-      default: return nil
-      }
+  /// Bytes of a key that wraps a store key.
+  static let size = 32
+
+  /// Whether a glance shows something else than this. What it can't show is other content of the same size in the same
+  /// key: for that the key must be read, which is a use of it.
+  func differs(from glance: KeySighting) -> Bool {
+    switch (self, glance) {
+    case (.present(let serial, _), .unread(let other)): serial != other
+    default: self != glance
     }
-    return nil
   }
 
   /// Slots may bear names that no kernel key has.

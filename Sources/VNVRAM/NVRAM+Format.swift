@@ -36,7 +36,8 @@ extension NVRAM {
     key: borrowing KeyEncryptionKey, slotName: String, cost: ScryptCost? = nil, replacing: Bool = false,
     growing: Bool = false
   ) throws(NVRAMError) -> StoreUUID {
-    let use = AuditRecord(.askedFor, store: name, key: slotName, kind: key.kind.label, detail: "to format a store")
+    let use = AuditRecord(
+      .askedFor, store: name, key: slotName, kind: key.kind.label, access: .write, detail: "to format a store")
     try record(use)
     return try formatRecorded(key, use, slotName, cost, replacing: replacing, growing: growing)
   }
@@ -201,8 +202,10 @@ extension NVRAM {
     defer { device.close() }
     let sealed: SealedVolume
     do { sealed = try SealedVolume(device) } catch { throw NVRAMError(error) }
-    do { try audit.record(AuditRecord(.removed, store: path, uuid: sealed.uuid, detail: "the image is removed")) } catch
-    {
+    do {
+      try audit.record(
+        AuditRecord(.removed, store: path, uuid: sealed.uuid, access: .write, detail: "the image is removed"))
+    } catch {
       throw NVRAMError(error, store: path)
     }
     do throws(BlockError) {

@@ -36,7 +36,8 @@ extension NVRAM {
     at path: String, mode: UInt32, entries: [EntrySpecification], key: borrowing KeyEncryptionKey, slotName: String,
     cost: ScryptCost? = nil, audit: AuditLog, anchor: (any FreshnessAnchor)? = nil
   ) throws(NVRAMError) -> StoreUUID {
-    let use = AuditRecord(.askedFor, store: path, key: slotName, kind: key.kind.label, detail: "to make an image")
+    let use = AuditRecord(
+      .askedFor, store: path, key: slotName, kind: key.kind.label, access: .write, detail: "to make an image")
     try audit.note(use, path)
     return try make(path, mode, entries, key, use, cost, audit, anchor)
   }
@@ -76,8 +77,12 @@ extension NVRAM {
         }, anchor: anchor)
     } catch { throw NVRAMError(error) }
     (done.event, done.slot, done.detail) = (.formatted, 0, nil)
-    try audit.note(done, path)
     do { try file.place(replacing: false) } catch { throw NVRAMError(error) }
+    // Now that it has happened. Where that can't be recorded the image goes: nothing is in it yet.
+    do { try audit.note(done, path) } catch {
+      file.withdraw()
+      throw error
+    }
     guard let uuid = done.uuid else { preconditionFailure("a formatted store has a UUID") }
     isUnmade = false
     return uuid

@@ -45,6 +45,40 @@ extension NVRAM {
     }
   }
 
+  /// Opens the store with its own key, which another process unwrapped and recorded (`StoreKeyKeeper`).
+  ///
+  /// - Throws: as `start(failOnEncryptedDrive:)`, but for what concerns keys.
+  public func start(withStoreKey storeKey: consuming SecretBytes, of uuid: StoreUUID) throws(NVRAMError) {
+    let key = StoreKey(storeKey, uuid)
+    try start { (device, anchor) throws(NVRAMError) in Opening(core: try open(device, anchor, with: key)) }
+  }
+
+  /// A closure can't be given what has one owner.
+  private final class StoreKey {
+    let uuid: StoreUUID
+    private let storeKey: SecretBytes
+
+    init(_ storeKey: consuming SecretBytes, _ uuid: StoreUUID) {
+      self.storeKey = storeKey
+      self.uuid = uuid
+    }
+
+    func copy() -> SecretBytes { storeKey.copy() }
+  }
+
+  private func open(
+    _ device: any BlockDevice, _ anchor: (any FreshnessAnchor)?, with key: StoreKey
+  ) throws(NVRAMError) -> StoreCore {
+    let sealed = try sealedVolume(device)
+    anchor?.prepare(for: key.uuid, forWriting: device.isWritable)
+    let volume: SecureVolume
+    do { volume = try sealed.unlock(withStoreKey: key.copy(), of: key.uuid, use: anchor.map { .following($0) }) } catch
+    {
+      throw NVRAMError(error)
+    }
+    return try StoreCore(sealed: volume)
+  }
+
   /// - Parameter open: without the lock, by who has the core.
   private func start(
     _ open: (any BlockDevice, (any FreshnessAnchor)?) throws(NVRAMError) -> Opening
@@ -115,9 +149,9 @@ extension NVRAM {
     // While the process still may: it can be confined by the time that a key comes.
     anchor?.prepare(for: sealed.uuid, forWriting: device.isWritable)
     let attempt = try unlocker.attempt(
-      sealed, anchor.map { .following($0) }, earlier: earlier, only: configuration.onlyKey, answered: answered)
+      sealed, .open(anchor.map { .following($0) }), earlier: earlier, only: configuration.onlyKey, answered: answered)
     return Opening(
-      core: try attempt.volume.map { (volume) throws(NVRAMError) in try StoreCore(sealed: volume) },
+      core: try attempt.gain?.volume.map { (volume) throws(NVRAMError) in try StoreCore(sealed: volume) },
       seen: attempt.seen, opener: attempt.opened, wanted: attempt.wanted, askable: attempt.askable, use: attempt.use)
   }
 
@@ -141,14 +175,7 @@ extension NVRAM {
   }
 
   func sealedVolume(_ device: any BlockDevice) throws(NVRAMError) -> SealedVolume {
-    do { return try SealedVolume(device) } catch  where error.code == .notAnImage {
-      if (try? StoreCore(plain: device)) != nil {
-        throw NVRAMError(
-          .volume(.notEncrypted), .refused, store: name,
-          "is not encrypted, and an encrypted store is expected; ask for a plain one by name to use it")
-      }
-      throw unformatted
-    } catch { throw NVRAMError(error) }
+    try SealedVolume.expected(on: device)
   }
 
   /// Whether the device begins with nothing but zeros.
@@ -158,18 +185,14 @@ extension NVRAM {
     return start.span.isZero
   }
 
-  private var unformatted: NVRAMError {
-    NVRAMError(
-      .unformatted, .notAnImage, store: name,
-      "holds no store; nothing was changed; name the right image, and if this was one, `vnvram header restore` or "
-        + "`vnvram restore` may help")
-  }
+  private var unformatted: NVRAMError { .unformatted(name) }
 
   /// Goes to the state that an opening leads to. The caller has the core.
   func settle(_ s: NVRAMShared, _ opening: Opening) {
     s.seen = opening.seen
     s.opener = opening.opener
     s.openerUse = opening.use
+    s.keyGuard = opening.opener.flatMap { KeyGuard($0.sighting) }
     guard let core = opening.core else {
       let wanted = asking(s, for: opening)
       if case .locked = s.state {
@@ -193,6 +216,22 @@ extension NVRAM {
   ///
   /// - Throws: `.wrongKey`, and it stays as it was; `.audit`; what the image has wrong; `.started` in other states.
   public func unlock(with key: borrowing KeyEncryptionKey, slotName: String? = nil) throws(NVRAMError) {
+    try unlock { (device, anchor) throws(NVRAMError) in
+      let volume = try unlocker.unlock(
+        try sealedVolume(device), with: key, slotName: slotName, anchor: anchor.map { .following($0) })
+      return try StoreCore(sealed: volume)
+    }
+  }
+
+  /// As `start(withStoreKey:of:)`, after `lock`.
+  public func unlock(withStoreKey storeKey: consuming SecretBytes, of uuid: StoreUUID) throws(NVRAMError) {
+    let key = StoreKey(storeKey, uuid)
+    try unlock { (device, anchor) throws(NVRAMError) in try open(device, anchor, with: key) }
+  }
+
+  private func unlock(
+    _ open: (any BlockDevice, (any FreshnessAnchor)?) throws(NVRAMError) -> StoreCore
+  ) throws(NVRAMError) {
     let (device, anchor) = try monitor.withLock { (s) throws(NVRAMError) in
       _ = takeCore(s)
       guard s.isOpen, let device = s.device, s.state.isWaiting else {
@@ -202,11 +241,7 @@ extension NVRAM {
       return (device, s.anchor)
     }
     var result: Result<StoreCore, NVRAMError>
-    do throws(NVRAMError) {
-      let volume = try unlocker.unlock(
-        try sealedVolume(device), with: key, slotName: slotName, anchor: anchor.map { .following($0) })
-      result = .success(try StoreCore(sealed: volume))
-    } catch { result = .failure(error) }
+    do throws(NVRAMError) { result = .success(try open(device, anchor)) } catch { result = .failure(error) }
     try monitor.withLock { (s) throws(NVRAMError) in
       defer { releaseCore(s) }
       switch result {
@@ -221,7 +256,8 @@ extension NVRAM {
   // MARK: Locking and closing
 
   /// Finishes the commit in flight, closes the image cleanly, drops every key, and waits for a key to come: one that is
-  /// there now counts only when it changes, or when `poke` says to look.
+  /// there now counts only when another comes in its place or its size changes, or when `poke` says to look: its content is
+  /// not read.
   ///
   /// Nobody is asked for a key either until then.
   ///
@@ -231,9 +267,9 @@ extension NVRAM {
       _ = takeCore(s)
       defer { releaseCore(s) }
       guard s.state == .running, configuration.form == .encrypted else { return }
-      let names = watchedKeys(s)
+      let names = configuration.findsKeys ? watchedKeys(s) : []
       let now = monitor.withoutLock {
-        names.map { Unlocker.SlotSighting(slot: $0, sighting: KeySighting(lookingFor: $0)) }
+        names.map { Unlocker.SlotSighting(slot: $0, sighting: KeySighting(glancingAt: $0)) }
       }
       s.inquiry.forbid()
       try lock(s, wanted: WantedKeys(), seen: now, because: "it was asked to")
@@ -248,6 +284,7 @@ extension NVRAM {
     s.seen = seen
     s.opener = nil
     s.openerUse = nil
+    s.keyGuard = nil
     s.become(.locked(wanted))
     s.watch.startSearch(now: .now)
     let uuid = s.core?.volume?.uuid
@@ -285,6 +322,7 @@ extension NVRAM {
       s.watch.stop()
       failure = monitor.withoutLock { dropCore(s) }
       s.opener = nil
+      s.keyGuard = nil
       // Not when the last reference goes: who closes wants to open it again.
       s.device?.close()
       s.device = nil
@@ -297,6 +335,8 @@ extension NVRAM {
       return s.worker
     }
     if let worker { if worker.isCurrent { worker.detach() } else { worker.join() } }
+    // No key is used any more, so nothing is held back for want of it.
+    try? unlocker.runs?.endAll()
     if let failure { throw failure }
   }
 }

@@ -6,6 +6,9 @@ import Primitives
 extension NVRAM {
   /// Looks for the keys now, and tries what is there even if it has not changed since it was tried, except a key that is
   /// known to be wrong; asks for what isn't there, if keys are asked for. Returns at once; observers are told what comes of it.
+  ///
+  /// Called over and over it is done as often as `NVRAMConfiguration.shortestKeyTrialInterval` and `shortestAskInterval`
+  /// allow, the last time after the last call.
   public func poke() {
     monitor.withLock { s in
       s.watch.hurry()
@@ -33,7 +36,7 @@ extension NVRAM {
   /// Whether something came up since it was looked for.
   private func hasWork(_ s: NVRAMShared) -> Bool {
     if s.workerMustEnd { return true }
-    if s.isOpen, s.watch.isUrgent { return true }
+    if s.isOpen, s.watch.isUrgent, s.watch.isDue(now: .now) { return true }
     guard s.state == .running, !s.coreIsTaken, s.coreWaiters == 0 else { return false }
     return !s.queue.isEmpty || isUpkeepDue(s) || isAnchorDue(s)
   }
@@ -110,8 +113,12 @@ extension NVRAM {
   private func search(_ s: NVRAMShared) {
     let isUrgent = s.watch.isUrgent
     let seen = s.seen
+    let isTimeToCompare = s.watch.takeComparison(now: .now)
     s.watch.searched(now: .now)
-    guard isUrgent || monitor.withoutLock({ hasChanged(seen) }) else { return }
+    guard isUrgent || monitor.withoutLock({ hasChanged(seen, comparing: isTimeToCompare) }) else { return }
+    // Too early: it is done when it is time.
+    guard s.watch.mayTry(now: .now) else { return s.watch.hurry() }
+    s.watch.tried(now: .now)
     _ = takeCore(s)
     defer { releaseCore(s) }
     guard s.isOpen, let device = s.device, s.state.wanted != nil else { return }
@@ -139,37 +146,28 @@ extension NVRAM {
     }
   }
 
-  private func hasChanged(_ seen: [Unlocker.SlotSighting]) -> Bool {
-    seen.contains { KeySighting(lookingFor: $0.slot) != $0.sighting }
+  private func hasChanged(_ seen: [Unlocker.SlotSighting], comparing: Bool) -> Bool {
+    seen.contains { unlocker.hasChanged($0, comparing: comparing) }
   }
 
   /// Locks where the key that opened the store is no longer to be had.
   private func guardKey(_ s: NVRAMShared) {
-    s.watch.startGuard(now: .now)
-    guard configuration.keyLossPolicy == .lock, let opener = s.opener else { return }
-    guard case .present(let serial, _) = opener.sighting,
-      let loss = monitor.withoutLock({ KeySighting.loss(of: serial) })
-    else { return }
+    s.watch.guarded(now: .now)
+    guard configuration.keyLossPolicy == .lock, let opener = s.opener, var keyGuard = s.keyGuard else { return }
+    let loss = monitor.withoutLock { keyGuard.loss() }
+    guard s.opener == opener else { return }
+    s.keyGuard = keyGuard
+    guard let loss else { return }
     _ = takeCore(s)
     defer { releaseCore(s) }
     guard s.state == .running, s.opener == opener else { return }
-    var wanted = WantedKeys()
     if loss.code == .missing || loss.code == .expired, let use = s.openerUse {
       s.inquiry.want([use])
     } else {
       s.inquiry.forbid()
     }
-    if loss.code == .missing {
-      wanted.missing = [opener.slot]
-    } else {
-      wanted.unusable = [.init(name: opener.slot, reason: loss.detail)]
-    }
-    // Another key that is there counts as new, and opens the store at once.
-    let seen = watchedKeys(s).map { name in
-      name == opener.slot
-        ? Unlocker.SlotSighting(slot: name, sighting: .absent(loss.code))
-        : s.seen.first { $0.slot == name } ?? Unlocker.SlotSighting(slot: name, sighting: .absent(.missing))
-    }
-    try? lock(s, wanted: wanted, seen: seen, because: "key \"\(opener.slot)\" \(loss.detail)")
+    let seen = Unlocker.SlotSighting.all(watchedKeys(s), afterLosing: opener.slot, loss, earlier: s.seen)
+    try? lock(
+      s, wanted: WantedKeys(lost: opener.slot, loss), seen: seen, because: "key \"\(opener.slot)\" \(loss.detail)")
   }
 }

@@ -38,7 +38,9 @@ public final class NVRAM: Sendable {
   ) {
     name = device.name
     self.configuration = configuration
-    unlocker = Unlocker(audit: audit, asksForKeys: configuration.asksForKeys)
+    unlocker = Unlocker(
+      audit: audit, asksForKeys: configuration.asksForKeys, runs: RepeatedRecords(audit),
+      comparesEvery: configuration.keyLossPolicy == .lock ? configuration.keyCheckInterval : nil)
     monitor = Monitor(NVRAMShared(device: device, anchor: anchor, configuration))
   }
 
@@ -58,6 +60,15 @@ public final class NVRAM: Sendable {
   // MARK: What it says of itself
 
   public var state: NVRAMState { monitor.withLock { $0.state } }
+
+  /// The generation of the image while it runs; nil otherwise, and for a plain one.
+  public var generation: Generation? {
+    monitor.withLock { s in
+      _ = takeCore(s)
+      defer { releaseCore(s) }
+      return s.core?.volume?.generation
+    }
+  }
 
   /// Whether it is of no use any more (until it is set up anew): after a failed write or sync, or an image that is not
   /// authentic.

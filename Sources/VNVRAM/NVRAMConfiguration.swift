@@ -7,7 +7,8 @@ public struct NVRAMConfiguration: Sendable {
     case plain
   }
 
-  /// What to do when the key that opened the store is revoked, expires or is taken away while it runs.
+  /// What to do when the key that opened the store is lost while it runs: it is revoked, expires, is taken away, its
+  /// permissions are, or its content is replaced.
   public enum KeyLossPolicy: Sendable {
     /// Finish the commit in flight, drop every key, and wait for the key.
     case lock
@@ -17,11 +18,17 @@ public struct NVRAMConfiguration: Sendable {
 
   public var form = Form.encrypted
   public var keyLossPolicy = KeyLossPolicy.lock
-  /// How often the key that opened the store is looked at under `.lock`.
+  /// How often the key that opened the store is read and compared under `.lock`, and one that was wrong, while the store
+  /// waits for the right one.
   public var keyCheckInterval = Duration.seconds(1)
   /// How soon a missing key is looked for again at first; the time grows by half each time, up to the longest.
   public var shortestKeySearchInterval = Duration.milliseconds(50)
   public var longestKeySearchInterval = Duration.seconds(1)
+  /// Whether the keyrings are looked at at all. Without, the store opens with what it is given alone, and nothing locks it
+  /// but `lock`.
+  public var findsKeys = true
+  /// How soon keys are tried again at the earliest, by `poke` or because they changed; what comes sooner is done then.
+  public var shortestKeyTrialInterval = Duration.milliseconds(250)
   /// Only the kernel key of this slot is looked for; `nil`: any that the image has a slot for.
   public var onlyKey: String?
   /// Whether a key that is in no keyring is asked for: the kernel then runs /sbin/request-key as root, which knows programs
@@ -30,8 +37,8 @@ public struct NVRAMConfiguration: Sendable {
   ///
   /// Without this no program is ever started.
   public var asksForKeys = false
-  /// How soon it is asked again where nobody had the key; the time doubles each time, up to the longest. An expired key is
-  /// asked for like one that isn't there; one that was revoked only after `poke`.
+  /// How soon it is asked again where nobody had the key, by `poke`, too; the time doubles each time, up to the longest. An
+  /// expired key is asked for like one that isn't there; one that was revoked only after `poke`.
   public var shortestAskInterval = Duration.seconds(1)
   public var longestAskInterval = Duration.seconds(60)
   /// Requests that may wait. One more is refused with `.queueFull`.

@@ -76,6 +76,14 @@ public struct NVRAMError: StatusError, Equatable {
   public static func == (a: Self, b: Self) -> Bool { a.code == b.code }
   public var description: String { "\(store): \(detail)" }
 
+  /// Of an opening in another process.
+  init(openingFailed error: any StatusError, store: String) {
+    let prefix = store + ": "
+    let text = error.description
+    self.init(
+      .failedEarlier, error.status, store: store, text.hasPrefix(prefix) ? String(text.dropFirst(prefix.count)) : text)
+  }
+
   // MARK: From below
 
   public init(_ error: VolumeError) {

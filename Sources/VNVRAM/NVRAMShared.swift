@@ -50,6 +50,8 @@ final class NVRAMShared {
   var opener: Unlocker.SlotSighting?
   /// And its use.
   var openerUse: KeyUse?
+  /// What becomes of it. Touched by the worker, and by who has the core.
+  var keyGuard: KeyGuard?
   var watch: KeyWatch
   var inquiry: KeyInquiry
 

@@ -13,10 +13,14 @@ extension Unlocker {
     for var use in uses {
       guard let name = use.name.flatMap({ KeyName($0) }) else { continue }
       use.serial = nil
-      try record(use.record(.askedFor, "in no keyring; through /sbin/request-key"))
-      do throws(KeyringError) { return [try Keyring.ask(name)] } catch {
-        try record(use.record(AuditEvent(error.code), status: error.status, error.detail))
+      try record([use.record(.askedFor, "in no keyring; through /sbin/request-key")], of: use, .asking)
+      let serial: KeySerial
+      do { serial = try Keyring.ask(name) } catch {
+        try record([use.record(AuditEvent(error.code), status: error.status, error.detail)], of: use, .answer)
+        continue
       }
+      for run in [Run.asking, .answer] { try endRun(of: use, run) }
+      return [serial]
     }
     return []
   }

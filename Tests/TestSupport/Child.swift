@@ -20,6 +20,12 @@ public final class Child: Sendable {
     public var errorText: String { String(decoding: errors, as: UTF8.self) }
   }
 
+  /// The processes that it has started itself and that are still there: a server's worker.
+  public static func children(of process: pid_t) throws -> [pid_t] {
+    try String(contentsOfFile: "/proc/\(process)/task/\(process)/children", encoding: .utf8).split(separator: " ")
+      .compactMap { pid_t($0) }
+  }
+
   /// Nil where both outputs are merged.
   private let errors: String?
   /// The status that `wait` gives, once there is one.

@@ -57,7 +57,16 @@ public final class TestServer {
 
   // MARK: The process
 
+  /// The monitor.
   public var identifier: pid_t { process.identifier }
+  /// The process that has libtpms.
+  public var worker: pid_t {
+    get throws {
+      let children = try Child.children(of: identifier)
+      try TestFailure.unless(children.count == 1, "one worker, and not \(children)")
+      return children[0]
+    }
+  }
   public var isRunning: Bool { process.isRunning }
   public var log: String { process.text }
 

@@ -163,7 +163,7 @@ struct AskingTests {
     let unlocker = Unlocker(audit: AuditLog(.file("/dev/full")), asksForKeys: true)
     let name = place.name("a")
     let use = try KeyUse(
-      sealed: SealedVolume(FileDevice.open(path: place.image, access: .readOnly)), slot: 0, name: name,
+      sealed: SealedVolume(FileDevice.open(path: place.image, access: .readOnly)), .open(nil), slot: 0, name: name,
       kind: .keyring)
     #expect(failure { try unlocker.askAndWait(for: [use]) }?.code == .audit)
   }

@@ -36,7 +36,7 @@ struct GivenKeyTests {
     try nvram.replaceContent("state", content.span)
     #expect(
       place.events() == [
-        "asked-for", "wrong", "asked-for", "wrong", "asked-for a", "wrong a", "asked-for", "unwrapped",
+        "asked-for", "wrong", "asked-for", "wrong", "asked-for a", "wrong a", "asked-for", "unwrapped b",
       ])
     #expect(failure { try nvram.start(with: TestPlace.key(2)) }?.code == .started)
     // No key of the keyring locks it.
@@ -88,7 +88,7 @@ struct GivenKeyTests {
       #expect(error.code == .noSuchSlot && error.status == .notFound)
       #expect(error.detail.contains("\"\(place.name("c"))\"") && error.detail.contains("\"\(place.name("a"))\""))
     }
-    #expect(place.events() == ["asked-for c", "missing c", "asked-for c", "missing c"])
+    #expect(place.events() == ["asked-for c", "missing c"], "the second is counted")
     #expect(try place.bytes() == before && nvram.state == .closed)
   }
 

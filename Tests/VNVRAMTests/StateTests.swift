@@ -123,7 +123,8 @@ struct StateTests {
     try place.bring("b", 2)
     #expect(eventually { events.states == ["key-pending", "verifying", "running"] })
     #expect(nvram.state == .running)
-    #expect(place.events().suffix(4) == ["missing a", "asked-for b", "found b", "unwrapped b"])
+    let found = ["asked-for b", "found b", "unwrapped b"]
+    #expect(eventually { place.events().dropFirst(4) == found + ["repeated a"] }, "\(place.events())")
   }
 
   @Test func aWrongKeyLeavesItWaitingAndIsTriedOnce() throws {
@@ -167,34 +168,6 @@ struct StateTests {
   }
 
   // MARK: running -> locked -> …
-
-  enum Loss: CaseIterable { case revoked, expired, removed }
-
-  @Test(arguments: Loss.allCases) func aKeyThatIsLostLocksIt(_ loss: Loss) throws {
-    let serial = try place.bring("a", 1)
-    let nvram = try nvram()
-    defer { try? nvram.close() }
-    try nvram.start(failOnEncryptedDrive: true)
-    try nvram.replace("state", content(1))
-    switch loss {
-    case .revoked: try Keyring.revoke(serial)
-    case .expired: try Keyring.setTimeout(serial, seconds: 1)
-    case .removed: try Keyring.unlink(serial, from: .user)
-    }
-    #expect(eventually { nvram.state.name == "locked" })
-    #expect(eventually { place.events().last == "locked a" })
-    let names = if case .locked(let keys) = nvram.state { keys.names } else { [String]() }
-    #expect(names == [place.name("a")])
-    let writer = Running { try nvram.replace("state", content(2)) }
-    usleep(30_000)
-    #expect(!writer.hasEnded)
-    // What was closed is whole, and its key opens it: nothing of it is held open.
-    try place.bring("a", 1)
-    try writer.wait()
-    #expect(nvram.state == .running)
-    #expect(try nvram.readContent("state") == content(2))
-    #expect(eventually { events.states == ["running", "locked", "verifying", "running"] })
-  }
 
   @Test func underThePolicyKeepItGoesOn() throws {
     let serial = try place.bring("a", 1)

@@ -99,6 +99,7 @@ extension TestPlace {
     configuration.shortestKeySearchInterval = .milliseconds(2)
     configuration.longestKeySearchInterval = .milliseconds(20)
     configuration.keyCheckInterval = .milliseconds(5)
+    configuration.shortestKeyTrialInterval = .milliseconds(5)
     change(&configuration)
     let nvram = try NVRAM.setUp(path: image, audit: audit ?? self.audit, configuration: configuration)
     for (name, capacity) in entries { try nvram.register(entry: EntryName(name), capacity: ByteCount(capacity)) }

@@ -94,7 +94,7 @@ struct UnlockerTests {
     let unlocker = Unlocker(audit: place.audit)
     let volume = try unlocker.unlock(SealedVolume(device), with: TestPlace.key(3, .recovery))
     #expect(volume.sectorCount == 4)
-    #expect(place.events() == ["asked-for", "unwrapped"])
+    #expect(place.events() == ["asked-for", "unwrapped recovery"], "the slot that it opened")
     #expect {
       _ = try unlocker.unlock(SealedVolume(device), with: TestPlace.key(4, .recovery))
     } throws: { ($0 as? NVRAMError)?.code == .wrongKey }
@@ -131,17 +131,35 @@ struct UnlockerTests {
   }
 
   @Test func fingerprintsTellContentAndKeysApart() throws {
+    let read = { (serial: KeySerial) in try SightedKey(reading: serial).sighting }
     let first = try place.bring("a", 1)
-    let seen = KeySighting(lookingFor: place.name("a"))
-    #expect(seen == KeySighting(lookingFor: place.name("a")))
+    let seen = try read(first)
+    #expect(try read(first) == seen)
     let second = try place.bring("a", 2)
     #expect(first == second)
-    #expect(KeySighting(lookingFor: place.name("a")) != seen)
+    #expect(try read(first) != seen)
     try place.bring("a", 1)
-    #expect(KeySighting(lookingFor: place.name("a")) == seen)
+    #expect(try read(first) == seen)
+  }
+
+  /// A glance tells number and size, and reads nothing.
+  @Test func glancesTellKeysApart() throws {
+    let glance = { (key: String) in KeySighting(glancingAt: place.name(key)) }
+    let first = try place.bring("a", 1)
+    #expect(glance("a") == .unread(first))
+    let seen = try SightedKey(reading: first).sighting
+    #expect(!seen.differs(from: glance("a")))
+    try place.bring("a", 1, count: 31)
+    #expect(glance("a") == .unsuitable(first, .wrongSize(actual: 31)) && seen.differs(from: glance("a")))
     try Keyring.revoke(first)
-    #expect(KeySighting(lookingFor: place.name("a")) == .absent(.revoked))
-    #expect(KeySighting(lookingFor: place.name("b")) == .absent(.missing))
-    #expect(KeySighting(lookingFor: "no name") == .absent(.missing))
+    #expect(glance("a") == .absent(.revoked) && seen.differs(from: glance("a")))
+    let second = try place.bring("a", 1)
+    #expect(glance("a") == .unread(second) && seen.differs(from: glance("a")), "another key with the same content")
+    try Keyring.setPermissions(second, [.possessor([.view, .search]), .user([.view, .setAttributes])])
+    #expect(glance("a") == .unread(second), "who may search may read")
+    try Keyring.setPermissions(second, [.possessor([.view]), .user([.view, .setAttributes])])
+    #expect(glance("a") == .absent(.denied) && seen.differs(from: glance("a")))
+    #expect(glance("b") == .absent(.missing))
+    #expect(KeySighting(glancingAt: "no name") == .absent(.missing))
   }
 }
