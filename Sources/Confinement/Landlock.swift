@@ -29,14 +29,18 @@ public struct Landlock: Sendable {
   private(set) var places: [Place] = []
   /// Whether TCP may still be connected.
   var mayConnect = false
+  /// Whether processes outside may still be signalled: a worker was started before, and is outside. The filter says
+  /// which.
+  var maySignal = false
 
   public init() {}
 
-  /// Allows something in a place. A directory's rights hold for everything below it. One that doesn't exist needs no rule.
+  /// Allows something in a place. A directory's rights hold for everything below it. One that doesn't exist needs no
+  /// rule.
   public mutating func allow(_ access: Access, _ path: String) { places.append(Place(path: path, access: access)) }
 
-  /// The version of landlock that the running kernel has; `nil` where there is none, it is turned off, or who looks after
-  /// this process forbids it.
+  /// The version of landlock that the running kernel has; `nil` where there is none, it is turned off, or who looks
+  /// after this process forbids it.
   public static var version: Int? {
     let version = csystem_landlock_version()
     return version > 0 ? Int(version) : nil
@@ -61,7 +65,8 @@ public struct Landlock: Sendable {
     guard let version = Self.version else { return false }
     let rights = Rights.all(version)
     let rules = csystem_landlock_create(
-      rights.rawValue, version >= 4 ? (mayConnect ? 0b01 : Self.network) : 0, version >= 6 ? Self.scope : 0)
+      rights.rawValue, version >= 4 ? (mayConnect ? 0b01 : Self.network) : 0,
+      version >= 6 ? (maySignal ? 0b01 : Self.scope) : 0)
     guard rules >= 0 else { throw ConfinementError(errno: errno, "making landlock's rules") }
     defer { close(rules) }
     for place in places { try Self.add(place, to: rules, rights) }

@@ -28,6 +28,11 @@ public struct RunAs: Sendable, Equatable {
     self = found
   }
 
+  /// One that was looked up before, by another process.
+  public init(name: String, user: uid_t, group: gid_t) {
+    (self.name, self.user, self.group) = (name, user, group)
+  }
+
   private init(_ name: String, _ user: uid_t, _ group: gid_t) {
     (self.name, self.user, self.group) = (name, user, group)
   }

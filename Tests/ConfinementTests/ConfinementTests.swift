@@ -88,19 +88,73 @@ import Testing
     }
   }
 
-  /// SECURITY.md lists what the filter allows, and nothing else.
+  /// A root that can't do what root can: all five sets.
+  @Test(.enabled(if: geteuid() == 0), arguments: [("worker", 0), ("monitor", 1 << 1 | 1 << 3 | 1 << 5 | 1 << 14)])
+  func capabilities(role: String, kept: UInt64) throws {
+    let status = try statusFromOutside(role)
+    let own = try String(contentsOfFile: "/proc/self/status", encoding: .utf8)
+    func set(_ name: String, _ status: String) throws -> UInt64 {
+      let line = try #require(status.split(separator: "\n").first { $0.hasPrefix(name + ":\t") })
+      return try #require(UInt64(line.dropFirst(name.count + 2), radix: 16))
+    }
+    for name in ["CapPrm", "CapEff", "CapBnd"] {
+      #expect(try set(name, status) == kept & set(name, own), "\(name): \(status)")
+    }
+    for name in ["CapInh", "CapAmb"] { #expect(try set(name, status) == 0, "\(name): \(status)") }
+  }
+
+  private func statusFromOutside(_ role: String) throws -> String {
+    let child = try Child(
+      ["ConfinementProbe", role, "kill", "-", probe.path("own"), "wait"], in: probe.folder, merged: true)
+    defer { child.kill() }
+    while child.isRunning, child.text != "ready\n" { usleep(1000) }
+    return try String(contentsOfFile: "/proc/\(child.identifier)/status", encoding: .utf8)
+  }
+
+  /// Whatever was asked for, a worker reaches nothing by name, and libraries that try hear of it.
+  @Test(arguments: ["kill", "log"]) func workersHaveNoPlaces(action: String) throws {
+    for (attempt, name) in [("read", "own/file"), ("write", "own/file"), ("make", "own/new"), ("remove", "own/file")] {
+      #expect(try probe.attempt(attempt, probe.path(name), role: "worker", action: action) == .error(EACCES))
+    }
+    #expect(try probe.attempt("thread", role: "worker") == .done)
+  }
+
+  @Test(arguments: ["close", "close one by one"]) func inheritedDescriptors(way: String) throws {
+    #expect(try probe.attempt(way, role: "worker") == .done)
+  }
+
+  @Test func endsWithItsParent() throws {
+    #expect(try probe.attempt("parent", role: "worker") == .done)
+    #expect(try probe.attempt("another's child", role: "worker") == .error(ESRCH))
+  }
+
+  /// SECURITY.md lists what the filters allow, on which conditions, and nothing else.
   @Test func documented() throws {
-    let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../..")
-    let text = try String(contentsOf: root.appendingPathComponent("SECURITY.md"), encoding: .utf8)
-    for (title, list) in [
-      ("allowed", SystemCallFilter.allowed), ("for some arguments", SystemCallFilter.conditional),
-      ("answered with ENOSYS", SystemCallFilter.absent),
-    ] {
-      let start = try #require(text.range(of: "```text \(title)\n")).upperBound
-      let end = try #require(text.range(of: "```", range: start..<text.endIndex)).lowerBound
-      let names = text[start..<end].split(whereSeparator: \.isWhitespace).map(String.init)
-      #expect(names == list.sorted())
-      #expect(Set(list).count == list.count)
+    let table = try SecurityTable("| calls | worker | monitor | only | why |")
+    let extras = SystemCallProfile.Extras(mayConnect: true, mayAskDevices: true, mayRequestKeys: true, worker: 1)
+    for (column, role) in [(1, Confinement.Role.worker), (2, .monitor)] {
+      var listed: [String: String] = [:]
+      for row in table.rows where row[column] != "no" {
+        for name in SecurityTable.names(row[0]) {
+          let condition = row[column] == "yes" ? row[3] : ""
+          #expect(listed.updateValue("\(row[column]) \(condition)", forKey: name) == nil, "\(name) is in two rows")
+        }
+        #expect(row.count == 6 && !row[4].isEmpty && !row[5].isEmpty, "\(row)")
+      }
+      let rules = SystemCallProfile(role, extras).rules
+      let made = Dictionary(rules.map { ($0.name, "\($0.answer.word) \($0.condition)") }, uniquingKeysWith: { $0 + $1 })
+      #expect(listed == made)
+    }
+  }
+}
+
+extension SystemCallRule.Answer {
+  fileprivate var word: String {
+    switch self {
+    case .allow: "yes"
+    case .error(EACCES): "EACCES"
+    case .error(ENOSYS): "ENOSYS"
+    case .error(let code): "\(code)"
     }
   }
 }

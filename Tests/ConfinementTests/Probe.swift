@@ -15,6 +15,18 @@ final class Probe {
     _ = unsafe chmod(path("own"), 0o777)
   }
 
+  /// What came of each call that would harm: `done`, `killed`, `error N`.
+  func harm(_ role: String, landlock: Bool, user: String) throws -> [String: String] {
+    _ = unsafe chmod(path("other"), 0o666)
+    let child = try Child(
+      ["ConfinementProbe", role, "harm", user, landlock ? "with" : "without", folder], in: folder, merged: true)
+    let outcome = try child.outcome()
+    try TestFailure.unless(outcome.status == 0, outcome.text)
+    let lines = outcome.text.split(separator: "\n").map { $0.split(separator: " ", maxSplits: 1).map(String.init) }
+    try TestFailure.unless(lines.allSatisfy { $0.count == 2 }, outcome.text)
+    return Dictionary(lines.map { ($0[0], $0[1]) }, uniquingKeysWith: { $0 + $1 })
+  }
+
   deinit { try? FileManager.default.removeItem(atPath: folder) }
 
   func path(_ name: String) -> String { "\(folder)/\(name)" }
@@ -26,10 +38,10 @@ final class Probe {
   }
 
   func attempt(
-    _ attempt: String, _ argument: String = "", action: String = "kill", user: String = "-"
+    _ attempt: String, _ argument: String = "", role: String = "monitor", action: String = "kill", user: String = "-"
   ) throws -> Outcome {
     let child = try Child(
-      ["ConfinementProbe", action, user, path("own"), attempt, argument], in: folder, merged: true)
+      ["ConfinementProbe", role, action, user, path("own"), attempt, argument], in: folder, merged: true)
     let outcome = try child.outcome()
     return Outcome(status: outcome.status, text: outcome.text)
   }
