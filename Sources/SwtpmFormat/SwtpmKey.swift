@@ -20,6 +20,9 @@ public final class SwtpmKey: Sendable {
   /// 16 or 32 bytes.
   public var count: Int { secret.count }
 
+  /// The key's bytes once more, for another process.
+  public func copyOfSecret() -> SecretBytes { secret.copy() }
+
   public init(_ secret: consuming SecretBytes) {
     precondition(secret.count == 16 || secret.count == 32)
     self.secret = secret

@@ -97,6 +97,20 @@ final class Connection {
     count = rest
   }
 
+  /// Drops what came and wasn't read yet, and leaves alone what is buffered, which may be lent. Ends with one who goes on
+  /// sending: the rest is refused for what it is.
+  func discardUnread() {
+    unsafe withUnsafeTemporaryAllocation(byteCount: 4096, alignment: 1) { room in
+      for _ in 0..<16 {
+        var came: Int32 = -1
+        let n = unsafe csystem_receive(descriptor, room.baseAddress, room.count, &came)
+        if came >= 0 { close(came) }
+        guard n > 0 else { break }
+        unsafe room.baseAddress.map { unsafe explicit_bzero($0, n) }
+      }
+    }
+  }
+
   // MARK: Output
 
   var hasOutput: Bool { !output.isEmpty }

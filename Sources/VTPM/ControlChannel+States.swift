@@ -38,6 +38,7 @@ extension ControlChannel {
     }
     guard let name = TPMStateName(blobType: type) else { return putBlob(.badParameter) }
     do {
+      try tpm.record(.exported, of: name, isEncrypted: migrationKey != nil)
       guard var state = try tpm.state(name) else {
         host.didHandOut(name)
         return putBlob(.retry)
@@ -125,6 +126,12 @@ extension ControlChannel {
   }
 
   private func setState(_ name: TPMStateName, _ blob: Span<UInt8>, _ isEncrypted: Bool) -> TPMResult {
+    do throws(TPMError) {
+      try tpm.record(.imported, of: name, isEncrypted: isEncrypted)
+    } catch {
+      log.line("control channel: \(error)")
+      return error.result
+    }
     do {
       guard
         var state = try SwtpmContainer.state(

@@ -4,16 +4,19 @@ import SwtpmFormat
 
 /// swtpm's control channel. It has no framing: u32 command and body, big-endian; the response is the body alone, in one
 /// write as far as the client's socket has room. A message that isn't complete within 500 ms, or data of one that stop
-/// coming for as long, close the connection; what comes with a message beyond its body is padding and dropped.
+/// coming for as long, close the connection, and so do data and responses that take a minute in all; what comes with a
+/// message beyond its body is padding and dropped.
 ///
-/// One client at a time, the others wait to be accepted; but while clients wait for their INIT or LOCK_STORAGE one more
-/// is let in, so that a server that waits for a key can still be asked and ended. The last place is for that alone: who has
-/// it doesn't wait, and is refused INIT and LOCK_STORAGE.
+/// Several clients may be there, and each message is executed by itself: QEMU keeps its connection as long as it runs, and
+/// others look in, or end the server. At most two wait for their INIT or LOCK_STORAGE; who asks for it then is refused.
 final class ControlChannel {
-  static let maximumClients = 3
+  static let maximumClients = 8
+  static let maximumHeld = 2
   static let messageTimeout = 500
   /// How long a client may take nothing of a response that is too large for its socket.
   static let responseTimeout = 10_000
+  /// How long one message, and its response, may take at most.
+  static let exchangeTimeout = 60_000
 
   /// A command whose client is answered later.
   enum Held {
@@ -21,34 +24,57 @@ final class ControlChannel {
     case lockStorage
   }
 
-  final class Client {
+  final class Client: PlacedClient {
     let connection: Connection
+    var lastUse: Int
     /// When the rest of a message must be there, or more of a response be taken; nil between messages.
-    var deadline: Int?
+    private(set) var deadline: Int?
+    /// When all of that must be over.
+    private var latest: Int?
     var held: Held?
     /// What becomes of a message's data, which are still coming.
     var transfer: Transfer?
+    /// It has sent INIT or SET_DATAFD, or was handed over: the machine's own, which couldn't go on without its place.
+    var isMachines = false
 
-    init(_ connection: Connection) { self.connection = connection }
+    init(_ connection: Connection, _ now: Int) {
+      self.connection = connection
+      lastUse = now
+    }
+
+    var maySpareItsPlace: Bool {
+      !isMachines && held == nil && transfer == nil && connection.count == 0 && !connection.hasOutput
+    }
+
+    /// Puts the deadline `time` milliseconds away, and never beyond what the whole may take.
+    func extend(_ now: Int, by time: Int) {
+      latest = latest ?? now + ControlChannel.exchangeTimeout
+      deadline = min(now + time, latest ?? .max)
+    }
+
+    /// The deadline of what has only begun stays where it is.
+    func begin(_ now: Int, within time: Int) { if deadline == nil { extend(now, by: time) } }
+
+    func finish() { (deadline, latest) = (nil, nil) }
   }
 
-  private let listener: ListeningSocket?
   let tpm: TPM
   let log: Log
   let hasStateKey: Bool
   let migrationKey: SwtpmKey?
   let rejectsLocality4: Bool
   unowned let host: any ControlHost
-  private var clients = [Client?](repeating: nil, count: ControlChannel.maximumClients)
+  private let clients: ClientPlaces<Client>
   /// A client was hung up on, or left, since `takeLoss`.
   private var hasLostClient = false
   /// The response that is being built; kept for its memory.
   var out: [UInt8] = []
 
   init(_ options: ServerOptions, tpm: TPM, host: any ControlHost, log: Log) throws(TPMError) {
-    let (listener, client) = try openChannel(options.control)
-    self.listener = listener
-    if let client { clients[0] = Client(client) }
+    let (listener, connection) = try openChannel(options.control)
+    let client = connection.map { Client($0, 0) }
+    client?.isMachines = true
+    clients = ClientPlaces("control", listener, client, count: Self.maximumClients, log: log)
     self.tpm = tpm
     self.host = host
     self.log = log
@@ -60,41 +86,32 @@ final class ControlChannel {
   // MARK: - For the poll loop
 
   /// To be polled for a client; -1 while none can be taken.
-  var listeningDescriptor: Int32 { vacancy == nil ? -1 : listener?.descriptor ?? -1 }
+  var listeningDescriptor: Int32 { clients.listeningDescriptor }
+  func acceptClient(_ now: Int) { clients.acceptClient(now) }
+  var hasClients: Bool { !clients.isEmpty }
 
   /// To be polled for messages, or, where held, for the client's leaving only. -1 for an empty place.
   func descriptor(_ place: Int) -> Int32 { clients[place]?.connection.descriptor ?? -1 }
   func isHeld(_ place: Int) -> Bool { clients[place]?.held != nil }
   /// To be polled for room, and for nothing else: the next message waits.
   func hasOutput(_ place: Int) -> Bool { clients[place]?.connection.hasOutput ?? false }
-  func hasHeldClients(_ held: Held) -> Bool { clients.contains { $0?.held == held } }
+  func hasHeldClients(_ held: Held) -> Bool { clients.contains { $0.held == held } }
 
   /// The nearest time at which `expire` has something to do.
   var deadline: Int? {
-    var first: Int?
-    for client in clients {
-      if let deadline = client?.deadline { first = min(first ?? deadline, deadline) }
+    var first = clients.deadline
+    for place in clients.indices {
+      if let deadline = clients[place]?.deadline { first = min(first ?? deadline, deadline) }
     }
     return first
   }
 
-  /// The place for one more client: there is one where every client is held.
-  private var vacancy: Int? {
-    guard clients.allSatisfy({ $0 == nil || $0?.held != nil }) else { return nil }
-    return clients.firstIndex { $0 == nil }
-  }
-
-  func acceptClient() {
-    guard let place = vacancy, let connection = listener?.accept() else { return }
-    clients[place] = Client(connection)
-  }
-
   func hangUp(_ place: Int) {
     if clients[place] != nil { hasLostClient = true }
-    clients[place] = nil
+    clients.free(place)
   }
 
-  /// Whether a client was lost since this was last asked, for whatever reason.
+  /// Whether a client was lost since this was last asked, for whatever reason but that another one needed its place.
   func takeLoss() -> Bool {
     defer { hasLostClient = false }
     return hasLostClient
@@ -102,7 +119,7 @@ final class ControlChannel {
 
   /// Stops listening and hangs up.
   func close() {
-    listener?.remove()
+    clients.stopListening()
     for place in clients.indices { hangUp(place) }
   }
 
@@ -117,11 +134,13 @@ final class ControlChannel {
       }
       hangUp(place)
     }
+    clients.expire(now)
   }
 
   /// Reads and answers.
   func serve(_ place: Int, _ now: Int) {
     guard let client = clients[place], client.held == nil else { return }
+    client.lastUse = now
     if client.connection.hasOutput { return flush(place, client, now) }
     switch client.connection.receive() {
     case .nothing: return
@@ -129,21 +148,15 @@ final class ControlChannel {
     case .some: break
     }
     if client.transfer == nil {
-      guard isWhole(client.connection) else {
-        client.deadline = client.deadline ?? now + Self.messageTimeout
-        return
-      }
+      guard isWhole(client.connection) else { return client.begin(now, within: Self.messageTimeout) }
       out.removeAll(keepingCapacity: true)
-      begin(client, isLast: clients.indices.allSatisfy { $0 == place || isHeld($0) })
+      begin(client)
     }
     if let transfer = client.transfer {
-      guard advance(transfer, client.connection) else {
-        client.deadline = now + Self.messageTimeout
-        return
-      }
+      guard advance(transfer, client.connection) else { return client.extend(now, by: Self.messageTimeout) }
       client.transfer = nil
     }
-    client.deadline = nil
+    client.finish()
     client.connection.drop(client.connection.count)
     client.connection.dropDescriptor()
     if client.held == nil { send(place, client, now) }
@@ -156,17 +169,18 @@ final class ControlChannel {
     return connection.count >= 4 + (command?.bodySize ?? 0)
   }
 
-  /// Executes a command, or prepares for its data. `isLast`: all the others are held, and there is no place for one more.
-  private func begin(_ client: Client, isLast: Bool) {
+  /// Executes a command, or prepares for its data.
+  private func begin(_ client: Client) {
     let number = client.connection.peek(UInt32.self, at: 0)
     guard let command = ControlCommand(rawValue: number) else {
       log.line("control channel: command 0x\(String(number, radix: 16)) is not known")
       return put(.badOrdinal)
     }
-    if isLast, command.mayBeHeld {
+    if command.mayBeHeld, clients.indices.count(where: isHeld) >= Self.maximumHeld {
       log.line("control channel: too many clients wait already")
       return put(.fail)
     }
+    if command.isMachines { client.isMachines = true }
     if let lengthOffset = command.lengthOffset {
       client.transfer = transfer(
         command, client.connection, length: Int(client.connection.peek(UInt32.self, at: 4 + lengthOffset)))
@@ -178,12 +192,12 @@ final class ControlChannel {
 
   /// Answers everyone who waits for this.
   func answerHeld(_ held: Held, _ result: TPMResult) {
-    for (place, client) in clients.enumerated() {
-      guard let client, client.held == held else { continue }
+    for place in clients.indices {
+      guard let client = clients[place], client.held == held else { continue }
       client.held = nil
       out.removeAll(keepingCapacity: true)
       put(result)
-      send(place, client, 0)
+      send(place, client, client.lastUse)
     }
     out.removeAll(keepingCapacity: true)
   }
@@ -195,12 +209,12 @@ final class ControlChannel {
       if out.count > Connection.capacity { wipe(&out) }
     }
     guard client.connection.sendOrKeep(out.span) else { return dropSlow(place) }
-    if client.connection.hasOutput { client.deadline = now + Self.responseTimeout }
+    if client.connection.hasOutput { client.extend(now, by: Self.responseTimeout) }
   }
 
   private func flush(_ place: Int, _ client: Client, _ now: Int) {
     guard client.connection.flush() else { return dropSlow(place) }
-    client.deadline = client.connection.hasOutput ? now + Self.responseTimeout : nil
+    if client.connection.hasOutput { client.extend(now, by: Self.responseTimeout) } else { client.finish() }
   }
 
   private func dropSlow(_ place: Int) {

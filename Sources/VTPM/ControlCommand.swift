@@ -84,6 +84,9 @@ enum ControlCommand: UInt32, CaseIterable {
   /// May be answered later.
   var mayBeHeld: Bool { self == .initialize || self == .lockStorage }
 
+  /// What a machine's own client sends, and hardly another one.
+  var isMachines: Bool { self == .initialize || self == .setDataDescriptor }
+
   /// Needs a TPM that is powered off.
   var needsStopped: Bool { self == .setStateBlob }
 }

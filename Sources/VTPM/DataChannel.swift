@@ -3,10 +3,11 @@ import Primitives
 /// The channel of TPM commands: a command is a 10-byte header (tag, u32 size, code; big-endian) and the rest of its
 /// size; the answer is the TPM's, in one write, when everything that the command stored is durable.
 ///
-/// Before a command for a TPM 2.0 there may be a prefix (TCG's SEND_COMMAND: u32 8, u8 locality, u32 size of the
-/// command): the locality is set, and stays; the response then comes as u32 size, response, u32 0.
+/// Several clients may be there, each command is run by itself, and one after the other has a turn. How a command is cut
+/// out of what comes depends on the way by which a client came (`DataClient.Framing`); `DataChannel+Commands.swift`.
 ///
-/// A size that can't be closes the connection: where the next command would begin is then unknown.
+/// A command that has begun must become whole: in 5 s where clients connect, since in between it takes a place; in 500 ms
+/// where the client was handed over, since QEMU writes a command at once.
 final class DataChannel {
   /// What becomes of a command.
   enum Mode {
@@ -19,187 +20,154 @@ final class DataChannel {
     case unavailable
   }
 
-  static let headerSize = 10
-  static let prefixSize = 9
-  static let maximumSize = 4096
-  /// TPM2_ReadClock, which QEMU sends before INIT to find out by the answer's tag whether it talks
-  /// to a TPM 2. It is answered at once in every mode but `running`.
-  private static let probeCode: UInt32 = 0x0000_0181
-  /// The kernel's vTPM proxy sets the locality by a command (TPM2_CC_SET_LOCALITY, TPM_ORD_SetLocality: the same
-  /// number).
-  private static let setLocalityCode: UInt32 = 0x2000_1000
+  static let maximumClients = 8
+  /// Milliseconds for a command that has begun, by `DataClient.Framing`.
+  static let streamTimeout = 5000
+  static let singleTimeout = 500
 
-  private let listener: ListeningSocket?
-  private let tpm: TPM
-  private let log: Log
-  private let disconnects: Bool
-  private let rejectsLocality4: Bool
-  private let allowsSetLocality: Bool
-  private var client: Connection?
+  let tpm: TPM
+  var log: LimitedLog
+  let disconnects: Bool
+  let rejectsLocality4: Bool
+  let allowsSetLocality: Bool
+  let places: ClientPlaces<DataClient>
+  /// A client was hung up on, or left, since `takeLoss`.
+  private var hasLostClient = false
   /// A response between its size and its acknowledgement; kept for its memory.
-  private var framed: [UInt8] = []
-  /// A whole command is buffered and waits for the TPM.
-  private(set) var isHolding = false
+  var framed: [UInt8] = []
 
   init(_ options: ServerOptions, tpm: TPM, log: Log) throws(TPMError) {
-    (listener, client) = try openChannel(options.data)
+    let (listener, connection) = try openChannel(options.data)
+    let client = connection.map { DataClient(handedOver: $0, mayNameLocality: true) }
+    places = ClientPlaces("data", listener, client, count: Self.maximumClients, log: log)
     self.tpm = tpm
-    self.log = log
+    self.log = LimitedLog(log)
     disconnects = options.data?.disconnects ?? false
     rejectsLocality4 = options.rejectsLocality4
     allowsSetLocality = options.allowsSetLocality
   }
 
   /// Whether there is a way in: a socket to listen on, or a client.
-  var isOpen: Bool { listener != nil || client != nil }
+  var isOpen: Bool { places.isListening || hasClients }
+  var hasClients: Bool { !places.isEmpty }
 
   /// Takes a client that came over the control channel. Only where nothing is open.
   func adopt(_ descriptor: Int32) {
     precondition(!isOpen)
-    client = Connection(adopting: descriptor)
+    places.adopt(DataClient(handedOver: Connection(adopting: descriptor), mayNameLocality: false))
   }
 
-  /// To be polled for a client; -1 while there is one.
-  var listeningDescriptor: Int32 { client == nil ? listener?.descriptor ?? -1 : -1 }
+  // MARK: - For the poll loop
 
-  /// To be polled for commands; while one is held (`isHolding`) only for the client's leaving.
-  var clientDescriptor: Int32 { client?.descriptor ?? -1 }
+  var listeningDescriptor: Int32 { places.listeningDescriptor }
+  func acceptClient(_ now: Int) { places.acceptClient(now) }
 
-  func acceptClient() {
-    guard client == nil else { return }
-    client = listener?.accept()
+  /// To be polled for commands; while one is held only for the client's leaving. -1 for an empty place.
+  func descriptor(_ place: Int) -> Int32 { places[place]?.connection.descriptor ?? -1 }
+  func isHeld(_ place: Int) -> Bool { places[place]?.isHolding ?? false }
+  /// Any client's command waits for the TPM.
+  var isHolding: Bool { places.contains { $0.isHolding } }
+  /// To be served without a wait: a command of the client's is there already.
+  func isReady(_ place: Int) -> Bool { places[place]?.isReady ?? false }
+  var hasReadyClients: Bool { places.contains { $0.isReady } }
+
+  /// The nearest time at which `expire` has something to do.
+  var deadline: Int? {
+    var first = places.deadline
+    for place in places.indices {
+      if let deadline = places[place]?.deadline { first = min(first ?? deadline, deadline) }
+    }
+    return first
+  }
+
+  /// Whether a client was lost since this was last asked, for whatever reason but that another one needed its place.
+  func takeLoss() -> Bool {
+    defer { hasLostClient = false }
+    return hasLostClient
+  }
+
+  /// Hangs up. A command that is held is dropped, since nobody would learn of its effect.
+  func hangUp(_ place: Int) {
+    if places[place] != nil { hasLostClient = true }
+    places.free(place)
   }
 
   /// Stops listening and hangs up.
   func close() {
-    listener?.remove()
-    hangUp()
+    places.stopListening()
+    for place in places.indices { hangUp(place) }
   }
 
-  /// Reads and runs what came in. False where the client left or was made to.
-  func serve(_ mode: Mode) -> Bool {
-    guard let connection = client else { return true }
-    switch connection.receive() {
-    case .nothing: return true
+  /// Reads, and runs one command if it is there.
+  func serve(_ place: Int, _ mode: Mode, _ now: Int) {
+    guard let client = places[place], !client.isHolding else { return }
+    client.lastUse = now
+    if client.isReady { return advance(place, client, mode, now) }
+    let received = client.connection.receive()
+    // Nobody may pass any here.
+    client.connection.dropDescriptor()
+    switch received {
+    case .nothing: return
     case .hungUp:
-      if connection.count > 0 { log.line("data channel: the client left in the middle of a command") }
-      hangUp()
-      return false
-    case .some: return drain(mode)
+      if client.connection.count > 0 { log.line(.left, "data channel: the client left in the middle of a command") }
+      hangUp(place)
+    case .some: advance(place, client, mode, now)
     }
   }
 
-  /// The client left while its command was held: the command is dropped, since nobody would learn of its effect.
-  func hangUp() {
-    client = nil
-    isHolding = false
+  /// Runs the commands that are held, or refuses them; one of each client's.
+  func resume(_ mode: Mode, _ now: Int) {
+    for place in places.indices {
+      guard let client = places[place], client.isHolding else { continue }
+      client.isHolding = false
+      advance(place, client, mode, now)
+    }
   }
 
-  /// Runs every whole command that is buffered. False where the client was hung up on.
-  func drain(_ mode: Mode) -> Bool {
-    isHolding = false
-    while let connection = client {
-      guard let next = next(connection) else {
-        hangUp()
-        return false
-      }
-      guard next.size > 0 else { return true }
-      if mode == .holding, !isProbe(connection, next) {
-        isHolding = true
-        return true
-      }
-      guard answer(connection, next, mode) else {
-        hangUp()
-        return false
+  /// Ends what has begun and doesn't become whole.
+  func expire(_ now: Int) {
+    for place in places.indices {
+      guard let client = places[place], let deadline = client.deadline, deadline <= now else { continue }
+      switch client.framing {
+      case .stream:
+        log.line(.incomplete, "data channel: a command wasn't complete within \(Self.streamTimeout) ms")
+        hangUp(place)
+      case .single: if !refuse(client) { hangUp(place) }
       }
     }
-    return false
+    places.expire(now)
   }
 
-  /// The command at the front of the buffer.
-  private struct Next {
-    /// The prefix's locality; nil where there is no prefix.
-    var locality: UInt8?
-    /// Without the prefix; 0 where it isn't complete.
-    var size = 0
-
-    var offset: Int { locality == nil ? 0 : DataChannel.prefixSize }
-  }
-
-  /// What is at the front; nil where it can't be a command.
-  private func next(_ connection: Connection) -> Next? {
-    var next = Next()
-    guard connection.count >= Self.headerSize else { return next }
-    if tpm.version == .tpm2, connection.peek(UInt32.self, at: 0) == 8 {
-      next.locality = connection.peek(UInt8.self, at: 4)
-      guard connection.count >= next.offset + Self.headerSize else { return next }
-    }
-    let size = connection.peek(UInt32.self, at: next.offset + 2)
-    guard size >= Self.headerSize, size <= Self.maximumSize else {
-      log.line("data channel: a command of \(size) bytes is refused; a command has 10 to 4096")
-      return nil
-    }
-    guard next.locality == nil || connection.peek(UInt32.self, at: 5) == size else {
-      log.line("data channel: a command of \(size) bytes is refused; the prefix says another size")
-      return nil
-    }
-    if connection.count >= next.offset + Int(size) { next.size = Int(size) }
-    return next
-  }
-
-  private func isProbe(_ connection: Connection, _ next: Next) -> Bool {
-    next.size == Self.headerSize && connection.peek(UInt32.self, at: next.offset + 6) == Self.probeCode
-  }
-
-  /// Runs one command, or refuses it. False where the answer didn't reach the client, or it is to be hung up on.
-  private func answer(_ connection: Connection, _ next: Next, _ mode: Mode) -> Bool {
-    var sent = false
-    func send(_ response: Span<UInt8>) { sent = self.send(response, connection, framed: next.locality != nil) }
-    if next.offset > 0 { connection.drop(next.offset) }
-    if let locality = next.locality {
-      guard locality < (rejectsLocality4 ? 4 : 5) else {
-        connection.drop(next.size)
-        send(tpm.version.badLocality.span)
-        return sent && !disconnects
+  /// Runs the command at the front of the buffer where it is whole.
+  private func advance(_ place: Int, _ client: DataClient, _ mode: Mode, _ now: Int) {
+    client.isReady = false
+    switch front(client) {
+    case .nothing: client.deadline = nil
+    case .incomplete: client.deadline = client.deadline ?? now + client.timeout
+    case .impossible: return hangUp(place)
+    case .wrongSize: if !refuse(client) { hangUp(place) }
+    case .command(let command):
+      client.deadline = nil
+      if mode == .holding, !isProbe(client.connection, command) {
+        client.isHolding = true
+        return
       }
-      tpm.locality = locality
+      guard answer(client, command, mode), !disconnects else { return hangUp(place) }
+      noteNext(place, client, now)
     }
-    if mode == .running, connection.peek(UInt32.self, at: 6) == Self.setLocalityCode {
-      let locality = next.size > Self.headerSize ? connection.peek(UInt8.self, at: Self.headerSize) : nil
-      connection.drop(next.size)
-      send(setLocality(locality).span)
-      return sent && !disconnects
-    }
-    connection.consume(next.size) { command in
-      guard mode == .running else {
-        return send((mode == .unavailable ? tpm.version.unavailable : tpm.version.failure).span)
-      }
-      do throws(TPMError) {
-        try tpm.process(command) { send($0) }
-      } catch {
-        log.line("data channel: \(error)")
-        send(tpm.version.failure.span)
-      }
-    }
-    if !sent { log.line("data channel: the client doesn't take its response") }
-    return sent && !disconnects
   }
 
-  private func setLocality(_ locality: UInt8?) -> [UInt8] {
-    guard let locality else { return tpm.version.tooShort }
-    guard allowsSetLocality else { return tpm.version.failure }
-    guard locality < (rejectsLocality4 ? 4 : 5) else { return tpm.version.badLocality }
-    tpm.locality = locality
-    return tpm.version.response(0)
+  /// What is buffered behind a command that was run: another one, the beginning of one, or nothing.
+  private func noteNext(_ place: Int, _ client: DataClient, _ now: Int) {
+    switch front(client) {
+    case .nothing: break
+    case .incomplete: client.deadline = now + client.timeout
+    case .impossible: hangUp(place)
+    case .command, .wrongSize: client.isReady = true
+    }
   }
+}
 
-  private func send(_ response: Span<UInt8>, _ connection: Connection, framed isFramed: Bool) -> Bool {
-    guard isFramed else { return connection.send(response) }
-    framed.removeAll(keepingCapacity: true)
-    for shift in [24, 16, 8, 0] { framed.append(UInt8(truncatingIfNeeded: response.count >> shift)) }
-    for i in 0..<response.count { framed.append(response[i]) }
-    framed += [0, 0, 0, 0]
-    defer { for i in framed.indices { framed[i] = 0 } }
-    return connection.send(framed.span)
-  }
+extension DataClient {
+  fileprivate var timeout: Int { framing == .stream ? DataChannel.streamTimeout : DataChannel.singleTimeout }
 }

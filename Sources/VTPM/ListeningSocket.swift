@@ -120,6 +120,11 @@ final class ListeningSocket {
   func remove() {
     if let path { _ = unsafe unlink(path) }
     path = nil
+    stopListening()
+  }
+
+  /// Closes the socket alone: its file stays, and another process may have the socket.
+  func stopListening() {
     if descriptor >= 0 { close(descriptor) }
     if spare >= 0 { close(spare) }
     (descriptor, spare) = (-1, -1)

@@ -4,45 +4,55 @@ import Synchronization
 /// Plain lines to a descriptor, one write each. What the server logs is what happened and to which state; never a
 /// secret, never a byte of a TPM command or response.
 ///
+/// It never waits: a pipe that nobody reads, or a full disk, doesn't stop a TPM (`LogOutput`).
+///
 /// A log of its own (`--log`) has standard error beside it until the server serves: whoever started it looks there.
 public struct Log: Sendable {
-  private let descriptor: Int32
-  private let prefix: String
+  private let output: LogOutput
+  /// Whether it has a place of its own, besides `beside`.
+  private let isElsewhere: Bool
+  public let prefix: String
+  /// Its own place, for another process that is to log there; -1 where there is none.
+  public var descriptor: Int32 { output.descriptor }
   private let beside: Beside
 
-  /// Where lines go besides; -1 for nowhere.
+  /// Where lines go besides.
   private final class Beside: Sendable {
-    let descriptor: Atomic<Int32>
-    init(_ descriptor: Int32) { self.descriptor = Atomic(descriptor) }
+    let output: Mutex<LogOutput>
+    init(_ output: LogOutput) { self.output = Mutex(output) }
   }
 
   public static let standardPrefix = "vnvram-swtpm: "
-  public static let standardError = Log(descriptor: 2)
+  /// For what goes wrong before there is another one, and in a process that may fork.
+  public static let standardError = Log(LogOutput(2, reopens: false), false, standardPrefix, beside: -1)
 
-  /// The descriptors stay the caller's and open; -1 logs nowhere. Lines beside have the standard prefix, where they are beside
-  /// something.
+  /// The descriptors stay the caller's and open; -1 logs nowhere. Those that could make a line wait are opened once
+  /// more, for as long as this log, or what is beside it, lasts. Lines beside have the standard prefix, where they are
+  /// beside something.
   public init(descriptor: Int32, prefix: String = Log.standardPrefix, beside: Int32 = -1) {
-    self.descriptor = descriptor
-    self.prefix = Self.printable(prefix)
-    self.beside = Beside(beside)
+    self.init(LogOutput(descriptor, reopens: true), descriptor >= 0, prefix, beside: beside)
   }
 
-  /// Whose lines went to `beside` too goes on with another descriptor there; -1: with none.
-  public func setBeside(_ descriptor: Int32) { beside.descriptor.store(descriptor, ordering: .relaxed) }
+  private init(_ output: LogOutput, _ isElsewhere: Bool, _ prefix: String, beside: Int32) {
+    self.output = output
+    self.isElsewhere = isElsewhere
+    self.prefix = Self.printable(prefix)
+    self.beside = Beside(LogOutput(beside, reopens: true))
+  }
+
+  /// Whose lines went to `beside` too goes on with another descriptor there, which is opened now; -1: with none.
+  public func setBeside(_ descriptor: Int32) {
+    let output = LogOutput(descriptor, reopens: true)
+    beside.output.withLock { $0 = output }
+  }
 
   /// Writes one line. Control characters become "?", so that a name from an image can't forge lines or steer a
   /// terminal. A log that can't be written doesn't stop a TPM.
   public func line(_ message: String) {
     let message = Self.printable(message)
-    Self.write(prefix + message + "\n", descriptor)
-    let besidePrefix = descriptor >= 0 ? Self.standardPrefix : prefix
-    Self.write(besidePrefix + message + "\n", beside.descriptor.load(ordering: .relaxed))
-  }
-
-  private static func write(_ line: String, _ descriptor: Int32) {
-    guard descriptor >= 0 else { return }
-    var line = line
-    _ = line.withUTF8 { bytes in unsafe Glibc.write(descriptor, bytes.baseAddress, bytes.count) }
+    output.line(prefix + message, prefix: prefix)
+    let besidePrefix = isElsewhere ? Self.standardPrefix : prefix
+    beside.output.withLock { $0 }.line(besidePrefix + message, prefix: besidePrefix)
   }
 
   private static func printable(_ text: String) -> String {

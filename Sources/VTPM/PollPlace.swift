@@ -1,11 +1,11 @@
-/// The places in the array that is polled. Control comes before data: a locality that was set holds for the command
-/// that follows.
+/// The places of what is polled, in order. Control comes before data: a locality that was set holds for the command
+/// that follows. Sockets to listen on come behind their clients: what one sent is read before it may lose its place.
 enum PollPlace {
   static let signals = 0
   static let readiness = 1
-  static let controlListener = 2
-  static let controlClients = 3
-  static let dataListener = controlClients + ControlChannel.maximumClients
-  static let dataClient = dataListener + 1
-  static let count = dataClient + 1
+  static let controlClients = readiness + 1..<readiness + 1 + ControlChannel.maximumClients
+  static let controlListener = controlClients.upperBound
+  static let dataClients = controlListener + 1..<controlListener + 1 + DataChannel.maximumClients
+  static let dataListener = dataClients.upperBound
+  static let count = dataListener + 1
 }

@@ -4,8 +4,8 @@ import Primitives
 
 /// A TPM behind sockets: swtpm's data and control channels over one `TPM`.
 ///
-/// Everything happens on the thread that calls `run`, in one poll(2) loop: there are two listening sockets with one
-/// client each, and libtpms can run one command at a time anyway, so threads or an event library would only add weight
+/// Everything happens on the thread that calls `run`, in one poll(2) loop: there are two listening sockets with a few
+/// clients each, and libtpms can run one command at a time anyway, so threads or an event library would only add weight
 /// to a process that exists once per virtual machine.
 ///
 /// The sockets listen from `init` on, so that a process can give up the right to make them; who connects is served from
@@ -57,10 +57,6 @@ public final class Server {
     data = try DataChannel(options, tpm: tpm, log: log)
     control = try ControlChannel(options, tpm: tpm, host: host, log: log)
     host.server = self
-    for case .tcp(let address, _)? in [options.data?.place, options.control?.place]
-    where !address.hasPrefix("127.") && address != "::1" {
-      log.line("listening on \(address): the protocol has no authentication, whoever reaches it can use the TPM")
-    }
   }
 
   /// Blocks the signals that it heeds for this thread and those it makes; `run` takes them from a descriptor. A program
@@ -88,11 +84,10 @@ public final class Server {
     proceed()
     var isTold = false
     tell(&isTold, serving)
-    let places = PollPlace.count
-    var descriptors = [pollfd](repeating: pollfd(fd: -1, events: 0, revents: 0), count: places)
+    var polled = PollSet()
     while ending == nil {
-      fill(&descriptors, signals.descriptor)
-      let ready = unsafe poll(&descriptors, nfds_t(places), timeout())
+      fill(&polled, signals.descriptor)
+      let ready = polled.wait(timeout())
       if ready < 0 && errno != EINTR {
         log.line("poll failed: \(unsafe String(cString: strerror(errno)))")
         end(.inputOutput)
@@ -100,16 +95,18 @@ public final class Server {
       guard ready >= 0 else { continue }
       giveMemoryBack(idle: ready == 0)
       let now = Clock.now()
-      for place in 0..<places where descriptors[place].revents != 0 {
+      for index in 0..<polled.count where polled.isReported(index) || isReady(polled.place(index)) {
+        let place = polled.place(index)
         if place == PollPlace.signals { heed(signals, now) } else { dispatch(place, now) }
         if ending != nil { break }
       }
       control.expire(now)
+      data.expire(now)
       forgetWhoLeft()
       if let deadline = handover.deadline { takeStore(until: deadline, now) }
       checkKeyTimeout(now)
       settle(now)
-      if control.takeLoss() { controlClientLeft() }
+      noteLosses()
       tell(&isTold, serving)
     }
     control.answerHeld(.initialize, .fail)
@@ -139,26 +136,30 @@ public final class Server {
   /// POLLRDHUP, which the C library shows to GNU sources only.
   private static let peerClosed: Int16 = 0x2000
 
-  private func fill(_ descriptors: inout [pollfd], _ signals: Int32) {
+  private func fill(_ polled: inout PollSet, _ signals: Int32) {
     // POLLRDHUP, and not POLLIN, for a client that is held: its next bytes stay in the kernel.
     let (input, leaving) = (Int16(POLLIN), Self.peerClosed)
-    descriptors[PollPlace.signals] = pollfd(fd: signals, events: input, revents: 0)
-    descriptors[PollPlace.readiness] = pollfd(fd: states.readinessDescriptor, events: input, revents: 0)
-    descriptors[PollPlace.controlListener] = pollfd(fd: control.listeningDescriptor, events: input, revents: 0)
-    for i in 0..<ControlChannel.maximumClients {
-      descriptors[PollPlace.controlClients + i] = pollfd(
-        fd: control.descriptor(i),
-        events: control.isHeld(i) ? leaving : control.hasOutput(i) ? Int16(POLLOUT) : input, revents: 0)
+    polled.removeAll()
+    polled.add(PollPlace.signals, signals, input)
+    polled.add(PollPlace.readiness, states.readinessDescriptor, input)
+    for place in PollPlace.controlClients {
+      let client = place - PollPlace.controlClients.lowerBound
+      let events = control.isHeld(client) ? leaving : control.hasOutput(client) ? Int16(POLLOUT) : input
+      polled.add(place, control.descriptor(client), events)
     }
-    descriptors[PollPlace.dataListener] = pollfd(fd: data.listeningDescriptor, events: input, revents: 0)
-    descriptors[PollPlace.dataClient] = pollfd(
-      fd: data.clientDescriptor, events: data.isHolding ? leaving : input, revents: 0)
+    polled.add(PollPlace.controlListener, control.listeningDescriptor, input)
+    for place in PollPlace.dataClients {
+      let client = place - PollPlace.dataClients.lowerBound
+      polled.add(place, data.descriptor(client), data.isHeld(client) ? leaving : input)
+    }
+    polled.add(PollPlace.dataListener, data.listeningDescriptor, input)
   }
 
   /// Milliseconds until something has to be done without being asked; -1: never. Asked before each command, for most of
   /// which there is nothing: so without arrays, and without the time.
   private func timeout() -> Int32 {
-    var next = control.deadline ?? Int.max
+    if data.hasReadyClients { return 0 }
+    var next = min(control.deadline ?? Int.max, data.deadline ?? Int.max)
     if let deadline = keyDeadline { next = min(next, deadline) }
     guard next < Int.max || handover.deadline != nil else { return isWarm ? Self.idleTime : -1 }
     let now = Clock.now()
@@ -194,32 +195,31 @@ public final class Server {
   private func dispatch(_ place: Int, _ now: Int) {
     switch place {
     case PollPlace.readiness:
-      var bytes: UInt64 = 0
-      _ = unsafe read(states.readinessDescriptor, &bytes, 8)
+      states.heedReadiness()
       readReadiness(now)
       proceed()
-    case PollPlace.controlListener: control.acceptClient()
-    case PollPlace.dataListener: data.acceptClient()
-    case PollPlace.dataClient:
-      if data.isHolding {
-        data.hangUp()
-        dataClientLeft()
-      } else if !data.serve(mode) {
-        dataClientLeft()
-      }
+    case PollPlace.controlListener: control.acceptClient(now)
+    case PollPlace.dataListener: data.acceptClient(now)
+    case PollPlace.dataClients:
+      let client = place - PollPlace.dataClients.lowerBound
+      // By now: a command of another client's may have taken seconds.
+      if data.isHeld(client) { data.hangUp(client) } else { data.serve(client, mode, Clock.now()) }
     default:
-      let client = place - PollPlace.controlClients
+      let client = place - PollPlace.controlClients.lowerBound
       if control.isHeld(client) { control.hangUp(client) } else { control.serve(client, now) }
-      if control.takeLoss() { controlClientLeft() }
     }
+    noteLosses()
   }
 
-  private func dataClientLeft() {
-    if options.endsWithDataClient { end(.done) }
+  /// Whether a client is to be served, though nothing came from it: it sent more than one command at once.
+  private func isReady(_ place: Int) -> Bool {
+    PollPlace.dataClients.contains(place) && data.isReady(place - PollPlace.dataClients.lowerBound)
   }
 
-  private func controlClientLeft() {
-    if options.control?.terminates ?? false { end(.done) }
+  /// Ends where the last client left a channel, if that was asked for.
+  private func noteLosses() {
+    if control.takeLoss(), !control.hasClients, options.control?.terminates ?? false { end(.done) }
+    if data.takeLoss(), !data.hasClients, options.endsWithDataClient { end(.done) }
   }
 
   private func end(_ status: Status) {
@@ -335,7 +335,8 @@ public final class Server {
     guard ending == nil, data.isHolding else { return }
     if handover.isReleased, handover.deadline == nil { takeStore(until: now + StoreHandover.patience, now) }
     guard mode != .holding else { return }
-    if !data.drain(mode) { dataClientLeft() }
+    data.resume(mode, now)
+    noteLosses()
   }
 
   /// Tries to get the store, for everyone who waits for it; they are answered when it is had or it is too late.
@@ -352,7 +353,8 @@ public final class Server {
       request = nil
       control.answerHeld(.lockStorage, .fail)
       control.answerHeld(.initialize, TPMError.state(operation: .load, name: .permall, error).result)
-      if data.isHolding, !data.drain(.unavailable) { dataClientLeft() }
+      data.resume(.unavailable, now)
+      noteLosses()
     }
   }
 

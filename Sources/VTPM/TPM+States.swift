@@ -107,6 +107,13 @@ extension TPM {
     return unsafe Array(UnsafeBufferPointer(start: bytes, count: Int(length)))
   }
 
+  /// Has the store record what is about to happen.
+  func record(_ transfer: TPMStateTransfer, of name: TPMStateName, isEncrypted: Bool) throws(TPMError) {
+    do throws(TPMStateError) { try states.record(transfer, of: name, isEncrypted: isEncrypted) } catch {
+      throw .state(operation: transfer == .exported ? .handOut : .take, name: name, error)
+    }
+  }
+
   /// A state's bytes, to be wiped by the caller, or nil where there is none. What is stored, or of the volatile state
   /// what is the case now; a stored volatile state is deleted then, since the TPM goes on from what was handed out.
   /// Traps where the TPM is off.

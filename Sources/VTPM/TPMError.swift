@@ -21,6 +21,8 @@ public enum TPMError: StatusError {
     case load
     case store
     case delete
+    case handOut = "hand out"
+    case take
   }
 
   public var status: Status {

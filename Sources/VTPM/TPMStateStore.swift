@@ -1,3 +1,5 @@
+import Glibc
+
 /// Where a TPM's states lie. Called on the server's one thread only.
 ///
 /// "There is none" and "I can't tell" are different answers: the first makes libtpms manufacture a new TPM, with a new
@@ -17,10 +19,12 @@ public protocol TPMStateStore: AnyObject {
   /// readable.
   var readiness: TPMStateReadiness { get }
 
-  /// Becomes readable when `readiness` may have changed: an eventfd, timerfd or pipe, non-blocking; the server empties
-  /// it by reading up to 8 bytes. -1 for a store that never changes. The store owns it and keeps it open while it
-  /// lives.
+  /// Becomes readable when `readiness` may have changed; the server then calls `heedReadiness`. -1 for a store that never
+  /// changes. The store owns it and keeps it open while it lives.
   var readinessDescriptor: Int32 { get }
+
+  /// Takes what made `readinessDescriptor` readable, so that it isn't any more.
+  func heedReadiness()
 
   /// False while `readiness` is `.pending` or `.released`: nothing can be stored now, and that may change. Asked before
   /// every command, so it should be quick. A store that has failed for good isn't waited for, and says true.
@@ -31,6 +35,10 @@ public protocol TPMStateStore: AnyObject {
 
   /// Somebody says that a key may have come: it is looked for now, and not only when it is due.
   func poke()
+
+  /// A state is about to leave over the control channel, or has come over it and is about to be taken: to be recorded before it
+  /// happens. Durable on return. Throws where that can't be, and then it doesn't happen.
+  func record(_ transfer: TPMStateTransfer, of name: TPMStateName, isEncrypted: Bool) throws(TPMStateError)
 
   /// Lets other processes have the store, so that the virtual machine can go on elsewhere. What was stored is durable
   /// on return, and nothing can be loaded or stored until `acquire`. Throws where the store couldn't be closed cleanly;
@@ -50,8 +58,23 @@ extension TPMStateStore {
     }
   }
 
+  /// Of an eventfd, timerfd or pipe.
+  public func heedReadiness() {
+    var bytes: UInt64 = 0
+    _ = unsafe read(readinessDescriptor, &bytes, 8)
+  }
+
+  public func record(_ transfer: TPMStateTransfer, of name: TPMStateName, isEncrypted: Bool) throws(TPMStateError) {}
   public func retry() {}
   public func poke() {}
+}
+
+/// How a state goes over the control channel.
+public enum TPMStateTransfer: Sendable {
+  /// GET_STATEBLOB.
+  case exported
+  /// SET_STATEBLOB.
+  case imported
 }
 
 /// Whether a store can be used.

@@ -29,4 +29,7 @@ public enum TPMVersion: Sendable {
 
   /// TPM_RC_INSUFFICIENT, or TPM_BAD_PARAM_SIZE.
   var tooShort: [UInt8] { response(self == .tpm2 ? 0x9A : 0x19) }
+
+  /// TPM_RC_COMMAND_SIZE, or TPM_BAD_PARAM_SIZE.
+  var wrongSize: [UInt8] { response(self == .tpm2 ? 0x142 : 0x19) }
 }

@@ -12,8 +12,9 @@ PARSERS = {
     "SecureVolume": "AnchorRecord Geometry Header HeaderCopy HeaderPair Journal JournalRecord KeySlot LeafTable RecoveryKey Recovery SealedVolume",
     "BlobStore": "BlobStore DERContent DERHeader DERInputVisitor DERInteger EntryName ImportedStream StreamLayout StreamParser "
     "VisitorFrames",
-    "VTPM": "BigEndian ChannelOptions Connection ControlChannel ControlChannel+States ControlCommand DataChannel KeyValueList",
-    "SwtpmFormat": "SwtpmContainer SwtpmKey SwtpmKeyOption SwtpmSingleFile",
+    "VTPM": "BigEndian ChannelOptions Connection ControlChannel ControlChannel+States ControlCommand DataChannel "
+    "DataChannel+Commands",
+    "SwtpmFormat": "KeyValueList SwtpmContainer SwtpmKey SwtpmKeyOption SwtpmSingleFile",
     "Keyring": "KeyDescription KeyName KeyPermissions ProcKeys",
 }
 ASKED = 90

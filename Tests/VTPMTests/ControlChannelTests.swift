@@ -70,7 +70,7 @@ import Testing
     ),
     ("00000006", "00000000"), ("00000007 00000003 616263", "00000000"), ("00000008", "00000000"),
     ("00000004", "0000000001000000"), ("0000000b 03", "00000000"), ("00000004", "0000000000000000"),
-    // A command with a locality before it, which stays; and one that sets it, which isn't allowed.
+    // A command with a locality before it; and one that sets it, which isn't allowed.
     (">00000008 00 0000000c 8001 0000000c 00000144 0000", "0000000a 80010000000a00000100 00000000"),
     (
       ">00000008 03 0000001b 8002 0000001b 0000013d 00000014 00000009 40000009 0000 00 0000",
@@ -190,7 +190,7 @@ import Testing
   }
 
   /// TPM2_CreatePrimary of an RSA key with 3072 bits, the longest command that there is, in the null hierarchy.
-  private static let longCommand =
+  static let longCommand =
     "8002 00000043 00000131 40000007 00000009 40000009 0000 00 0000 0004 0000 0000"
     + "001a 0001 000b 00030072 0000 0006 0080 0043 0010 0c00 00000000 0000 0000 00000000"
 
@@ -237,15 +237,50 @@ import Testing
     #expect(server.log.contains("wasn't complete within 500 ms"))
   }
 
-  @Test func oneClientAtATime() throws {
+  // MARK: Several clients
+
+  /// Whatever one does or doesn't do, the others are served; also to the end.
+  @Test(arguments: TestServer.Transport.allCases) func severalClients(transport: TestServer.Transport) throws {
+    let server = try TestServer(TestDirectory(), ["--flags", "startup-clear"], over: transport)
+    let idle = try Socket(server, .control)
+    #expect(idle.ask("0000000f") == "0000000000000000")
+    let half = try Socket(server, .control)
+    half.send(bytes("0000000d 00000000"))
+    // More than its socket takes.
+    let deaf = try Socket(server, .control)
+    for _ in 0..<300 {
+      deaf.send(bytes("0000000c 00000001 00000002 00000000"))
+      usleep(1000)
+    }
+    #expect(try Socket(server, .control).ask("00000001") == "000000000001ffff")
+    #expect(half.receive().isEmpty, "hung up on")
+    #expect(idle.ask("0000000f") == "0000000000000000")
+    #expect(try Socket(server, .control).ask("00000003") == "00000000")
+    #expect(server.wait() == 0)
+    #expect(idle.receive().isEmpty)
+  }
+
+  /// Idle clients have all places: one makes room, but never the machine's own.
+  @Test(arguments: TestServer.Transport.allCases) func aPlaceForOneMore(transport: TestServer.Transport) throws {
+    let server = try TestServer(TestDirectory(), over: transport)
+    let machine = try Socket(server, .control)
+    #expect(machine.ask("00000002 00000000") == "00000000")
+    let idle = try (0..<7).map { _ in try Socket(server, .control) }
+    for client in idle { #expect(client.ask("0000000f") == "0000000000000000") }
+    #expect(try Socket(server, .control).ask("00000001") == "000000000001ffff")
+    #expect(server.log.contains("control channel: hanging up on an idle client"))
+    #expect(idle[0].receive().isEmpty)
+    for client in [machine] + idle.dropFirst() { #expect(client.ask("0000000f") == "0000000000000000") }
+  }
+
+  /// Nobody can make room: who waits is told so, and the log says it.
+  @Test func noPlaceForOneMore() throws {
     let server = try TestServer(TestDirectory())
-    var first: Socket? = try Socket(server, .control)
-    #expect(first?.ask("0000000e") == "00000000")
-    let second = try Socket(server, .control)
-    second.send(bytes("00000001"))
-    #expect(!second.hasInput(within: 100))
-    first = nil
-    #expect(second.receive().hex == "000000000001ffff")
+    let clients = try (0..<8).map { _ in try Socket(server, .control) }
+    for client in clients { #expect(client.ask("00000002 00000000") == "00000000") }
+    #expect(try Socket(server, .control).ask("00000001") == "")
+    #expect(server.log.contains("control channel: 8 clients are busy: hanging up on 1 more"))
+    for client in clients { #expect(client.ask("0000000f") == "0000000000000000") }
   }
 
   /// Nothing that comes in makes it fall over, and what it answers afterwards is right.

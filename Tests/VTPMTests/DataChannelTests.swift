@@ -85,16 +85,49 @@ import Testing
     #expect(server.log.contains("left in the middle of a command"))
   }
 
-  @Test func oneClientAtATime() throws {
-    let server = try TestServer(TestDirectory(), ["--flags", "startup-clear"])
-    var first: Socket? = try Socket(server, .data)
-    #expect(first?.ask(Self.family) == Self.familyAnswer)
-    let second = try Socket(server, .data)
-    second.send(bytes(Self.family))
-    #expect(!second.hasInput(within: 100))
-    first = nil
-    #expect(second.receive().hex == Self.familyAnswer)
+  // MARK: Several clients
+
+  /// Whatever one does or doesn't do, the others are served.
+  @Test(arguments: TestServer.Transport.allCases) func severalClients(transport: TestServer.Transport) throws {
+    let server = try TestServer(TestDirectory(), ["--flags", "startup-clear"], over: transport)
+    let idle = try Socket(server, .data)
+    #expect(idle.ask(Self.family) == Self.familyAnswer)
+    let half = try Socket(server, .data)
+    half.send(Array(bytes(Self.family).prefix(12)))
+    let deaf = try Socket(server, .data)
+    for _ in 0..<20 { deaf.send(bytes(Self.family)) }
+    for _ in 0..<3 { #expect(try Socket(server, .data).ask(Self.family) == Self.familyAnswer) }
+    #expect(half.receive().isEmpty, "hung up on")
+    #expect(server.log.contains("a command wasn't complete within 5000 ms"))
+    #expect(idle.ask(Self.family) == Self.familyAnswer)
   }
+
+  /// Who sends many commands at once has to let others in between.
+  @Test func inTurns() throws {
+    let server = try TestServer(TestDirectory(), ["--flags", "startup-clear"])
+    let (first, second) = (try Socket(server, .data), try Socket(server, .data))
+    let count = 30
+    first.send((0..<count).flatMap { _ in bytes(ControlChannelTests.longCommand) })
+    let response = first.receive().count
+    #expect(response > 100)
+    #expect(second.ask(Self.family) == Self.familyAnswer)
+    var more = 0
+    while first.hasInput(within: 0) { more += first.receive().count }
+    #expect(1 + more / response < count, "all were answered before the other client's")
+  }
+
+  /// Idle clients have all places: one makes room.
+  @Test(arguments: TestServer.Transport.allCases) func aPlaceForOneMore(transport: TestServer.Transport) throws {
+    let server = try TestServer(TestDirectory(), ["--flags", "startup-clear"], over: transport)
+    let idle = try (0..<8).map { _ in try Socket(server, .data) }
+    for client in idle { #expect(client.ask(Self.family) == Self.familyAnswer) }
+    #expect(try Socket(server, .data).ask(Self.family) == Self.familyAnswer)
+    #expect(server.log.contains("data channel: hanging up on an idle client"))
+    #expect(idle[0].receive().isEmpty)
+    for client in idle.dropFirst() { #expect(client.ask(Self.family) == Self.familyAnswer) }
+  }
+
+  // MARK: Localities
 
   /// The locality that the control channel sets is the one that the next command has: PCR 20 can't be reset from 0.
   @Test func localityOfACommand() throws {
@@ -106,5 +139,28 @@ import Testing
     #expect(control.ask("00000005 02") == "00000000")
     let answer = data.ask(reset)
     #expect(answer.hasPrefix("8002") && answer.dropFirst(12).hasPrefix("00000000"), "\(answer)")
+  }
+
+  /// A prefix's locality is its command's alone, and what SET_LOCALITY said holds before and after.
+  @Test func aPrefixIsForOneCommand() throws {
+    let server = try TestServer(TestDirectory(), ["--flags", "startup-clear"])
+    let (data, control) = (try Socket(server, .data), try Socket(server, .control))
+    let reset = DescriptorTests.reset
+    #expect(data.ask("00000008 02 0000001b" + reset).dropFirst(8).hasPrefix("8002"))
+    #expect(data.ask(reset) == "80010000000a00000907")
+    #expect(control.ask("00000005 02") == "00000000")
+    #expect(data.ask("00000008 00 0000001b" + reset) == "0000000a80010000000a0000090700000000")
+    #expect(data.ask(reset).hasPrefix("8002"))
+  }
+
+  @Test func aPrefixWithALocalityThatNobodyGets() throws {
+    let server = try TestServer(
+      TestDirectory(), ["--flags", "startup-clear", "--locality", "reject-locality-4"])
+    let data = try Socket(server, .data)
+    let refused = "0000000a80010000000a0000090700000000"
+    for locality in ["04", "05", "ff"] {
+      #expect(data.ask("00000008 \(locality) 0000001b" + DescriptorTests.reset) == refused)
+    }
+    #expect(data.ask("00000008 02 0000001b" + DescriptorTests.reset).dropFirst(8).hasPrefix("8002"))
   }
 }

@@ -37,6 +37,24 @@ import Testing
     #expect(server.wait() == 0)
   }
 
+  /// Who looks in while the machine is there ends nothing by leaving.
+  @Test func terminatesWhenTheLastClientLeaves() throws {
+    let directory = try TestDirectory()
+    let path = "\(directory.path)/ctrl"
+    let server = try Child(
+      [Tool.builtProduct("VTPMTestServer"), "--state", directory.path, "--ctrl", "type=unixio,path=\(path),terminate"],
+      in: directory.path, merged: true, output: "\(directory.path)/log")
+    var machine: Socket?
+    while server.isRunning, machine == nil {
+      machine = try? Socket(path: path)
+      usleep(2000)
+    }
+    for _ in 0..<3 { #expect(try Socket(path: path).ask("0000000f") == "0000000000000000") }
+    #expect(machine?.ask("0000000f") == "0000000000000000")
+    machine = nil
+    #expect(server.wait() == 0)
+  }
+
   /// As well where it is the server that hangs up: on a message that doesn't become complete.
   @Test func terminatesWhenItHangsUp() throws {
     let directory = try TestDirectory()

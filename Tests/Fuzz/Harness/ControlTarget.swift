@@ -54,8 +54,8 @@ enum ControlTarget {
     var clients = [first ?? LocalSocket(to: listener), nil, nil]
     do throws(TPMError) {
       let channel = try ControlChannel(options, tpm: bench.tpm, host: power, log: Log(descriptor: -1))
-      if channel.listeningDescriptor >= 0 { channel.acceptClient() }
       var now = 1000
+      if channel.listeningDescriptor >= 0 { channel.acceptClient(now) }
       var operations = 0
       while !input.isAtEnd, operations < operationLimit {
         operations += 1
@@ -78,7 +78,7 @@ enum ControlTarget {
     case 0:
       if channel.listeningDescriptor >= 0 {
         clients[client] = LocalSocket(to: listener)
-        channel.acceptClient()
+        channel.acceptClient(now)
       }
     case 1, 2: clients[client]?.send(input.take(Int(input.byte() & 63)))
     case 3:

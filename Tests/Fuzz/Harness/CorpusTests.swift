@@ -18,7 +18,7 @@ import Testing
     return inputs.count
   }
 
-  @Test(arguments: FuzzTarget.allCases.filter { ![.control, .data].contains($0) })
+  @Test(arguments: FuzzTarget.allCases.filter { ![.control, .data, .guest].contains($0) })
   func corpus(target: FuzzTarget) throws {
     let count = try Self.replay(target)
     #expect(count > 0)
@@ -36,6 +36,13 @@ import Testing
   @Test func dataChannel() async {
     await #expect(processExitsWith: .success) {
       let count = try Self.replay(.data)
+      precondition(count > 0)
+    }
+  }
+
+  @Test func guestChannel() async {
+    await #expect(processExitsWith: .success) {
+      let count = try Self.replay(.guest)
       precondition(count > 0)
     }
   }

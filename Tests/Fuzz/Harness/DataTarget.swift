@@ -13,24 +13,16 @@ enum DataTarget {
     bench.reset()
     defer { bench.reset() }
     let flags = input.byte()
-    var listener: Int32 = -1
-    var client: LocalSocket?
-    var options: ChannelOptions
-    if flags & 1 == 1 {
-      listener = LocalSocket.listening()
-      options = ChannelOptions(.listening(listener))
-    } else {
-      let (end, descriptor) = LocalSocket.pair()
-      client = end
-      options = ChannelOptions(.connected(descriptor))
-    }
+    let listener = LocalSocket.listening()
+    var options = ChannelOptions(.listening(listener))
     options.disconnects = flags & 2 == 2
     do throws(TPMError) {
       var server = ServerOptions()
       server.data = options
       (server.rejectsLocality4, server.allowsSetLocality) = (flags & 8 == 8, flags & 16 == 16)
       let channel = try DataChannel(server, tpm: bench.tpm, log: Log(descriptor: -1))
-      var state = State(channel: channel, bench: bench, listener: listener, client: client)
+      var state = State(channel: channel, bench: bench, listener: listener)
+      if flags & 1 == 0 { state.connect() }
       if flags & 4 == 0 { state.enter(.running) }
       var operations = 0
       while !input.isAtEnd, operations < operationLimit {
@@ -38,7 +30,7 @@ enum DataTarget {
         state.step(&input)
       }
       channel.close()
-      require(channel.clientDescriptor < 0 && !channel.isHolding, "closed, and a client is there")
+      require(!channel.hasClients && !channel.isHolding, "closed, and a client is there")
     } catch { fatalError("opening the channel: \(error)") }
   }
 
@@ -52,11 +44,18 @@ enum DataTarget {
     /// All that went in, to find commands that take libtpms seconds.
     var sent: [UInt8] = []
 
-    init(channel: DataChannel, bench: FuzzTPM, listener: Int32, client: LocalSocket?) {
+    private var now = 1000
+    private var locality: UInt8 = 0
+
+    init(channel: DataChannel, bench: FuzzTPM, listener: Int32) {
       self.channel = channel
       self.bench = bench
       self.listener = listener
-      self.client = client
+    }
+
+    mutating func connect() {
+      client = LocalSocket(to: listener)
+      if channel.listeningDescriptor >= 0 { channel.acceptClient(now) }
     }
 
     mutating func enter(_ new: DataChannel.Mode) {
@@ -65,6 +64,7 @@ enum DataTarget {
       // One power cycle shows what ten would.
       starts += 1
       if starts <= 3 { bench.start() }
+      locality = bench.tpm.locality
       if !bench.tpm.isRunning { mode = .refusing }
     }
 
@@ -77,28 +77,45 @@ enum DataTarget {
         guard !FuzzTPM.makesKeys(sent.suffix(bytes.count + 10)) else { return }
         client?.send(bytes)
         serve()
-      case 4: enter([.refusing, .holding, .running][Int(input.byte()) % 3])
+      case 4:
+        let choice = input.byte()
+        enter([.refusing, .holding, .running][Int(choice) % 3])
+        pass(Int(choice >> 4) * 1000)
       case 5:
-        client = operation & 16 == 0 || listener < 0 ? nil : LocalSocket(to: listener)
+        client = nil
         serve()
-        if channel.listeningDescriptor >= 0 { channel.acceptClient() }
+        // Another one comes, perhaps.
+        if operation & 16 == 16 { connect() }
         serve()
-      case 6: bench.tpm.locality = input.byte() % 5
+      case 6:
+        bench.tpm.locality = input.byte() % 5
+        locality = bench.tpm.locality
       default: bench.store.fails = input.byte() & 3 == 3
       }
       check()
     }
 
+    private mutating func pass(_ time: Int) {
+      now += time
+      channel.expire(now)
+      require(channel.deadline.map { $0 > now } ?? true, "a client whose time is over")
+    }
+
     private func serve() {
-      if channel.isHolding {
-        if mode == .holding { if client == nil { channel.hangUp() } } else { _ = channel.drain(mode) }
-        return
+      if channel.isHolding, mode != .holding { channel.resume(mode, now) }
+      for place in channel.places.indices where channel.descriptor(place) >= 0 {
+        if channel.isHeld(place) {
+          if client == nil { channel.hangUp(place) }
+          continue
+        }
+        channel.serve(place, mode, now)
+        while channel.isReady(place) { channel.serve(place, mode, now) }
       }
-      guard channel.clientDescriptor >= 0 else { return }
-      _ = channel.serve(mode)
     }
 
     private func check() {
+      // A prefix's is its command's alone.
+      require(channel.allowsSetLocality || bench.tpm.locality == locality, "a locality that stayed")
       var answer = (client?.received() ?? [])[...]
       while !answer.isEmpty {
         // To a command with a prefix: its size, the response, and four zeros. No tag of a response begins with zeros.

@@ -14,8 +14,10 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
   case fields
   /// The control channel.
   case control
-  /// The data channel.
+  /// The data channel of clients that connect.
   case data
+  /// The data channel that came by SET_DATAFD.
+  case guest
   /// Key and slot metadata, names, options.
   case keys
   /// swtpm's containers, single files and keys.
@@ -25,7 +27,7 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
   public func prepare() {
     switch self {
     case .image, .sealed, .anchor, .keys: _ = StoreHistory.all
-    case .control, .data: _ = unsafe FuzzTPM.shared
+    case .control, .data, .guest: _ = unsafe FuzzTPM.shared
     case .stream, .layout, .fields, .swtpm: break
     }
   }
@@ -40,6 +42,7 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
     case .fields: FieldsTarget.run(bytes)
     case .control: ControlTarget.run(bytes)
     case .data: DataTarget.run(bytes)
+    case .guest: GuestTarget.run(bytes)
     case .keys: KeysTarget.run(bytes)
     case .swtpm: SwtpmTarget.run(bytes)
     }

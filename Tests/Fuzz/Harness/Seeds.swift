@@ -19,6 +19,7 @@ public enum Seeds {
     case .fields: fields
     case .control: control + controlStates
     case .data: data + dataPrefixes
+    case .guest: guest
     case .keys: keys
     case .swtpm: swtpm
     }
@@ -298,6 +299,37 @@ public enum Seeds {
     let on: [Seed] = messages.map { ($0.name, [0] + $0.bytes) }
     let off: [Seed] = messages.map { ("off-\($0.name)", [4] + $0.bytes) }
     return on + off + made
+  }
+
+  /// What a guest may send by QEMU, as operations of `GuestTarget`.
+  private static var guest: [Seed] {
+    let (random, probe) = (unhex("8001 0000000c 0000017b 0008"), unhex("8001 0000000a 00000181"))
+    let reset = unhex("8002 0000001b 0000013d 00000014 00000009 40000009 0000 00 0000")
+    let prefix = unhex("00000008 04 0000001b")
+    let long = unhex("8001 00000f80 0000017b") + [UInt8](repeating: 0, count: 3958)
+    func short(_ bytes: [UInt8]) -> [UInt8] { [0, UInt8(bytes.count)] + bytes }
+    func whole(_ bytes: [UInt8]) -> [UInt8] { [1] + big(bytes.count, 2) + bytes }
+    let late: [UInt8] = [6] + big(600, 2)
+    return [
+      ("random", [0] + short(random)), ("probe-off", [1] + short(probe)), ("reset", [0] + short(reset)),
+      ("prefix", [0] + short(prefix + reset) + short(random)),
+      ("kernel", [4] + short(unhex("8001 0000000b 20001000 02"))),
+      ("prefix-buffer", [0] + whole(prefix + reset + [UInt8](repeating: 0, count: 3968 - 36)) + short(random)),
+      ("two", [0] + short(random + random) + short(random)), ("more", [0] + short(random + [0]) + short(random)),
+      ("less", [0] + short(Array(random.dropLast())) + late + short(random)), ("one", [0] + short([0x80]) + late),
+      ("pieces", [0] + short(Array(random.prefix(5))) + short(Array(random.dropFirst(5)))),
+      ("size-0", [0] + short(unhex("8001 00000000 0000017b"))),
+      ("size-9", [0] + short(unhex("8001 00000009 0000017b"))),
+      ("size-all", [0] + short(unhex("8001 ffffffff 0000017b"))), ("long", [0] + whole(long) + short(random)),
+      ("longer", [0] + whole(long + [0]) + short(random)), ("small", [8] + whole(long) + short(random)),
+      ("held", [1, 4, 1] + short(probe) + short(random) + short(random) + [4, 2] + short(random)),
+      ("held-refused", [1, 4, 1] + short(random) + [4, 0]), ("locality", [0, 5, 3] + short(reset) + short(random)),
+      (
+        "failing",
+        [0, 7, 3, 2, 1, 33] + unhex("01800001 01800001 00000009 40000009 0000 00 0000 0004 01020304 0000") + [24]
+      ),
+      ("made", [0, 2, 0, 2, 0, 8, 0x5C]), ("made-prefix", [0, 3, 0x42, 2, 0, 8, 0x5C, 0, 2, 0, 8, 0x5C]),
+    ]
   }
 
   // MARK: Keys
