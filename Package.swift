@@ -42,7 +42,7 @@ let package = Package(
     module("Crypto", ["CLibcrypto", "CSystem", "Primitives"]),
     module("Keyring", ["CLibkeyutils", "CSystem", "Primitives"]),
     module("BlockIO", ["CSystem", "Primitives"]),
-    module("Audit", ["CSystem", "Primitives"]),
+    module("Audit", ["ProgramIO", "CSystem", "Primitives"]),
     module("ProgramIO", ["CSystem", "Primitives"]),
     // Apart from ProgramIO, so that only who confines itself needs libseccomp.
     module("Confinement", ["CLibseccomp", "CSystem", "Primitives"]),
@@ -118,9 +118,11 @@ let package = Package(
     .testTarget(
       name: "CommandLineTests", dependencies: ["vnvram", "TestSupport", "CLibkeyutils", "CSystem", "Primitives"],
       exclude: ["Scripts"], swiftSettings: strict),
+    // System calls that a taken-over process might make, for the probe.
+    .target(name: "HarmfulCalls", path: "Tests/HarmfulCalls"),
     .executableTarget(
-      name: "ConfinementProbe", dependencies: ["Confinement", "ProgramIO"], path: "Tests/ConfinementProbe",
-      swiftSettings: strict),
+      name: "ConfinementProbe", dependencies: ["Confinement", "ProgramIO", "HarmfulCalls", "CSystem"],
+      path: "Tests/ConfinementProbe", swiftSettings: strict),
     tests("ConfinementTests", ["Confinement", "ConfinementProbe", "TestSupport"]),
     // What Tests/MemoryScan looks into.
     .executableTarget(
@@ -129,7 +131,9 @@ let package = Package(
         "VNVRAM", "BlobStore", "SecureVolume", "Keyring", "Audit", "BlockIO", "Crypto", "ProgramIO", "Primitives",
       ],
       path: "Tests/MemoryScan/Helper", swiftSettings: strict),
-    tests("ServerTests", ["vnvram", "vnvram-swtpm", "TestSupport", "CLibkeyutils"]),
+    tests(
+      "ServerTests",
+      ["vnvram", "vnvram-swtpm", "VTPM", "SecureVolume", "BlockIO", "TestSupport", "CLibkeyutils", "Primitives"]),
     // The harness of the fuzzers (Tests/Fuzz is their package), run over their corpora.
     .testTarget(
       name: "FuzzTests",

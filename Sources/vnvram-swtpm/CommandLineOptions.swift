@@ -9,7 +9,8 @@ import VTPM
 /// have are marked as ours in the help. ArgumentParser has no options with an optional value and takes a megabyte of
 /// memory in a process that there is one of per VM.
 ///
-/// Nothing is opened, made, or read here but the options file: what is wrong with the words shows before anything is done.
+/// Nothing is opened, made, or read here but the options file: what is wrong with the words shows before anything is
+/// done.
 struct CommandLineOptions {
   enum Request {
     case help
@@ -35,6 +36,10 @@ struct CommandLineOptions {
   var asksForKeys = true
   var keyLossPolicy = NVRAMConfiguration.KeyLossPolicy.lock
   var audit: AuditDestination?
+  /// Where it says that uses of keys must be recorded; nil for nowhere.
+  private var auditRequiredBy: String?
+  /// What a file of options doesn't let the command line change.
+  private var fixed: [OptionName: (value: String, place: String)] = [:]
   var anchor: AnchorSpecification?
   var violations = SystemCallFilter.Action.kill
   /// Who to go on as.
@@ -66,8 +71,9 @@ struct CommandLineOptions {
     }
     var options = CommandLineOptions()
     options.server.version = version
-    if let file = try OptionsFile.standard() { try options.take(file) }
+    for file in try OptionsFile.all() { try options.take(file) }
     try options.take(given)
+    if options.auditRequiredBy != nil { _ = try options.auditDestination(nil) }
     guard options.state != nil else {
       throw TPMError.usage(
         "--tpmstate is needed: dir=FOLDER, or backend-uri=vnvram://IMAGE (the environment's TPM_PATH is not asked)")
@@ -97,24 +103,57 @@ struct CommandLineOptions {
 
   // MARK: - What is given
 
-  /// The command line's word is the last one: it is taken after the file.
-  private mutating func take(_ file: OptionsFile) throws(TPMError) {
+  /// Where uses of keys are recorded. With `--require-audit` somewhere.
+  ///
+  /// - Parameter log: is told that they are not.
+  func auditDestination(_ log: Log?) throws -> AuditDestination {
+    let destination = try audit ?? AuditDestination.standard()
+    guard destination == .none else { return destination }
+    let words = audit == nil ? "\(AuditDestination.variable)=none" : "\(OptionName.audit.rawValue) none"
+    if let place = auditRequiredBy {
+      throw OptionsFileError(
+        "\(place): \(OptionName.requireAudit.rawValue): uses of keys must be recorded, and \(words) would have none")
+    }
+    log?.line("uses of keys are not recorded, as \(words) says")
+    return destination
+  }
+
+  /// The command line's word is the last one: it is taken after the file, where that doesn't say `always`.
+  private mutating func take(_ file: OptionsFile) throws {
     for line in file.lines {
-      do { try take(line.name, line.value ?? "yes") } catch {
-        throw .usage("\(file.path), line \(line.number): \(error)")
-      }
+      let value = line.value ?? "yes"
+      try refuse(line.name, value, in: file.place(line))
+      do throws(TPMError) { try take(line.name, value) } catch { throw TPMError.usage("\(file.place(line)): \(error)") }
+      if line.name == .requireAudit { auditRequiredBy = file.place(line) }
+      if line.isFixed { fixed[line.name] = (value, file.place(line)) }
     }
   }
 
-  private mutating func take(_ given: [ArgumentReader.Given]) throws(TPMError) {
+  /// Throws where a file has fixed the option to another value.
+  private func refuse(_ name: OptionName, _ value: String, in place: String = "the command line")
+    throws(OptionsFileError)
+  {
+    guard let line = fixed[name], line.value != value else { return }
+    throw OptionsFileError(
+      "\(line.place): \(name.rawValue) is always \"\(line.value)\", and \(place) can't change that")
+  }
+
+  private mutating func take(_ given: [ArgumentReader.Given]) throws {
     let names = given.map(\.name)
     // A key that is handed over takes the place of one that the file names; of two on the command line none is meant.
     if names.contains(.key) {
-      guard !names.contains(.keyringKey) else { throw .usage("--key and --keyring-key don't go together") }
+      guard !names.contains(.keyringKey) else { throw TPMError.usage("--key and --keyring-key don't go together") }
+      if let line = fixed[.keyringKey] {
+        throw OptionsFileError(
+          "\(line.place): \(OptionName.keyringKey.rawValue) is always \"\(line.value)\", and --key can't take its place"
+        )
+      }
       keyringKey = nil
     }
     for (name, value) in given {
+      try refuse(name, value ?? "yes")
       switch name {
+      case .requireAudit: auditRequiredBy = auditRequiredBy ?? "the command line"
       case .terminate: server.terminatesOnHangUp = true
       case .daemon: isDaemon = true
       case .failOnEncryptedDrive, .upcall: try take(name, value ?? "yes")

@@ -32,8 +32,8 @@ enum Help {
       -f, --fd N         As --server fd=N.
       --ctrl type=tcp,port=PORT… | type=unixio,path=PATH… | type=unixio,fd=N | type=unixio,clientfd=N[,terminate]
                          The control channel: QEMU, swtpm_ioctl. fd=N listens already, clientfd=N is a client; terminate: end
-                         when a client hangs up.
-      -t, --terminate    End when the client of the data channel hangs up.
+                         when the last client hangs up.
+      -t, --terminate    End when the last client of the data channel hangs up.
 
     Migration, as in swtpm:
       --migration-key …  As --key. Encrypts the state when it is handed out to migrate. Without it, it goes in clear.
@@ -44,7 +44,8 @@ enum Help {
     The process, as in swtpm:
       -d, --daemon       Go on in the background. Ends with 0 once the server serves, else with its status and message.
       --pid file=FILE|fd=N
-                         Write the process number there once the sockets listen. A FILE is removed in the end.
+                         Write the process number there once the sockets listen: the monitor's, whose child is the TPM's own
+                         process. SIGTERM to the monitor ends both. A FILE is removed in the end.
       --log file=FILE|fd=N[,level=N][,prefix=PREFIX][,truncate]
                          Messages go there, and to standard error until the server serves; file=- for none at all.
                          Every level has the same: no message ever shows a TPM's commands or a secret.
@@ -73,10 +74,12 @@ enum Help {
                          How long to wait for a key, where it is waited for; after that end with status 13. The default is
                          for ever.
       --on-key-loss lock|keep
-                         What to do when the key is revoked or expires while the TPM runs. lock (the default): drop all
-                         keys; commands that may store something are answered with TPM_RC_NV_UNAVAILABLE until a key
-                         is back. keep: go on.
-      --audit FILE|none  Where uses of keys are recorded (see vnvram format --help).
+                         What to do when the key is revoked, expires, is taken away or changed while the TPM runs. lock (the
+                         default): drop all keys; commands that may store something are answered with
+                         TPM_RC_NV_UNAVAILABLE until a key is back. keep: go on.
+      --audit FILE|none  Where uses of keys are recorded (see vnvram format --help). The file and the folder that it lies in
+                         must be nobody else's to write. none: nowhere, which the log says.
+      --require-audit    Refuse (status 15) where uses of keys would be recorded nowhere.
       --anchor ANCHOR    What remembers how far the image had come, so that an older copy of it is refused with status 7: a
                          file or directory; tpm:INDEX,FILE[,tcti=CONFIGURATION]; generation:N; none. The default is
                          VNVRAM_ANCHOR. `vnvram format --anchor` makes it.
@@ -86,8 +89,10 @@ enum Help {
 
     Options for every server of a host, which no manager of virtual machines need know of: \(OptionsFile.standardPath), or
     the file that VNVRAM_SWTPM_OPTIONS names (none: no file). One a line, as above, of --keyring-key,
-    --fail-on-encrypted-drive, --upcall, --key-timeout, --on-key-loss, --anchor, --audit, --seccomp; # begins a comment. The command
-    line has the last word. The file must be root's or the user's own, and nobody else's to write.
+    --fail-on-encrypted-drive, --upcall, --key-timeout, --on-key-loss, --anchor, --audit, --require-audit, --seccomp; # begins a
+    comment. The command line has the last word, but where a line begins with the word always ("always --audit FILE"): then
+    another value there is refused with status 15, and naming another file doesn't help, where it is the standard one's. The file
+    must be root's or the user's own, and nobody else's to write.
 
     Example:
       vnvram key generate vm7
@@ -96,10 +101,12 @@ enum Help {
         --server type=tcp,port=2321 --ctrl type=tcp,port=2322 --flags not-need-init,startup-clear &
       tpm2_getrandom -T swtpm:host=127.0.0.1,port=2321 --hex 8
 
-    For QEMU:
+    For QEMU, with socket and PID file in a folder below which no image lies:
+      mkdir -m 700 vm7.run
       vnvram-swtpm socket --tpm2 --tpmstate backend-uri=vnvram://vm7.vnvram --daemon --terminate \\
-        --ctrl type=unixio,path=vm7.sock --log file=vm7.log --pid file=vm7.pid
-      qemu-system-x86_64 -chardev socket,id=tpm,path=vm7.sock -tpmdev emulator,id=tpm,chardev=tpm -device tpm-crb,tpmdev=tpm
+        --ctrl type=unixio,path=vm7.run/tpm.sock --log file=vm7.log --pid file=vm7.run/pid
+      qemu-system-x86_64 -chardev socket,id=tpm,path=vm7.run/tpm.sock -tpmdev emulator,id=tpm,chardev=tpm \\
+        -device tpm-crb,tpmdev=tpm
 
     As libvirt runs it:
       vnvram-swtpm socket --ctrl type=unixio,path=PATH,mode=0600 --tpmstate dir=FOLDER,mode=0600 --log file=FILE \\
@@ -107,7 +114,7 @@ enum Help {
 
     The exit statuses are those of vnvram: 0 done, 2 usage, 3 key missing, 4 wrong key, 5 key unusable, 6 not authentic,
     7 rolled back, 8 not an image, 9 in use, 10 no space, 11 input/output, 12 audit, 13 timed out, 14 no entry for a TPM's state,
-    15 refused: not encrypted, a file of options that others may write to.
+    15 refused: not encrypted, a file of options that others may write to, or that doesn't allow it.
 
     """
 }

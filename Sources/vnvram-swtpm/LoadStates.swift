@@ -41,7 +41,7 @@ enum LoadStates {
   private static func confine() throws {
     // In a user namespace there may be nobody else to be; landlock and the filter are what counts.
     if geteuid() == 0 { try? RunAs("nobody").become() }
-    let confinement = Confinement()
+    let confinement = Confinement(.worker)
     try confinement.becomeUser()
     _ = try confinement.apply()
   }

@@ -60,8 +60,10 @@ struct LogOptions {
     switch place {
     case .standardError, .nowhere: return -1
     case .file(let path):
-      let flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY
-      let descriptor = unsafe Glibc.open(path, truncates ? flags | O_TRUNC : flags, 0o600)
+      let flags = O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK | (truncates ? O_TRUNC : 0)
+      var descriptor = unsafe Glibc.open(path, flags | O_WRONLY, 0o600)
+      // A FIFO without a reader: it keeps what fits into it until there is one.
+      if descriptor < 0, errno == ENXIO { descriptor = unsafe Glibc.open(path, flags | O_RDWR, 0o600) }
       guard descriptor >= 0 else { throw FileError(errno: errno, file: path, "opening the log") }
       return descriptor
     case .descriptor(let number):

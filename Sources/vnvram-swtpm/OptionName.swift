@@ -32,6 +32,7 @@ enum OptionName: String, CaseIterable {
   case onKeyLoss = "--on-key-loss"
   case anchor = "--anchor"
   case audit = "--audit"
+  case requireAudit = "--require-audit"
   // swtpm's that are refused.
   case chroot = "--chroot"
   case profile = "--profile"
@@ -48,7 +49,9 @@ enum OptionName: String, CaseIterable {
 
   var argument: Argument {
     switch self {
-    case .tpm2, .terminate, .daemon, .printCapabilities, .printStates, .help, .version, .printProfiles: .none
+    case .tpm2, .terminate, .daemon, .printCapabilities, .printStates, .help, .version, .printProfiles,
+      .requireAudit:
+      .none
     case .failOnEncryptedDrive, .upcall: .attached
     default: .required
     }
@@ -78,7 +81,8 @@ enum OptionName: String, CaseIterable {
   /// virtual machines knows nothing of.
   var mayBeInFile: Bool {
     switch self {
-    case .keyringKey, .failOnEncryptedDrive, .upcall, .keyTimeout, .onKeyLoss, .anchor, .audit, .seccomp: true
+    case .keyringKey, .failOnEncryptedDrive, .upcall, .keyTimeout, .onKeyLoss, .anchor, .audit, .requireAudit, .seccomp:
+      true
     default: false
     }
   }

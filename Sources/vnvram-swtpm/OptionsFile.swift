@@ -3,17 +3,21 @@ import Primitives
 import ProgramIO
 import VTPM
 
-/// Options that an operator gives to every vnvram-swtpm of a host, whatever starts it: one a line, as on the command line.
-/// Lines that begin with # and empty ones don't count.
+/// Options that an operator gives to every vnvram-swtpm of a host, whatever starts it: one a line, as on the command
+/// line. Lines that begin with # and empty ones don't count. The command line has the last word, but for a line that
+/// begins with `always`: its option can't be given there with another value. Neither can those of the standard file be
+/// lost by naming another file.
 ///
-/// It decides which key opens images and whether uses of it are recorded, so it must be a regular file that belongs to root
-/// or to the process's own user, and that nobody else may write to. An empty or unreadable path is an error and never "no
-/// file": only the standard one may be absent.
+/// It decides which key opens images and whether uses of it are recorded, so it must be a regular file that belongs to
+/// root or to the process's own user, and that nobody else may write to. An empty or unreadable path is an error and
+/// never "no file": only the standard one may be absent.
 struct OptionsFile {
   struct Line {
     let number: Int
     let name: OptionName
     let value: String?
+    /// Not for the command line to change: `always`, or an option that can't be taken back.
+    let isFixed: Bool
   }
 
   static let standardPath = "/etc/vnvram/vnvram-swtpm.options"
@@ -24,14 +28,25 @@ struct OptionsFile {
   let path: String
   private(set) var lines: [Line] = []
 
-  /// The file that the environment names, or the standard one. Nil where there is none.
-  static func standard() throws -> OptionsFile? {
+  /// The word before an option that the command line can't change.
+  private static let fixing = "always"
+
+  /// The standard file and, in the place of what it doesn't fix, that which the environment names; those that there
+  /// are.
+  static func all() throws -> [OptionsFile] {
+    var standard = try standard()
     // Who starts a set-user-ID program may not say what its options are.
     let mayAsk = getuid() == geteuid() && getgid() == getegid()
     if mayAsk, let value = unsafe getenv(variable) {
       let path = unsafe String(cString: value)
-      return path.isEmpty || path == "none" ? nil : try OptionsFile(path)
+      standard?.lines.removeAll { !$0.isFixed }
+      let other = path.isEmpty || path == "none" ? nil : try OptionsFile(path)
+      return [standard, other].compactMap { $0 }
     }
+    return standard.map { [$0] } ?? []
+  }
+
+  private static func standard() throws -> OptionsFile? {
     var status = stat()
     if unsafe lstat(standardPath, &status) != 0, errno == ENOENT || errno == ENOTDIR { return nil }
     return try OptionsFile(standardPath)
@@ -50,9 +65,16 @@ struct OptionsFile {
     }
   }
 
-  /// `--option value` or `--option=value`.
+  /// Where a line is, for messages.
+  func place(_ line: Line) -> String { "\(path), line \(line.number)" }
+
+  /// `--option value` or `--option=value`, and perhaps `always` before it.
   private func option(_ line: Substring, _ number: Int) throws(TPMError) -> Line {
     let place = "\(path), line \(number)"
+    var line = line
+    let isFixed =
+      line.hasPrefix(Self.fixing) && line.dropFirst(Self.fixing.count).first.map { " \t".contains($0) } == true
+    if isFixed { line = Self.trimmed(line.dropFirst(Self.fixing.count)) }
     let end = line.firstIndex { $0 == " " || $0 == "\t" || $0 == "=" } ?? line.endIndex
     let name: OptionName
     do throws(TPMError) { name = try ArgumentReader.known(String(line[..<end])) } catch {
@@ -66,11 +88,12 @@ struct OptionsFile {
     guard name.argument != .required || value?.isEmpty == false else {
       throw .usage("\(place): \(name.rawValue) needs a value")
     }
+    guard name.argument != .none || value == nil else { throw .usage("\(place): \(name.rawValue) takes no value") }
     // Each process has a working directory of its own.
     if name == .audit || name == .anchor, let value, Self.isRelative(value, name) {
       throw .usage("\(place): \(name.rawValue) needs a path from the root, not \"\(value)\"")
     }
-    return Line(number: number, name: name, value: value)
+    return Line(number: number, name: name, value: value, isFixed: isFixed || name.argument == .none)
   }
 
   private static func isRelative(_ value: String, _ name: OptionName) -> Bool {
@@ -116,20 +139,22 @@ struct OptionsFile {
   }
 
   private static func check(_ status: stat, _ path: String) throws(OptionsFileError) {
-    guard status.st_mode & S_IFMT == S_IFREG else { throw OptionsFileError("\(path): is no regular file") }
-    guard status.st_uid == 0 || status.st_uid == geteuid() else {
-      throw OptionsFileError(
-        "\(path): belongs to user \(status.st_uid), who could decide over keys with it; it must be root's, or that of who "
-          + "runs this program (\(geteuid())): chown it")
-    }
-    guard status.st_mode & 0o022 == 0 else {
-      throw OptionsFileError(
-        "\(path): others than its owner may write to it, and could decide over keys with it: chmod go-w it")
+    do { try FileDistrust.check(file: status) } catch {
+      switch error {
+      case .symbolicLink, .noRegularFile: throw OptionsFileError("\(path): is no regular file")
+      case .foreignOwner(let user):
+        throw OptionsFileError(
+          "\(path): belongs to user \(user), who could decide over keys with it; it must be root's, or that of who "
+            + "runs this program (\(geteuid())): chown it")
+      case .writableByOthers:
+        throw OptionsFileError(
+          "\(path): others than its owner may write to it, and could decide over keys with it: chmod go-w it")
+      }
     }
   }
 }
 
-/// A file of options that isn't to be trusted.
+/// A file of options that isn't to be trusted, or that doesn't allow what is asked for.
 struct OptionsFileError: StatusError {
   let description: String
   var status: Status { .refused }

@@ -59,7 +59,7 @@ struct PrintedStates {
   private func contents(_ image: String) throws -> [State] {
     let device = try FileDevice.open(path: image, access: .readOnly)
     defer { device.close() }
-    let audit = AuditLog(try options.audit ?? AuditDestination.standard())
+    let audit = AuditLog(try options.auditDestination(log), subcommand: "socket \(OptionName.printStates.rawValue)")
     let store = try BlobStore(
       try unlock(try SealedVolume(device), Unlocker(audit: audit, asksForKeys: options.asksForKeys)))
     var states: [State] = []

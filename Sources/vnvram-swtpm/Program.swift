@@ -6,6 +6,7 @@ import VTPM
 /// What the command line asks for, done.
 enum Program {
   static func run(_ arguments: [String]) -> Status {
+    if arguments.first == Worker.name { return Worker.run() }
     if arguments.first == LoadStates.name { return LoadStates.run(arguments.dropFirst()) }
     // Until `--log` is known.
     var log = Log.standardError
@@ -21,7 +22,7 @@ enum Program {
       case .serve(let options):
         let daemon = options.isDaemon ? try Daemon.start() : nil
         log = try options.log.open(standardError: 2)
-        return try Serving(options, daemon, log).run()
+        return try MonitorProcess(options, daemon, log).run()
       }
       return .done
     } catch let error as any StatusError {

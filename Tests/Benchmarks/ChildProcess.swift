@@ -37,8 +37,20 @@ final class ChildProcess {
     guard status == 0 else { fatalError("\(arguments.joined(separator: " ")): \(status), see \(log)") }
   }
 
+  /// A process that it has started itself; 0 where there is none.
+  var child: pid_t {
+    guard let file = unsafe fopen("/proc/\(identifier)/task/\(identifier)/children", "r") else { return 0 }
+    defer { unsafe fclose(file) }
+    var line = [CChar](repeating: 0, count: 64)
+    guard unsafe fgets(&line, 64, file) != nil else { return 0 }
+    let text = String(decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    return text.split(separator: " ").first.flatMap { pid_t($0) } ?? 0
+  }
+
   /// Kilobytes, from a line of one of its files in /proc.
-  func kilobytes(_ file: String, _ field: String) -> Int {
+  func kilobytes(_ file: String, _ field: String) -> Int { Self.kilobytes(identifier, file, field) }
+
+  static func kilobytes(_ identifier: pid_t, _ file: String, _ field: String) -> Int {
     guard let file = unsafe fopen("/proc/\(identifier)/\(file)", "r") else { return 0 }
     defer { unsafe fclose(file) }
     var line = [CChar](repeating: 0, count: 256)

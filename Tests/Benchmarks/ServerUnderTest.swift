@@ -94,7 +94,19 @@ final class ServerUnderTest {
 
   // MARK: Memory, in kilobytes
 
-  var resident: Int { process?.kilobytes("status", "VmRSS") ?? 0 }
+  /// Of one process all that is resident; of a monitor and its worker each its share (PSS), since what both have in common is there
+  /// once.
+  var resident: Int {
+    guard let process else { return 0 }
+    let worker = process.child
+    guard worker > 0 else { return process.kilobytes("status", "VmRSS") }
+    return process.kilobytes("smaps_rollup", "Pss") + ChildProcess.kilobytes(worker, "smaps_rollup", "Pss")
+  }
   /// What one more of them takes, whatever else runs.
-  var own: Int { process?.kilobytes("smaps_rollup", "Private_Dirty") ?? 0 }
+  var own: Int {
+    guard let process else { return 0 }
+    let worker = process.child
+    let dirty = process.kilobytes("smaps_rollup", "Private_Dirty")
+    return worker > 0 ? dirty + ChildProcess.kilobytes(worker, "smaps_rollup", "Private_Dirty") : dirty
+  }
 }

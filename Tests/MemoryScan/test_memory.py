@@ -135,15 +135,31 @@ class Server(Places):
         self.assertEqual(made.returncode, 0, made.stderr)
         server, log = self.start(readable, "--tpmstate", f"backend-uri=vnvram://{self.image}")
         known = list(needles.of_store(self.image.read_bytes(), self.key))
-        running = self.scan(server.pid, known, f"vnvram-swtpm, readable {readable}, running")
+        worker = self.worker(server)
+        running = self.scan(worker, known, f"worker, readable {readable}, running")
         self.assert_nothing_outside(running, "running")
         if readable:
             self.assertEqual(running.unreadable, [])
             self.assertLessEqual(KEPT, set(running.inside), "the scan doesn't find what must be there")
+        self.assert_no_slot_key(running)
+        # The monitor has handed the store key over, and has read the kernel key to compare it, and neither any more.
+        self.assert_nothing(self.scan(server.pid, known, f"monitor, readable {readable}, running"), "running")
         process.revoke(self.serial)
         self.wait_for(lambda: "is locked and waits" in log.read_text(), log)
-        locked = self.scan(server.pid, known, f"vnvram-swtpm, readable {readable}, locked")
-        self.assert_nothing(locked, "locked")
+        for name, pid in (("worker", worker), ("monitor", server.pid)):
+            locked = self.scan(pid, known, f"{name}, readable {readable}, locked")
+            self.assert_nothing(locked, f"{name}, locked")
+
+    def worker(self, server):
+        """The process that has libtpms; the other one is the monitor."""
+        children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+        self.assertEqual(len(children), 1, children)
+        return int(children[0])
+
+    def assert_no_slot_key(self, result):
+        """No key that opens a slot, in no form."""
+        given = [n for n in result.inside if "key-encryption" in n or "passphrase" in n]
+        self.assertEqual(given, [], "in the worker")
 
     def environment(self):
         return {"VNVRAM_AUDIT_LOG": str(self.folder / "audit" / "log.jsonl"), "LC_ALL": "C.UTF-8"}
@@ -210,10 +226,10 @@ class Server(Places):
                 known = list(
                     needles.of_store(image, content) if content == self.key else needles.of_passphrase(image, content)
                 )
-                running = self.scan(server.pid, known, f"vnvram-swtpm, {form}, running")
+                running = self.scan(self.worker(server), known, f"worker, {form}, running")
                 self.assert_nothing_outside(running, "running")
-                given = [n for n in running.inside if "key-encryption" in n or "passphrase" in n]
-                self.assertEqual(given, [], "running")
+                self.assert_no_slot_key(running)
+                self.assert_nothing(self.scan(server.pid, known, f"monitor, {form}, running"), "running")
                 if content == self.key:
                     self.assertLessEqual(KEPT, set(running.inside), "the scan doesn't find what must be there")
                 self.stop(server)

@@ -5,21 +5,24 @@ import Testing
 /// The server's confinement. That everything works under it is what all other tests here show, since they run it so; what a
 /// confined process can't do is in ConfinementTests.
 @Suite struct ConfinedServerTests {
-  private static func status(_ server: TestServer) throws -> String {
-    try String(contentsOfFile: "/proc/\(server.identifier)/status", encoding: .utf8)
+  private static func status(_ process: pid_t) throws -> String {
+    try String(contentsOfFile: "/proc/\(process)/status", encoding: .utf8)
   }
 
   @Test func asTheKernelSeesIt() throws {
     let place = try Place()
     let server = try TestServer(place)
     try server.connect(.data).run(TPMCommand.defineIndex)
-    let status = try Self.status(server)
-    #expect(status.contains("NoNewPrivs:\t1\n") && status.contains("Seccomp:\t2\n"), "\(status)")
-    // The thread that looks after keys is confined too.
-    for thread in try FileManager.default.contentsOfDirectory(atPath: "/proc/\(server.identifier)/task") {
-      let path = "/proc/\(server.identifier)/task/\(thread)/status"
-      #expect(try String(contentsOfFile: path, encoding: .utf8).contains("Seccomp:\t2\n"))
+    for process in [server.identifier, try server.worker] {
+      let status = try Self.status(process)
+      #expect(status.contains("NoNewPrivs:\t1\n") && status.contains("Seccomp:\t2\n"), "\(status)")
+      // The thread that looks after the store is confined too.
+      for thread in try FileManager.default.contentsOfDirectory(atPath: "/proc/\(process)/task") {
+        let path = "/proc/\(process)/task/\(thread)/status"
+        #expect(try String(contentsOfFile: path, encoding: .utf8).contains("Seccomp:\t2\n"))
+      }
     }
+    #expect(try Self.status(server.worker).contains("CapEff:\t0000000000000000\nCapBnd:\t0000000000000000\n"))
     #expect(server.end() == 0)
     #expect(place.names == ["tpm.vnvram"], "the sockets are removed")
   }
@@ -27,7 +30,9 @@ import Testing
   @Test func withoutTheFilter() throws {
     let place = try Place()
     let server = try TestServer(place, TestServer.startsByItself + ["--seccomp", "action=none"])
-    #expect(try Self.status(server).contains("Seccomp:\t0\n"))
+    for process in [server.identifier, try server.worker] {
+      #expect(try Self.status(process).contains("Seccomp:\t0\n"))
+    }
     #expect(server.log.contains("system calls are not filtered"))
     #expect(server.end() == 0)
   }
@@ -81,8 +86,10 @@ import Testing
     let server = try TestServer(
       place, TestServer.startsByItself + ["--runas", "nobody", "--audit", audit + "/log"])
     try server.connect(.data).run(TPMCommand.defineIndex)
-    let status = try Self.status(server)
-    #expect(status.contains("Uid:\t\(user)\t\(user)\t\(user)\t\(user)\n"), "\(status)")
+    for process in [server.identifier, try server.worker] {
+      let status = try Self.status(process)
+      #expect(status.contains("Uid:\t\(user)\t\(user)\t\(user)\t\(user)\n"), "\(status)")
+    }
     #expect(try FileManager.default.attributesOfItem(atPath: audit + "/log")[.ownerAccountID] as? Int == Int(user))
     #expect(server.end() == 0)
     #expect(!place.names.contains("tpm"), "the sockets are removed")

@@ -76,26 +76,25 @@ import Testing
     let server = try start(place, "true")
     let client = try #require(waitUntilServed(place, server))
     try client.run(TPMCommand.defineIndex)
-    let open = try FileManager.default.contentsOfDirectory(atPath: "/proc/\(server.identifier)/fd").compactMap {
-      Int($0)
-    }
+    let worker = try #require(try Child.children(of: server.identifier).first)
+    let open = try FileManager.default.contentsOfDirectory(atPath: "/proc/\(worker)/fd").compactMap { Int($0) }
     let free = try #require((0...).first { !open.contains($0) })
-    try limit(server, place, "\(free):")
+    try limit(worker, place, "\(free):")
     for _ in 0..<3 {
       let other = try Socket(path: place.path("tpm.ctrl"))
       #expect(other.hasInput(within: 10_000) && other.receive().isEmpty)
     }
     try client.run(TPMCommand.write(5))
     #expect(try client.index() == [UInt8](repeating: 5, count: TPMCommand.indexSize))
-    try limit(server, place, "1024:")
+    try limit(worker, place, "1024:")
     #expect(try Socket(path: place.path("tpm.ctrl")).ask([0, 0, 0, 0x0E]) == [0, 0, 0, 0])
     server.signal(SIGTERM)
     #expect(server.wait() == 0)
   }
 
   /// The soft limit; nothing behind the colon leaves the other one.
-  private func limit(_ server: Child, _ place: Place, _ limits: String) throws {
-    let outcome = try place.run(["prlimit", "--pid", "\(server.identifier)", "--nofile=\(limits)"])
+  private func limit(_ process: pid_t, _ place: Place, _ limits: String) throws {
+    let outcome = try place.run(["prlimit", "--pid", "\(process)", "--nofile=\(limits)"])
     try TestFailure.unless(outcome.status == 0, outcome.text)
   }
 }

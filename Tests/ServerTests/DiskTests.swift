@@ -144,7 +144,7 @@ import Testing
   {
     let place = try Place(["--profile", "tpm2", "--entry", "extra=64K"])
     var server = try seeded(place)
-    let limited = Int32(server.identifier)
+    let limited = try server.worker
     // The running server's limit becomes 64 KiB: the headers and the start of the ring may be written, no more.
     let limit = try place.run(["prlimit", "--pid", "\(limited)", "--fsize=65536:65536"])
     try #require(limit.status == 0, "\(limit.text)")

@@ -8,7 +8,27 @@ import Testing
 
   /// Under the policy lock the server notices by itself; what may store something is refused from then on, and nothing of it
   /// happens. When the key is there again the same TPM goes on: no INIT, no restart.
-  @Test(arguments: ["revoked", "unlinked", "expired"]) func lock(how: String) throws {
+  enum Loss: CaseIterable, Sendable {
+    case revoked, unlinked, withdrawn, expired, invalidated, forbidden, notReadable, otherContent, otherSize
+  }
+
+  /// Runs `body` while the key is away.
+  static func without(_ key: KernelKey, _ loss: Loss, _ body: () throws -> Void) throws {
+    switch loss {
+    case .revoked: key.revoke()
+    case .unlinked: key.remove()
+    case .withdrawn: key.withdraw()
+    case .expired: key.expire()
+    case .invalidated: key.invalidate()
+    case .forbidden: return try key.forbidding(body)
+    case .notReadable: return try key.forbiddingToRead(body)
+    case .otherContent: key.loadWrong()
+    case .otherSize: key.loadShort()
+    }
+    try body()
+  }
+
+  @Test(arguments: Loss.allCases) func lock(how: Loss) throws {
     let place = try Place()
     var server = try TestServer(place)
     let client = try server.connect(.data)
@@ -18,19 +38,16 @@ import Testing
     try client.run(TPMCommand.write(1))
     let counter = try client.counter()
     let pcr = try client.run(TPMCommand.pcrRead)
-    switch how {
-    case "revoked": place.key.revoke()
-    case "unlinked": place.key.remove()
-    default: place.key.expire()
+    try Self.without(place.key, how) {
+      try server.waitUntilLogged("is locked and waits for a key: \(place.key.name)")
+      #expect(server.isRunning)
+      for command in [TPMCommand.write(2), TPMCommand.increment, TPMCommand.readIndex] {
+        #expect(TPMCommand.code(client.ask(command)) == Self.unavailable)
+      }
+      try client.run(TPMCommand.getRandom)
+      #expect(!server.log.contains("failure mode"), "\(server.log)")
     }
-    try server.waitUntilLogged("is locked and waits for a key: \(place.key.name)")
-    #expect(server.isRunning)
-    for command in [TPMCommand.write(2), TPMCommand.increment, TPMCommand.readIndex] {
-      #expect(TPMCommand.code(client.ask(command)) == Self.unavailable)
-    }
-    try client.run(TPMCommand.getRandom)
-    #expect(!server.log.contains("failure mode"), "\(server.log)")
-    place.key.load()
+    if how != .notReadable { place.key.load() }
     try server.waitUntilLogged("the store is open")
     #expect(try client.counter() == counter)
     #expect(try client.index() == [UInt8](repeating: 1, count: TPMCommand.indexSize))

@@ -81,4 +81,101 @@ import Testing
     #expect(silent.end() == 0)
     #expect(!silent.log.contains("ending on a signal"))
   }
+
+  // MARK: It never waits
+
+  /// Starts a server through a script and waits until it answers on its control channel; without a time limit of ours:
+  /// the control client has one.
+  private func start(_ place: Place, _ script: String, _ arguments: [String]) throws -> Child {
+    let command = TestServer.command(place.image, TestServer.unixSockets(place.folder), Self.end + arguments)
+    let server = try place.start(["bash", "-c", script, "-"] + command)
+    for _ in 0..<10_000 {
+      if (try? Socket(path: place.path("tpm.ctrl")))?.ask([0, 0, 0, 1]).isEmpty == false { return server }
+      try TestFailure.unless(server.isRunning, server.text)
+      usleep(2000)
+    }
+    server.kill()
+    throw TestFailure("it doesn't serve: \(server.text)")
+  }
+
+  private static let makePipe = "mkfifo log.pipe; exec 9<>log.pipe; "
+  private static let fillPipe =
+    "dd if=/dev/zero of=log.pipe oflag=nonblock bs=4096 count=999 conv=notrunc 2>/dev/null; "
+
+  /// What is in a pipe, without waiting.
+  private func drain(_ place: Place) throws -> (reader: Int32, text: String) {
+    let reader = unsafe open(place.path("log.pipe"), O_RDONLY | O_NONBLOCK | O_CLOEXEC)
+    try TestFailure.unless(reader >= 0, "no pipe")
+    return (reader, rest(reader))
+  }
+
+  private func rest(_ reader: Int32) -> String {
+    var buffer = [UInt8](repeating: 0, count: 4 << 20)
+    let count = unsafe read(reader, &buffer, buffer.count)
+    return String(decoding: buffer.prefix(max(0, count)), as: UTF8.self)
+  }
+
+  /// Nobody reads what is full: the TPM is there all the same, and says how much was lost once somebody does.
+  @Test(arguments: ["2>&9 9>&-", "9>&9", "9>log.pipe"]) func fullPipe(redirection: String) throws {
+    let place = try Place()
+    let log = redirection.hasPrefix("2") ? "fd=2,level=20" : "fd=9,level=20"
+    let script = Self.makePipe + Self.fillPipe + "sleep 600 <>log.pipe & trap 'kill $!' EXIT; \"$@\" \(redirection) & "
+    let server = try start(
+      place, script + "server=$!; trap 'kill -TERM $server' TERM; wait $server; wait $server", ["--log", log])
+    let data = try Socket(path: place.path("tpm"))
+    #expect(data.ask(TPMCommand.getRandom).count > 10)
+    // Lines of its own while it runs, each of which would wait.
+    for _ in 0..<5 { #expect(try Socket(path: place.path("tpm.ctrl")).ask([0, 0, 0, 99]).isEmpty == false) }
+    #expect(data.ask(TPMCommand.getRandom).count > 10)
+    let (reader, filling) = try drain(place)
+    defer { close(reader) }
+    #expect(filling.utf8.allSatisfy { $0 == 0 } && !filling.isEmpty)
+    server.signal(SIGTERM)
+    #expect(server.wait() == 0, "\(server.text)")
+    let lines = rest(reader).split(separator: "\n")
+    #expect(lines.count == 2 && lines.last == "vnvram-swtpm: ending on a signal", "\(lines)")
+    #expect(lines.first?.hasSuffix(" lines before this one could not be written, and are lost") == true, "\(lines)")
+  }
+
+  /// A FIFO that nobody reads doesn't keep it from starting, and keeps its lines until somebody does.
+  @Test func fifoWithoutReader() throws {
+    let place = try Place()
+    let server = try start(
+      place, "mkfifo log.pipe; exec \"$@\"", ["--log", "file=\(place.path("log.pipe")),level=20"])
+    let (reader, text) = try drain(place)
+    defer { close(reader) }
+    #expect(text.contains("level=20"), "\(text)")
+    server.signal(SIGTERM)
+    #expect(server.wait() == 0, "\(server.text)")
+    #expect(rest(reader).hasSuffix("vnvram-swtpm: ending on a signal\n"))
+  }
+
+  /// Its reader goes away: no SIGPIPE, and no failed write, ends the TPM.
+  @Test func readerGoesAway() throws {
+    let place = try Place()
+    let server = try start(
+      place, "mkfifo log.pipe; (read line; echo \"$line\") <log.pipe & exec \"$@\"",
+      ["--log", "file=\(place.path("log.pipe")),level=20"])
+    while !server.text.contains("level=20") { usleep(2000) }
+    for _ in 0..<5 { #expect(try Socket(path: place.path("tpm.ctrl")).ask([0, 0, 0, 99]).isEmpty == false) }
+    server.signal(SIGTERM)
+    #expect(server.wait() == 0, "\(server.text)")
+  }
+
+  @Test(.enabled(if: LoopFileSystem.isPermitted)) func fullDisk() throws {
+    let place = try Place()
+    let disk = try LoopFileSystem(in: place.folder, megabytes: 4)
+    let log = disk.path + "/log.tpm"
+    // A block of its own, which it fills to the last byte, so that there is not one more for it.
+    try Data((String(repeating: "x", count: 4095) + "\n").utf8).write(to: URL(fileURLWithPath: log))
+    try disk.fill()
+    let server = try start(place, "exec \"$@\"", ["--log", "file=\(log),level=20"])
+    for _ in 0..<5 { #expect(try Socket(path: place.path("tpm.ctrl")).ask([0, 0, 0, 99]).isEmpty == false) }
+    try disk.makeRoom()
+    server.signal(SIGTERM)
+    #expect(server.wait() == 0, "\(server.text)")
+    let lines = try String(contentsOfFile: log, encoding: .utf8).split(separator: "\n")
+    #expect(lines.last == "vnvram-swtpm: ending on a signal", "\(lines)")
+    #expect(lines.dropLast().last?.hasSuffix("could not be written, and are lost") == true, "\(lines)")
+  }
 }

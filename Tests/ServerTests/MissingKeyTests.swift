@@ -49,26 +49,56 @@ import Testing
     #expect(server.end() == 0)
   }
 
-  /// SIGUSR1 says that a key may be there: it is looked for at once, and tried though nothing has changed, as the record of
-  /// uses shows.
+  /// SIGUSR1 says that a key may be there: it is looked for at once. That nothing has changed is recorded as a count, in the
+  /// end or when something has.
   @Test func askedToLook() throws {
     let place = try Self.seeded()
     let audit = place.path("audit-of-this-test")
     let server = try TestServer(place, Self.waits + ["--audit", audit])
     let held = try server.startControl("-i")
     _ = try server.control("-c")
-    let asked = { try String(contentsOfFile: audit, encoding: .utf8).components(separatedBy: "\"missing\"").count - 1 }
-    // GET_CAPABILITY has it looked for, too, and that may still be under way.
-    let before = try asked()
-    #expect(before >= 1)
     server.signal(SIGUSR1)
-    for _ in 0..<5000 where try asked() <= before || !server.log.contains("SIGUSR1") { usleep(2000) }
-    #expect(try asked() > before, "\(server.log)")
-    #expect(server.log.contains("looking for keys, as SIGUSR1 asks") && held.isRunning)
+    try server.waitUntilLogged("looking for keys, as SIGUSR1 asks")
+    // Longer than between two trials.
+    usleep(400_000)
+    #expect(held.isRunning)
     place.key.load()
     server.signal(SIGUSR1)
     #expect(held.wait() == 0, "\(held.text)")
     #expect(server.end() == 0)
+    let records = try String(contentsOfFile: audit, encoding: .utf8)
+    #expect(records.components(separatedBy: "\"event\":\"missing\"").count == 2, "\(records)")
+    #expect(records.contains("\"event\":\"repeated\""), "\(records)")
+  }
+
+  enum Flood: CaseIterable, Sendable { case initialize, signal }
+
+  /// Each asks for the keys. They are looked for now and then, and what comes of it is recorded once and counted; the last
+  /// one is not lost.
+  @Test(arguments: Flood.allCases, [true, false]) func twoHundredInHalfASecond(_ flood: Flood, isWrong: Bool) throws {
+    let place = try Self.seeded()
+    if isWrong { place.key.loadWrong() }
+    let audit = place.path("audit-of-this-test")
+    let server = try TestServer(place, (flood == .signal ? Self.waits : []) + ["--audit", audit])
+    for _ in 0..<200 {
+      switch flood {
+      case .signal: server.signal(SIGUSR1)
+      // CMD_INIT from a client that doesn't wait for the answer.
+      case .initialize: try server.connect(.control).send([0, 0, 0, 2, 0, 0, 0, 0])
+      }
+      usleep(2500)
+    }
+    place.key.load()
+    #expect(try server.control("-i").status == 0, "\(server.log)")
+    #expect(server.end() == 0)
+    let records = try String(contentsOfFile: audit, encoding: .utf8).split(separator: "\n")
+    let counts = Dictionary(
+      grouping: records.compactMap { line in
+        line.firstRange(of: "\"event\":\"").map { line[$0.upperBound...].prefix { $0 != "\"" } }
+      }, by: { $0 }
+    ).mapValues(\.count)
+    #expect(counts[isWrong ? "wrong" : "missing"] == 1 && counts["unwrapped"] == 1, "\(records)")
+    #expect(records.count <= 10, "\(records)")
   }
 
   @Test(arguments: TestServer.Transport.allCases) func initWaits(transport: TestServer.Transport) throws {

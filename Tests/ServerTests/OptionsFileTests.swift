@@ -39,6 +39,70 @@ import Testing
     #expect(!wasRecorded("audit.file"))
   }
 
+  /// Unless the file says `always`: then it may say the same, and nothing else.
+  @Test func whatIsFixed() throws {
+    let audit = place.path("audit.file")
+    try write(
+      "# ours\nalways --audit \(audit)\nalways\t--keyring-key=\(place.key.name)\nalways --upcall=no\n--key-timeout 5\n")
+    #expect(try run(["--audit", audit, "--keyring-key", place.key.name, "--upcall=no", "--key-timeout=7"]).status == 0)
+    #expect(wasRecorded("audit.file"))
+    try place.write(Array(String(repeating: "ab", count: 32).utf8), "log.key")
+    for (more, line) in [
+      (["--audit", place.path("audit.line")], 2), (["--audit", "none"], 2), (["--keyring-key", "other"], 3),
+      (["--key", "file=\(place.path("log.key"))"], 3), (["--upcall"], 4), (["--audit", audit, "--upcall=yes"], 4),
+    ] {
+      let outcome = try run(more)
+      #expect(outcome.status == 15 && outcome.text.contains("log.options, line \(line): "), "\(more): \(outcome.text)")
+    }
+    #expect(!wasRecorded("audit.line"))
+    try write("always --audit \(audit)\n--audit none\n")
+    #expect(try run().status == 15, "not even in the file")
+  }
+
+  /// `--require-audit`: whoever says `none`.
+  @Test func recordsAreRequired() throws {
+    try write("# ours\n--require-audit\n")
+    #expect(try run().status == 0)
+    #expect(wasRecorded("audit.jsonl"))
+    let none = try run(["--audit", "none"])
+    #expect(none.status == 15 && none.text.contains("log.options, line 2: --require-audit: "), "\(none.text)")
+    let command = [
+      "vnvram-swtpm", "socket", "--print-states", "--tpm2", "--tpmstate", "backend-uri=vnvram://\(place.image)",
+    ]
+    let environment = try place.run(
+      command, environment: ["VNVRAM_SWTPM_OPTIONS": place.path("log.options"), "VNVRAM_AUDIT_LOG": "none"])
+    #expect(environment.status == 15 && environment.text.contains("VNVRAM_AUDIT_LOG=none"), "\(environment.text)")
+    let line = try place.run(command + ["--require-audit", "--audit", "none"])
+    #expect(line.status == 15, "\(line.text)")
+    let server = try place.runServer(["--require-audit", "--audit", "none"])
+    #expect(server.status == 15, "\(server.text)")
+  }
+
+  /// What the standard file fixes isn't lost by naming another one, or none.
+  @Test(.enabled(if: geteuid() == 0 && LoopFileSystem.isPermitted)) func theStandardFileStays() throws {
+    try write("--key-timeout 5\n")
+    try place.run(["cp", "-a", "/etc", place.path("log.etc")])
+    try place.run(["mkdir", "-p", place.path("log.etc/vnvram")])
+    let audit = place.path("audit.file")
+    try place.write(
+      Array("always --audit \(audit)\n--keyring-key other\n".utf8), "log.etc/vnvram/vnvram-swtpm.options")
+    let script = "mount --bind \"$1\" /etc && shift && exec \"$@\""
+    let command = [
+      "unshare", "--mount", "bash", "-c", script, "-", place.path("log.etc"), "vnvram-swtpm", "socket",
+      "--print-states",
+      "--tpm2", "--tpmstate", "backend-uri=vnvram://\(place.image)",
+    ]
+    for options in ["none", place.path("log.options")] {
+      let environment = ["VNVRAM_SWTPM_OPTIONS": options, "VNVRAM_AUDIT_LOG": place.path("audit.other")]
+      let outcome = try place.run(command, environment: environment)
+      #expect(outcome.status == 0, "\(outcome.text)")
+      let refused = try place.run(command + ["--audit", "none"], environment: environment)
+      #expect(
+        refused.status == 15 && refused.text.contains("/etc/vnvram/vnvram-swtpm.options, line 1"), "\(refused.text)")
+    }
+    #expect(wasRecorded("audit.file") && !wasRecorded("audit.other"))
+  }
+
   /// A host's options don't keep managers from asking what there is.
   @Test func notForQuestions() throws {
     try write("--nonsense\n")
@@ -54,6 +118,8 @@ import Testing
     "--anchor relative", "--anchor tpm:0x1800001,relative", "--key-timeout never", "--key-timeout",
     "--on-key-loss=panic",
     "--fail-on-encrypted-drive maybe", "--seccomp kill", "--chroot /", "\u{0}", "--audit /a\n--bad",
+    "always", "always --tpm2", "always --audit relative", "always always --upcall", "alwaysx --upcall",
+    "--require-audit yes",
   ]) func wrongLines(text: String) throws {
     try write("# a comment\n\(text)\n")
     let outcome = try run()

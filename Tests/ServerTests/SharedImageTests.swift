@@ -88,7 +88,11 @@ import Testing
     _ = fetch(control)
     #expect(control.ask([0, 0, 0, 0x13, 0, 0, 1, 0x2C]) == Self.done)
     try data.run(TPMCommand.write(3))
-    #expect(try place.runServer(TestServer.startsByItself).status == 9)
+    // Another server, with sockets of its own.
+    try FileManager.default.createDirectory(atPath: place.path("other"), withIntermediateDirectories: false)
+    let sockets = TestServer.unixSockets(place.path("other"))
+    let other = try place.start(TestServer.command(place.image, sockets, TestServer.startsByItself))
+    #expect(other.wait() == 9, "\(other.text)")
     _ = fetch(control)
     // Without being asked, by the next command.
     try data.run(TPMCommand.write(4))

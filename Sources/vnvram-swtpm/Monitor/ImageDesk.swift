@@ -1,0 +1,51 @@
+import BlockIO
+import Glibc
+import Primitives
+
+/// Opens and locks the image for the worker, which gets its descriptor and with that the lock.
+final class ImageDesk {
+  private let path: String
+  /// Opened and not handed over yet.
+  private var image: FileDevice?
+  /// The same file for reading: opened with it, since later nothing may be opened by its name any more.
+  private var reader: FileDevice?
+
+  init(_ path: String) { self.path = path }
+
+  /// How often it is tried at the start, every 10 ms: where a server was killed, its worker has the lock a moment longer.
+  private static let tries = 100
+
+  /// Opens and locks it at the start, if that wasn't done. Nothing of it is read.
+  func openAtStart() throws(BlockError) {
+    for _ in 1..<Self.tries {
+      do throws(BlockError) { return try open() } catch {
+        guard error.code == .inUse else { throw error }
+        usleep(10_000)
+      }
+    }
+    try open()
+  }
+
+  private func open() throws(BlockError) {
+    guard image == nil else { return }
+    let image = try FileDevice.open(path: path, access: .readWrite)
+    reader = try image.reader()
+    self.image = image
+  }
+
+  /// Hands it over: `send` gets the descriptor, of which only the receiver's copy is left then. Before that `begin` gets the same
+  /// file for reading, without a lock.
+  func handOver(
+    _ begin: (FileDevice) -> Void, send: (DeviceHandover, Int32) throws(LinkError) -> Void
+  ) throws {
+    try open()
+    guard let image, let reader else { preconditionFailure("it was opened") }
+    begin(reader)
+    let result = image.withDescriptor { descriptor in
+      Result { () throws(LinkError) in try send(image.handover, descriptor) }
+    }
+    image.abandon()
+    (self.image, self.reader) = (nil, nil)
+    try result.get()
+  }
+}

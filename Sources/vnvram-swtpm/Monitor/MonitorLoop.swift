@@ -1,0 +1,218 @@
+import Glibc
+import Primitives
+import VNVRAM
+import VTPM
+
+/// What the monitor does while the worker serves: it answers the worker, watches the key, and hands signals on.
+struct MonitorLoop {
+  private let worker: WorkerProcess
+  private let signals: MonitorSignals
+  private let desk: KeyDesk
+  private let images: ImageDesk
+  private var anchor: AnchorDesk?
+  private let log: Log
+  /// Why the worker was told to drop its keys, and by when it must have done so.
+  private var reasonOfLoss = ""
+  private var lossDeadline: ContinuousClock.Instant?
+  /// Of images that are handed over: each is opened with its key, on record.
+  private var handovers = RateLimit()
+  /// Whether it said that clients are served.
+  private var isServing = false
+  /// By when a worker that was asked to end must have ended.
+  private var deadline: ContinuousClock.Instant?
+  /// Whether it was heard of for the last time.
+  private var isDeaf = false
+
+  /// How long a worker may take to close the image, or to drop its keys: as long as a slow device needs, and not for ever.
+  private static let patience = Duration.seconds(60)
+
+  init(
+    worker: WorkerProcess, signals: MonitorSignals, desk: KeyDesk, images: ImageDesk, anchor: AnchorDesk?, log: Log
+  ) {
+    self.worker = worker
+    self.signals = signals
+    self.desk = desk
+    self.images = images
+    self.anchor = anchor
+    self.log = log
+  }
+
+  /// Until the worker has ended; returns its status.
+  ///
+  /// - Parameter serving: called once, when clients are served. False ends the server.
+  mutating func run(_ serving: () -> Bool) -> Status {
+    let places: [Int32] = [signals.descriptor, worker.requests.descriptor, desk.readinessDescriptor]
+    var descriptors = places.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+    while true {
+      if isDeaf { descriptors[1].fd = -1 }
+      let ready = unsafe poll(&descriptors, nfds_t(descriptors.count), timeout())
+      if ready > 0, descriptors[0].revents != 0 { heedSignals() }
+      if ready > 0, descriptors[1].revents != 0 { answer(serving) }
+      proceed()
+      if let end = worker.ended() { return finish(end) }
+      if let deadline, deadline <= .now {
+        log.line("the TPM's process doesn't end by itself: it is ended")
+        worker.kill()
+        self.deadline = nil
+      }
+      if let deadline = lossDeadline, deadline <= .now {
+        log.line("the TPM's process doesn't drop its keys: it is ended")
+        worker.kill()
+        lossDeadline = nil
+      }
+    }
+  }
+
+  private func timeout() -> Int32 {
+    let deadlines = [deadline, lossDeadline].compactMap { $0 }.map { deadline in
+      Int32(clamping: max(0, ContinuousClock.now.duration(to: deadline).components.seconds * 1000 + 1))
+    }
+    return ([desk.timeout].compactMap { $0 } + deadlines).min() ?? -1
+  }
+
+  private mutating func heedSignals() {
+    while let signal = signals.next() {
+      switch signal {
+      case SIGUSR1:
+        log.line("looking for keys, as SIGUSR1 asks")
+        // Before the worker asks there is nothing to look for.
+        if desk.isAsked, desk.grant == nil { tell(desk.answer()) }
+      case SIGTERM, SIGINT: end()
+      default: break
+      }
+    }
+  }
+
+  private mutating func end() {
+    guard deadline == nil else { return }
+    deadline = .now + Self.patience
+    let message: MonitorMessage = .end
+    do throws(LinkError) { try message.send(on: worker.telling) } catch { fault(error) }
+  }
+
+  /// A worker that hung up is ending, and says by its status why. One that talks nonsense, or doesn't read, is ended: it was
+  /// taken over, or it hangs.
+  private mutating func fault(_ error: LinkError) {
+    if deadline == nil { deadline = .now + Self.patience }
+    guard !error.isHangUp else { return }
+    log.line("\(error): it is ended")
+    worker.kill()
+  }
+
+  private mutating func finish(_ end: WorkerProcess.End) -> Status {
+    // What it said last.
+    for _ in 0..<Self.lastRequests where !isDeaf { answer { true } }
+    switch end {
+    case .exited(let status):
+      desk.end(status == .done ? nil : Failure(status, "the TPM's process ended with status \(status.rawValue)"))
+      anchor?.release()
+      return status
+    case .signal(let number):
+      desk.end(Failure(.failed, "the TPM's process ended on signal \(number)"))
+      anchor?.release()
+      let meaning = number == SIGSYS ? ": it made a system call that it may not make" : ""
+      log.line("the TPM's process ended on signal \(number)\(meaning)")
+      return .failed
+    }
+  }
+
+  /// More than a worker that makes sense has under way: one.
+  private static let lastRequests = 4
+
+  // MARK: What the worker asks
+
+  /// One request, so that a worker which asks without end keeps nothing else from being done.
+  private mutating func answer(_ serving: () -> Bool) {
+    guard !isDeaf else { return }
+    do throws(LinkError) {
+      if let request = try worker.requests.receive({ (kind, passed, message) throws(LinkError) -> WorkerRequest in
+        if passed >= 0 { close(passed) }
+        return try WorkerRequest(kind, &message)
+      }) {
+        try answer(request, serving)
+      }
+    } catch {
+      isDeaf = true
+      fault(error)
+    }
+  }
+
+  private mutating func answer(_ request: WorkerRequest, _ serving: () -> Bool) throws(LinkError) {
+    var answer: MonitorMessage = .done
+    switch request {
+    case .acquire: return try handOver()
+    case .key: answer = desk.answer()
+    case .opened(let generation, let failure): desk.opened(generation, failure)
+    case .locked(let failure):
+      guard desk.isLosing else { throw LinkError("nothing was to be locked") }
+      lossDeadline = nil
+      desk.dropped(reasonOfLoss, failure)
+      try send(answer, on: worker.requests)
+      return tell(desk.standing())
+    case .released(let failure):
+      desk.end(failure)
+      anchor?.release()
+      lossDeadline = nil
+    case .serving:
+      guard !isServing else { throw LinkError("it serves already") }
+      isServing = true
+      if !serving() {
+        answer = .failure(Failure(.failed, "who started the server is gone"))
+      }
+    case .record(let transfer, let name, let isEncrypted):
+      do { try desk.record(transfer, name, isEncrypted: isEncrypted) } catch { answer = .failure(Failure(error)) }
+    case .anchor(let request):
+      answer =
+        anchor?.answer(request) ?? .failure(Failure(.failed, "there is no anchor"))
+    }
+    try send(answer, on: worker.requests)
+  }
+
+  private mutating func handOver() throws(LinkError) {
+    guard !desk.hasImage else { throw LinkError("it has the image already") }
+    do {
+      guard handovers.take() else {
+        throw Failure(
+          .refused, "the image was opened \(RateLimit.most) times within \(RateLimit.period), and isn't for now")
+      }
+      // Read before the worker may write to it.
+      try images.handOver { (reader) in
+        desk.begin(reader)
+      } send: { (image, descriptor) throws(LinkError) in
+        let message: MonitorMessage = .image(image, descriptor: descriptor)
+        try message.send(on: worker.requests)
+      }
+    } catch let error as LinkError { throw error } catch {
+      let message: MonitorMessage = .failure(Failure(error))
+      try message.send(on: worker.requests)
+    }
+  }
+
+  /// Sends it, and keeps the anchor in step with which store's key is granted.
+  private mutating func send(_ message: consuming MonitorMessage, on link: Link) throws(LinkError) {
+    let verifier = desk.grant?.verifier
+    anchor?.serve(verifier)
+    try message.send(on: link)
+  }
+
+  // MARK: What the monitor tells
+
+  private mutating func tell(_ message: consuming MonitorMessage) {
+    do throws(LinkError) { try send(message, on: worker.telling) } catch { fault(error) }
+  }
+
+  private mutating func proceed() {
+    for event in desk.proceed() {
+      switch event {
+      case .granted, .changed: tell(desk.standing())
+      case .lost(let reason):
+        reasonOfLoss = reason
+        lossDeadline = .now + Self.patience
+        tell(.lock(reason))
+      case .trouble(let error):
+        desk.noteTrouble(error)
+        tell(desk.standing())
+      }
+    }
+  }
+}

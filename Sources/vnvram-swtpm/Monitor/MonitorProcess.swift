@@ -1,0 +1,172 @@
+import Anchors
+import Audit
+import BlockIO
+import Confinement
+import Crypto
+import Glibc
+import Primitives
+import ProgramIO
+import SwtpmFormat
+import VNVRAM
+import VTPM
+
+/// A server's life, as the process that people see has it: until its worker, a signal or an error ends it.
+///
+/// There are two processes, as OpenSSH has them. This one, the monitor, finds keys and uses them, writes the record, holds the
+/// anchor, makes and removes sockets and PID file, and heeds signals. The worker has libtpms, the image and the clients, and gets
+/// the store key alone; whoever takes it over reaches nothing else (SECURITY.md).
+///
+/// What needs rights is done first: keys that are handed over are read, the image is opened and locked, the sockets are made,
+/// the PID file is made. Then each process is confined, and only then is anything read that somebody else may have made: the
+/// image's header is the first.
+struct MonitorProcess {
+  private let options: CommandLineOptions
+  private let daemon: Daemon?
+  private let log: Log
+
+  init(_ options: CommandLineOptions, _ daemon: Daemon?, _ log: Log) {
+    self.options = options
+    self.daemon = daemon
+    self.log = log
+  }
+
+  func run() throws -> Status {
+    // Asked for while the user database can still be read.
+    let user = try options.user.map { (name) throws(ConfinementError) in try RunAs(name) }
+    let signals = MonitorSignals()
+    // It gets ready while the rest is done here.
+    let worker = try WorkerProcess(image: options.image)
+    prepareCrypto()
+    let audit = AuditLog(try options.auditDestination(log), subcommand: "socket")
+    let specification = (try options.anchor ?? AnchorSpecification.ofEnvironment())?.absolute(Path.absolute)
+    let keys = try StateKeys(options)
+    let anchor = try specification?.make()
+    var configuration = try workerConfiguration(keys, user)
+    configuration.hasAnchor = anchor != nil
+    let folder = options.server.isIncoming ? nil : StateFolder(options.state, options.server.version)
+    var isToBeMade = try folder.map { try !$0.hasImage(log) } ?? false
+    // As the user who is to have it, where that is another one.
+    if isToBeMade, user == nil {
+      try folder?.makeImage(keys.first, audit, specification, log, asksForKeys: asksForKeys)
+      isToBeMade = false
+    }
+    let desk = KeyDesk(
+      audit, keyConfiguration(keys), given: keys.given, failOnEncryptedDrive: options.failOnEncryptedDrive,
+      isShared: isShared, hasAnchor: anchor != nil, log)
+    let images = ImageDesk(options.image)
+    // With --migration incoming another server still has it.
+    if !options.server.isIncoming, !isToBeMade { try images.openAtStart() }
+    let sockets = try ServerSockets(options.server, log: log)
+    defer { sockets.remove() }
+    var pid = options.pid
+    defer { pid?.remove() }
+    try pid?.make()
+    // Named before a daemon is in another folder.
+    let places = places(specification)
+    let standardError = try daemon?.detach()
+    if let standardError { log.setBeside(standardError) }
+    try confine(user, places, worker.pid, mayConnect: specification?.isReachedBySockets ?? false, audit) {
+      guard isToBeMade else { return }
+      try folder?.makeImage(keys.first, audit, specification, log, asksForKeys: asksForKeys)
+      try images.openAtStart()
+    }
+    try configuration.send(on: worker.requests, sockets: sockets, log: log.descriptor)
+    sockets.handedOver()
+    // It is the worker's from now on.
+    configuration.server.migrationKey = nil
+    var loop = MonitorLoop(
+      worker: worker, signals: signals, desk: desk, images: images, anchor: anchor.map { AnchorDesk($0) }, log: log)
+    return loop.run {
+      do { try pid?.write() } catch {
+        log.line("\(error)")
+        return false
+      }
+      return tellThatItServes(standardError)
+    }
+  }
+
+  /// Whether another server has the image before or after this one.
+  private var isShared: Bool { options.server.isIncoming || options.server.releasesLockOutgoing }
+
+  /// With `--key` there is nobody to ask.
+  private var asksForKeys: Bool { options.asksForKeys && options.key == nil }
+
+  private var isSharedDevice: Bool { isShared && FileDevice.isBlockDevice(options.image) }
+
+  private func keyConfiguration(_ keys: StateKeys) -> NVRAMConfiguration {
+    var configuration = NVRAMConfiguration()
+    configuration.keyLossPolicy = options.keyLossPolicy
+    configuration.onlyKey = keys.onlyKey
+    configuration.asksForKeys = asksForKeys
+    return configuration
+  }
+
+  private func workerConfiguration(_ keys: StateKeys, _ user: RunAs?) throws(TPMError) -> WorkerConfiguration {
+    var configuration = WorkerConfiguration()
+    configuration.server = options.server
+    configuration.server.hasStateKey = keys.given != nil
+    configuration.server.servesWhilePending = !options.failOnEncryptedDrive
+    do throws(SwtpmKeyError) { configuration.server.migrationKey = try options.migrationKey?.load() } catch {
+      throw .key(option: OptionName.migrationKey.rawValue, error)
+    }
+    configuration.violations = options.violations
+    configuration.user = user
+    configuration.logPrefix = log.prefix
+    configuration.leavesStandardError = daemon != nil || options.log.isElsewhere
+    return configuration
+  }
+
+  /// Before keys are used.
+  private func prepareCrypto() {
+    CryptoLibrary.prepare()
+    if !CryptoLibrary.keepsKeysProtected { log.line("libcrypto keeps keys in ordinary memory while they are in use") }
+    if let lack = CryptoLibrary.lackOfProtection { log.line(lack) }
+  }
+
+  /// What is taken again, or only then, and what is removed in the end: the sockets and the PID file.
+  private func places(_ anchor: AnchorSpecification?) -> Landlock {
+    var places = Landlock()
+    for folder in options.server.socketDirectories + (options.pid?.folder.map { [$0] } ?? []) {
+      places.allow(.removeFiles, Path.absolute(folder))
+    }
+    if isShared { places.allow(isSharedDevice ? .useDevice : .write, options.image) }
+    // A TPM is connected to by now; files are opened when the store is.
+    if let file = anchor?.file { places.allow(.write, file) }
+    return places
+  }
+
+  /// Gives up everything but `places`, whose paths are absolute, and what the record of uses needs.
+  ///
+  /// - Parameter beforehand: what is to be done as the other user, and needs more than that.
+  private func confine(
+    _ user: RunAs?, _ places: Landlock, _ worker: pid_t, mayConnect: Bool, _ audit: AuditLog,
+    _ beforehand: () throws -> Void
+  ) throws {
+    var confinement = Confinement(.monitor)
+    confinement.user = user
+    confinement.places = places
+    confinement.worker = worker
+    confinement.mayConnect = mayConnect
+    confinement.mayOpenDevices = isSharedDevice
+    confinement.mayRequestKeys = asksForKeys
+    confinement.violations = options.violations
+    try confinement.becomeUser()
+    try beforehand()
+    if let folder = audit.prepare() { confinement.places.allow(.makeFiles, folder) }
+    confinement.places.allow(.read, "/proc/keys")
+    for lack in try confinement.apply() { log.line(lack) }
+  }
+
+  /// From here on messages are the log's alone, where there is one. False where who started a daemon is gone: then nobody
+  /// knows that it runs.
+  private func tellThatItServes(_ standardError: Int32?) -> Bool {
+    guard let daemon else {
+      if options.log.isElsewhere { log.setBeside(-1) }
+      return true
+    }
+    // Closed first: who reads it, up to its end, may be who waits for the parent.
+    log.setBeside(-1)
+    if let standardError { close(standardError) }
+    return daemon.isReady()
+  }
+}
