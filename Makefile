@@ -8,12 +8,14 @@
 #   make soak-mutants   shows that it would find them: puts faults into the store and waits until each is noticed
 #   make soak-kill SIGKILL under tpm2-tools, 500 times (ROUNDS=…); some minutes
 #   make fuzz      fuzzes everything that parses, 2 minutes a target (FUZZ_SECONDS=120), two at a time, and prints the
-#                  coverage; FUZZ_TARGETS="image keys" runs some of them (image sealed anchor stream layout fields control data keys swtpm)
+#                  coverage; FUZZ_TARGETS="image keys" runs some of them (image sealed anchor stream layout fields control data guest keys swtpm)
 #   make tsan      the API's tests under the thread sanitizer, five times (TSAN_RUNS=…); some minutes
 #   make coverage  which lines of Sources the tests run, of each module and file; some minutes
 #
 #   make install   copies programs, manual pages and documents to $(DESTDIR)$(PREFIX), and, to $(DESTDIR)/etc, the rule by
-#                  which the kernel asks for keys (Keys/README.md)
+#                  which the kernel asks for keys (Keys/README.md). A rule that somebody changed stays; the new one is put
+#                  beside it, as vnvram.conf.new
+#   make uninstall removes what it installed; what somebody changed or added stays
 #   make install-as-swtpm   gives vnvram-swtpm the name swtpm there, too, under which libvirt looks for it; Debian's own is
 #                  diverted. PREFIX=/usr for libvirt. make uninstall-as-swtpm takes it away and brings Debian's back
 #   make lint      is the code formatted as it should be?
@@ -49,6 +51,8 @@ docdir = $(DESTDIR)$(PREFIX)/share/doc/vnvram
 libexecdir = $(PREFIX)/libexec/vnvram
 unitdir = $(PREFIX)/lib/systemd/system
 SYSCONFDIR ?= $(if $(filter /usr /usr/local,$(PREFIX)),/etc,$(PREFIX)/etc)
+# What is an operator's to change, as it was installed: by it a change is told (Tools/conffile.sh).
+keptdir = $(PREFIX)/share/vnvram/installed
 FILL_IN = sed 's,@LIBEXECDIR@,$(libexecdir),; s,@BINDIR@,$(PREFIX)/bin,; s,@DOCDIR@,$(PREFIX)/share/doc/vnvram,'
 
 .PHONY: all demo test soak soak-mutants soak-kill fuzz tsan coverage bench install uninstall install-as-swtpm \
@@ -121,12 +125,15 @@ install:
 	install -m 644 Keys/README.md $(docdir)/Keys
 	install -m 644 man/vnvram.1 $(mandir)/man1
 	install -m 644 man/vnvram-swtpm.8 $(mandir)/man8
-	install -d $(DESTDIR)$(libexecdir) $(DESTDIR)$(unitdir) $(DESTDIR)$(SYSCONFDIR)/request-key.d
+	install -d $(DESTDIR)$(libexecdir) $(DESTDIR)$(unitdir) $(DESTDIR)$(keptdir) $(DESTDIR)$(SYSCONFDIR)/request-key.d
 	install -d -m 755 $(DESTDIR)$(SYSCONFDIR)/vnvram
 	install -m 755 Keys/providers/vnvram-key-from-file $(DESTDIR)$(libexecdir)
-	$(FILL_IN) Keys/request-key.d/vnvram.conf >$(DESTDIR)$(SYSCONFDIR)/request-key.d/vnvram.conf
 	$(FILL_IN) Keys/systemd/vnvram-key@.service >$(DESTDIR)$(unitdir)/vnvram-key@.service
-	chmod 644 $(DESTDIR)$(SYSCONFDIR)/request-key.d/vnvram.conf $(DESTDIR)$(unitdir)/vnvram-key@.service
+	chmod 644 $(DESTDIR)$(unitdir)/vnvram-key@.service
+	$(FILL_IN) Keys/request-key.d/vnvram.conf >$(DESTDIR)$(keptdir)/vnvram.conf.tmp
+	@Tools/conffile.sh install $(DESTDIR)$(keptdir)/vnvram.conf.tmp $(DESTDIR)$(SYSCONFDIR)/request-key.d/vnvram.conf \
+		$(DESTDIR)$(keptdir)/request-key.d-vnvram.conf
+	@rm -f $(DESTDIR)$(keptdir)/vnvram.conf.tmp
 
 install-as-swtpm:
 	@Tools/as-swtpm.sh install "$(DESTDIR)" "$(PREFIX)/bin"
@@ -134,11 +141,16 @@ install-as-swtpm:
 uninstall-as-swtpm:
 	@Tools/as-swtpm.sh uninstall "$(DESTDIR)" "$(PREFIX)/bin"
 
+# What `install` made, and nothing else: a folder goes only where nothing is left in it.
 uninstall: uninstall-as-swtpm
 	rm -f $(bindir)/vnvram $(bindir)/vnvram-swtpm $(mandir)/man1/vnvram.1 $(mandir)/man8/vnvram-swtpm.8
-	rm -f $(DESTDIR)$(SYSCONFDIR)/request-key.d/vnvram.conf $(DESTDIR)$(unitdir)/vnvram-key@.service
-	rm -rf $(docdir) $(DESTDIR)$(libexecdir)
-	-rmdir --ignore-fail-on-non-empty $(DESTDIR)$(SYSCONFDIR)/vnvram 2>/dev/null
+	rm -f $(addprefix $(docdir)/,README.md FORMAT.md SECURITY.md CHANGELOG.md LICENSE Keys/README.md)
+	rm -f $(DESTDIR)$(unitdir)/vnvram-key@.service $(DESTDIR)$(libexecdir)/vnvram-key-from-file
+	@Tools/conffile.sh uninstall $(DESTDIR)$(SYSCONFDIR)/request-key.d/vnvram.conf $(DESTDIR)$(keptdir)/request-key.d-vnvram.conf
+	@for folder in $(docdir)/Keys $(docdir) $(DESTDIR)$(libexecdir) $(DESTDIR)$(keptdir) $(DESTDIR)$(PREFIX)/share/vnvram \
+		$(DESTDIR)$(SYSCONFDIR)/vnvram; do \
+		if [ -d "$$folder" ]; then rmdir --ignore-fail-on-non-empty -- "$$folder"; fi; \
+	done
 
 clean:
 	rm -rf .build

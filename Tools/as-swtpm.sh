@@ -15,7 +15,7 @@ name=$directory/swtpm
 link=$root$name
 
 die() {
-  echo "$1" >&2
+  printf '%s\n' "$1" >&2
   exit 1
 }
 
@@ -49,7 +49,7 @@ install_link() {
     [ ! -e "$link" ] && [ ! -L "$link" ] || die "$link is there and not ours: move it away."
     ln -s vnvram-swtpm "$link"
   fi
-  echo "$link is vnvram-swtpm."
+  printf '%s\n' "$link is vnvram-swtpm."
   case "$directory" in
   /usr/bin | /bin) ;;
   *) echo "Debian's AppArmor profile lets libvirtd start it from /bin and /usr/bin only: PREFIX=/usr is for libvirt." ;;

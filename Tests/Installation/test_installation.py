@@ -24,9 +24,9 @@ class Installation(unittest.TestCase):
         self.swtpm = self.root / "usr/bin/swtpm"
         self.aside = self.root / "usr/bin/swtpm.distrib"
 
-    def make(self, *targets, prefix="/usr", status=0):
+    def make(self, *targets, prefix="/usr", status=0, sources=ROOT):
         result = subprocess.run(
-            ["sh", "-c", 'umask 077; exec make "$@"', "make", "-s", "-C", ROOT, f"DESTDIR={self.root}", f"PREFIX={prefix}", f"PROGRAMS={PROGRAMS}", *targets],
+            ["sh", "-c", 'umask 077; exec make "$@"', "make", "-s", "-C", sources, f"DESTDIR={self.root}", f"PREFIX={prefix}", f"PROGRAMS={PROGRAMS}", *targets],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
         self.assertEqual(result.returncode != 0, status != 0, result.stdout)
         return result.stdout
@@ -126,6 +126,159 @@ class Installation(unittest.TestCase):
         self.assertIn("move it away", self.make("install-as-swtpm", status=1))
         self.assertEqual(self.swtpm.read_text(), "somebody's\n")
         self.assertFalse(self.aside.exists())
+
+    # What an operator may change.
+
+    def add_rule(self):
+        """Installs, and returns the rule."""
+        self.make("install", prefix="/opt/x")
+        return self.root / "opt/x/etc/request-key.d/vnvram.conf"
+
+    def install_newer(self):
+        """A version whose rule is another."""
+        sources = self.folder / "sources"
+        if not sources.exists():
+            sources.mkdir()
+            for path in ROOT.iterdir():
+                if path.name not in ("Keys", ".build", ".git"):
+                    (sources / path.name).symlink_to(path)
+            shutil.copytree(ROOT / "Keys", sources / "Keys")
+            with (sources / "Keys/request-key.d/vnvram.conf").open("a") as rule:
+                rule.write("# newer\n")
+        return self.make("install", prefix="/opt/x", sources=sources)
+
+    def test_unchanged_rule(self):
+        """It follows the version that is installed, without a word."""
+        rule = self.add_rule()
+        self.assertEqual(rule.stat().st_mode & 0o777, 0o644)
+        before = rule.read_text()
+        self.assertNotIn("@", before)
+        output = self.install_newer()
+        self.assertEqual(rule.read_text(), before + "# newer\n")
+        self.assertNotIn("somebody", output)
+        self.assertEqual([path.name for path in rule.parent.iterdir()], ["vnvram.conf"])
+
+    def test_changed_rule(self):
+        """It stays, whatever is installed, and when all else goes."""
+        rule = self.add_rule()
+        rule.write_text("# ours\n")
+        for _ in range(2):
+            self.assertIn("was changed by somebody", self.make("install", prefix="/opt/x"))
+            self.assertEqual(rule.read_text(), "# ours\n")
+        self.assertEqual([path.name for path in rule.parent.iterdir()], ["vnvram.conf"])
+        self.assertIn("vnvram.conf.new", self.install_newer())
+        self.assertEqual(rule.read_text(), "# ours\n")
+        self.assertTrue((rule.parent / "vnvram.conf.new").read_text().endswith("# newer\n"))
+        self.assertIn("stays", self.make("uninstall", prefix="/opt/x"))
+        self.assertEqual(self.names(), ["opt/x/etc/request-key.d/vnvram.conf"])
+        self.assertEqual(rule.read_text(), "# ours\n")
+
+    def test_rule_taken_over(self):
+        """Who takes the new one into use has no more of it beside."""
+        rule = self.add_rule()
+        rule.write_text("# ours\n")
+        self.install_newer()
+        (rule.parent / "vnvram.conf.new").replace(rule)
+        self.assertNotIn("somebody", self.install_newer())
+        self.make("uninstall", prefix="/opt/x")
+        self.assertEqual(self.names(), [])
+
+    def test_rule_of_somebody_else(self):
+        """From before the first installation, or a link: not written to, and nothing that it leads to."""
+        rule = self.root / "opt/x/etc/request-key.d/vnvram.conf"
+        rule.parent.mkdir(parents=True)
+        other = self.folder / "other"
+        other.write_text("# theirs\n")
+        rule.symlink_to(other)
+        self.assertIn("stays as it is", self.make("install", prefix="/opt/x"))
+        self.make("uninstall", prefix="/opt/x")
+        self.assertEqual(self.names(), ["opt/x/etc/request-key.d/vnvram.conf"])
+        self.assertEqual(other.read_text(), "# theirs\n")
+
+    def test_removed_rule(self):
+        """Somebody doesn't want the kernel to ask for keys."""
+        rule = self.add_rule()
+        rule.unlink()
+        self.assertIn("isn't put back", self.make("install", prefix="/opt/x"))
+        self.assertFalse(rule.exists())
+        self.make("uninstall", prefix="/opt/x")
+        self.assertEqual(self.names(), [])
+        self.add_rule()
+        self.assertTrue(rule.exists())
+
+    def test_uninstall_leaves_what_others_added(self):
+        self.make("install", prefix="/opt/x")
+        theirs = [
+            "opt/x/etc/systemd/system/vnvram-key@.service.d/user.conf", "opt/x/etc/vnvram/keys/tss/vm7.key",
+            "opt/x/etc/vnvram/vnvram-swtpm.options", "opt/x/libexec/vnvram/our-provider",
+            "opt/x/share/doc/vnvram/notes"]
+        for name in theirs:
+            (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.root / name).write_text("ours\n")
+        self.make("uninstall", prefix="/opt/x")
+        self.assertEqual(self.names(), theirs)
+
+
+class Provider(unittest.TestCase):
+    """Who provides keys, run by hand."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="vnvram-provider-")
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+        self.provider = ROOT / "Keys/providers/vnvram-key-from-file"
+
+    def add(self, name, text):
+        path = self.folder / name
+        path.write_text(text)
+        path.chmod(0o755)
+        return path
+
+    def run_it(self, *command):
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120)
+
+    def test_names_are_printed_as_they_are(self):
+        """echo of a shell that knows \\n makes lines of a name."""
+        result = self.run_it(self.provider, "--keys", self.folder, "vnvram:a\\nb\\033[2J\\c", str(os.getuid()))
+        self.assertNotEqual(result.returncode, 0)
+        # A folder that is called so, in a message.
+        keys = self.folder / "k\\nx\\c"
+        user = subprocess.run(["id", "-nu"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+        (keys / user).mkdir(parents=True)
+        keys.chmod(0o755)
+        result = self.run_it(self.provider, "--keys", keys, "vnvram:a", str(os.getuid()))
+        self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
+        self.assertIn("k\\nx\\c: others than its owner may use it", result.stderr)
+        self.assertIn("chmod go= it", result.stderr)
+
+    def test_a_stuck_child_is_killed(self):
+        """systemd-creds waits for a TPM, and doesn't end on SIGTERM."""
+        self.add("systemd-creds", "#!/bin/sh\ntrap '' TERM\nsleep 50 & wait; sleep 50\n")
+        text = self.provider.read_text()
+        shortened = text.replace("kill-after=2 15", "kill-after=1 1").replace("\nPATH=", f"\nPATH={self.folder}:")
+        self.assertNotEqual(shortened, text)
+        provider = self.add("provider", shortened)
+        user = subprocess.run(["id", "-nu"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+        keys = self.folder / "keys"
+        (keys / user).mkdir(parents=True)
+        for path in (keys, keys / user):
+            path.chmod(0o700)
+        (keys / user / "vm.cred").touch(0o600)
+        result = self.run_it(provider, "--keys", keys, "vnvram:vm", str(os.getuid()))
+        self.assertIn(result.returncode, (-9, 137), result.stderr)
+        self.assertEqual(result.stdout, "")
+
+    def test_the_rule_kills(self):
+        """A provider that doesn't end on SIGTERM is killed by what the kernel runs."""
+        rule = (ROOT / "Keys/request-key.d/vnvram.conf").read_text().splitlines()[-1]
+        self.assertEqual(rule.split()[:4], ["create", "user", "vnvram:*", "*"])
+        program = rule.split("|", 1)[1]
+        shortened = program.replace("--kill-after=5 20", "--kill-after=1 1")
+        self.assertNotEqual(shortened, program)
+        self.add("vnvram-key-from-file", "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1; done\n")
+        words = shortened.replace("@LIBEXECDIR@", str(self.folder)).replace("%d", "vnvram:x").replace("%u", "0").split()
+        self.assertIn(self.run_it(*words).returncode, (-9, 137))
 
 
 if __name__ == "__main__":
