@@ -1,3 +1,4 @@
+import CSystem
 import Glibc
 import Primitives
 import VNVRAM
@@ -14,6 +15,8 @@ struct MonitorLoop {
   /// Why the worker was told to drop its keys, and by when it must have done so.
   private var reasonOfLoss = ""
   private var lossDeadline: ContinuousClock.Instant?
+  /// When memory that starting and answering used is given back; nil once it was.
+  private var idleTime: ContinuousClock.Instant? = .now + MonitorLoop.idleAfter
   /// Of images that are handed over: each is opened with its key, on record.
   private var handovers = RateLimit()
   /// Whether it said that clients are served.
@@ -23,6 +26,7 @@ struct MonitorLoop {
   /// Whether it was heard of for the last time.
   private var isDeaf = false
 
+  private static let idleAfter = Duration.seconds(5)
   /// How long a worker may take to close the image, or to drop its keys: as long as a slow device needs, and not for ever.
   private static let patience = Duration.seconds(60)
 
@@ -55,6 +59,7 @@ struct MonitorLoop {
         worker.kill()
         self.deadline = nil
       }
+      giveMemoryBack()
       if let deadline = lossDeadline, deadline <= .now {
         log.line("the TPM's process doesn't drop its keys: it is ended")
         worker.kill()
@@ -64,10 +69,20 @@ struct MonitorLoop {
   }
 
   private func timeout() -> Int32 {
-    let deadlines = [deadline, lossDeadline].compactMap { $0 }.map { deadline in
-      Int32(clamping: max(0, ContinuousClock.now.duration(to: deadline).components.seconds * 1000 + 1))
+    let next = [deadline, lossDeadline, idleTime].compactMap { $0 }.min()
+    let wait = next.map { next in
+      let (seconds, attoseconds) = ContinuousClock.now.duration(to: next).components
+      return Int32(clamping: max(0, seconds * 1000 + attoseconds / 1_000_000_000_000_000 + 1))
     }
-    return ([desk.timeout].compactMap { $0 } + deadlines).min() ?? -1
+    return [desk.timeout, wait].compactMap { $0 }.min() ?? -1
+  }
+
+  /// Code that started the server isn't needed for days: there is one monitor per virtual machine. It comes back from the page
+  /// cache when it is.
+  private mutating func giveMemoryBack() {
+    guard let time = idleTime, time <= .now else { return }
+    idleTime = nil
+    csystem_drop_file_pages()
   }
 
   private mutating func heedSignals() {
@@ -129,6 +144,7 @@ struct MonitorLoop {
         if passed >= 0 { close(passed) }
         return try WorkerRequest(kind, &message)
       }) {
+        idleTime = .now + Self.idleAfter
         try answer(request, serving)
       }
     } catch {
