@@ -26,7 +26,8 @@ final class ImageDesk {
     try open()
   }
 
-  private func open() throws(BlockError) {
+  /// Opens and locks it, if that wasn't done.
+  func open() throws(BlockError) {
     guard image == nil else { return }
     let image = try FileDevice.open(path: path, access: .readWrite)
     reader = try image.reader()
@@ -39,7 +40,7 @@ final class ImageDesk {
     _ begin: (FileDevice) -> Void, send: (DeviceHandover, Int32) throws(LinkError) -> Void
   ) throws {
     try open()
-    guard let image, let reader else { preconditionFailure("it was opened") }
+    guard let image, let reader else { preconditionFailure("it is open") }
     begin(reader)
     let result = image.withDescriptor { descriptor in
       Result { () throws(LinkError) in try send(image.handover, descriptor) }

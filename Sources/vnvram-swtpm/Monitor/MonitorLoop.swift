@@ -187,6 +187,8 @@ struct MonitorLoop {
   private mutating func handOver() throws(LinkError) {
     guard !desk.hasImage else { throw LinkError("it has the image already") }
     do {
+      // One that another server has is asked for again and again, and costs no record.
+      try images.open()
       guard handovers.take() else {
         throw Failure(
           .refused, "the image was opened \(RateLimit.most) times within \(RateLimit.period), and isn't for now")
