@@ -58,6 +58,19 @@ import Testing
     #expect(try place.wasClosedCleanly())
   }
 
+  /// Told to end as soon as its socket is there, before its worker has the image perhaps: it ends, and at once.
+  @Test func endedWhileItStarts() throws {
+    let place = try Place()
+    for _ in 0..<20 {
+      let command = TestServer.command(place.image, TestServer.unixSockets(place.folder), TestServer.startsByItself)
+      let server = try place.start(command)
+      while server.isRunning, (try? Socket(path: place.path("tpm.ctrl"))) == nil { usleep(200) }
+      server.signal(SIGTERM)
+      #expect(server.wait() == 0, "\(server.text)")
+    }
+    #expect(try place.wasClosedCleanly())
+  }
+
   // MARK: States that leave and come
 
   /// GET_STATEBLOB of a state, from its beginning.

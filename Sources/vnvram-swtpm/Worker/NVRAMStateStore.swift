@@ -62,8 +62,10 @@ final class NVRAMStateStore: TPMStateStore {
     var configuration = NVRAMConfiguration()
     configuration.findsKeys = false
     let device = try monitor.acquire()
-    // What was told of the image before it was released is of the past.
-    do throws(LinkError) { while try monitor.next() != nil {} } catch { lose(error) }
+    // What was told of the image before it was released is of the past; that the server is to end is not.
+    do throws(LinkError) {
+      while let message = try monitor.next() { if case .end = message { raise(SIGTERM) } }
+    } catch { lose(error) }
     name = device.name
     let nvram = NVRAM(
       device, audit: AuditLog(.none), configuration: configuration, anchor: hasAnchor ? MonitoredAnchor(monitor) : nil)
