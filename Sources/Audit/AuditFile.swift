@@ -1,6 +1,6 @@
 // The file that records are appended to: nobody but oneself and root has a say in where it is and what is in it.
 //
-// Invariants: a record is one write(2) of a whole line in append mode, so that lines of several processes don't mix; it
+// Invariants: records are one write(2) of whole lines in append mode, so that lines of several processes don't mix; it
 // is on disk when `append` returns; a line that a power cut or a full disk left unfinished is ended before the next one
 // begins, so that it spoils no other. The file is opened anew for each record: whoever rotates logs need not tell us.
 // It is a regular file with one name, of one's own or root's, that nobody else may write to, and so are the folders
@@ -16,8 +16,8 @@ struct AuditFile {
   /// As it was named, for messages.
   let name: String
 
-  /// Appends a line, and makes the file and the folders above it where there are none. Durable on return.
-  func append(_ line: [UInt8]) throws(AuditError) {
+  /// Appends whole lines, and makes the file and the folders above it where there are none. Durable on return.
+  func append(_ lines: [UInt8]) throws(AuditError) {
     guard !path.isEmpty, !path.utf8.contains(0) else {
       throw AuditError(.cannotOpen(errno: EINVAL), log: "audit log", "its path is empty or not a path")
     }
@@ -25,7 +25,7 @@ struct AuditFile {
     defer { close(descriptor) }
     var last: UInt8 = 0x0A
     if size > 0 { guard unsafe pread(descriptor, &last, 1, size - 1) == 1 else { throw cannotOpen() } }
-    try writeAll(last == 0x0A ? line : [0x0A] + line, descriptor)
+    try writeAll(last == 0x0A ? lines : [0x0A] + lines, descriptor)
     guard fdatasync(descriptor) == 0 else { throw cannotWrite("syncing it") }
     if size == 0 { try syncFolder() }
   }

@@ -42,21 +42,27 @@ public final class AuditLog: Sendable {
   /// Appends `record` with the time and who we are. Its store is named from the root. Durable on return.
   ///
   /// - Throws: under `.required`, where it could not be written or synced: don't use the key.
-  public func record(_ record: AuditRecord) throws(AuditError) {
-    guard let file else { return }
-    var record = record
-    record.store = record.store.map { Path.absolute($0, in: folder) }
-    let members = [("time", .string(Self.now()))] + record.members + origin.members
-    let line = Array((JSON.object(members).text + "\n").utf8)
+  public func record(_ record: AuditRecord) throws(AuditError) { try self.record([record]) }
+
+  /// As `record`, several at once, in one write.
+  public func record(_ records: [AuditRecord]) throws(AuditError) {
+    guard let file, !records.isEmpty else { return }
+    let lines = Array(records.map(line).joined().utf8)
     // One at a time, so that looking at the end of the file and writing to it go together.
     let error = lostRecords.withLock { lost -> AuditError? in
-      do throws(AuditError) { try file.append(line) } catch {
-        lost += 1
+      do throws(AuditError) { try file.append(lines) } catch {
+        lost += records.count
         return error
       }
       return nil
     }
     if let error, policy == .required { throw error }
+  }
+
+  private func line(_ record: AuditRecord) -> String {
+    var record = record
+    record.store = record.store.map { Path.absolute($0, in: folder) }
+    return JSON.object([("time", .string(Self.now()))] + record.members + origin.members).text + "\n"
   }
 
   /// Makes the folders above the log where there are none, and tells which one records need from then on: that in which

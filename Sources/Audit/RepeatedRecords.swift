@@ -50,7 +50,7 @@ public final class RepeatedRecords: Sendable {
       }
       try end(&runs, topic)
       if runs.count >= Self.limit { try endAll(&runs) }
-      for record in records { try log.record(record) }
+      try log.record(records)
       runs[topic] = Run(records: records)
       return true
     }

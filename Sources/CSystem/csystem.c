@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #ifndef SYS_memfd_secret
@@ -67,7 +68,40 @@ int csystem_forbid_dumps(void) {
 
 pid_t csystem_fork(void) { return fork(); }
 
+void csystem_set_title(int count, const char *title) {
+  // argv[0], as the C library has it; the others lie behind it.
+  char *start = program_invocation_name, *end = start;
+  for (int i = 0; i < count; i++) end += strlen(end) + 1;
+  memset(start, 0, end - start);
+  if (end > start) strncpy(start, title, end - start - 1);
+}
+
 int csystem_signal_descriptor(const sigset_t *signals) { return signalfd(-1, signals, SFD_CLOEXEC | SFD_NONBLOCK); }
+
+int csystem_event_set(void) { return epoll_create1(EPOLL_CLOEXEC); }
+
+int csystem_watch(int set, int fd, uint32_t before, uint32_t after, uint32_t place) {
+  struct epoll_event event = {.events = after, .data.u32 = place};
+  return epoll_ctl(set, after == 0 ? EPOLL_CTL_DEL : before == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &event);
+}
+
+int csystem_wait(int set, int timeout, uint32_t *places) {
+  struct epoll_event events[32];
+  int count = epoll_wait(set, events, 32, timeout);
+  *places = 0;
+  for (int i = 0; i < count; i++) *places |= (uint32_t)1 << (events[i].data.u32 & 31);
+  return count < 0 ? -1 : 0;
+}
+
+int csystem_timer(int first, int interval) {
+  int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+  struct itimerspec times = {.it_interval = {.tv_sec = interval}, .it_value = {.tv_sec = first}};
+  if (timer >= 0 && timerfd_settime(timer, 0, &times, NULL) != 0) {
+    close(timer);
+    return -1;
+  }
+  return timer;
+}
 
 int csystem_event_descriptor(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
 

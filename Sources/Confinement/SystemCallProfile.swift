@@ -88,7 +88,7 @@ struct SystemCallProfile: Sendable {
   // MARK: Who has clients
 
   private static let serving: [SystemCallRule] =
-    all(["accept", "accept4"]) + [
+    all(["accept", "accept4", "epoll_ctl", "epoll_wait", "epoll_pwait"]) + [
       SystemCallRule(
         "setsockopt", only: "TCP_NODELAY", [[.int(1, Int32(IPPROTO_TCP)), .int(2, TCP_NODELAY)]]),
       SystemCallRule(

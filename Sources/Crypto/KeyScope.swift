@@ -64,7 +64,7 @@ enum KeyScope {
       unsafe free(block)
       return nil
     }
-    guard unsafe SecretMemory.shared.contains(block) else { return unsafe realloc(block, count) }
+    guard unsafe SecretMemory.owns(block) else { return unsafe realloc(block, count) }
     guard let new = unsafe SecretMemory.shared.allocate(count) else { return nil }
     unsafe memcpy(new, block, min(count, SecretMemory.shared.capacity(of: block)))
     unsafe SecretMemory.shared.free(block)
@@ -73,7 +73,7 @@ enum KeyScope {
 
   private static func free(_ block: UnsafeMutableRawPointer?) {
     guard let block = unsafe block else { return }
-    if unsafe SecretMemory.shared.contains(block) {
+    if unsafe SecretMemory.owns(block) {
       unsafe SecretMemory.shared.free(block)
     } else {
       unsafe Glibc.free(block)
@@ -83,11 +83,15 @@ enum KeyScope {
 
 /// What a program has to say to libcrypto, and to ask of it, as a whole.
 public enum CryptoLibrary {
+  /// Has libcrypto read its configuration and fetch its algorithms, and no more: there is no memory for keys yet, and a child that is
+  /// forked now goes on with what was read.
+  public static func load() { _ = Algorithms.keysAreProtected }
+
   /// Makes libcrypto ready: it allocates keys' contexts from protected memory from now on, has read its configuration,
   /// has its algorithms and has seeded its generators. It happens by itself at first use; a program that uses libcrypto
   /// in other ways too (libtpms does) calls it before them, and one that confines itself before that.
   public static func prepare() {
-    _ = Algorithms.keysAreProtected
+    load()
     _ = try? Random.secret(count: 1)
     _ = try? Random.bytes16()
   }

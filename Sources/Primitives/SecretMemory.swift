@@ -42,18 +42,27 @@ import Synchronization
   private let cells = Locked(Cells())
   /// Set in a child after fork, which doesn't inherit the memory.
   private static let isForked = Atomic(false)
+  /// Set once there is an arena.
+  private static let isMade = Atomic(false)
 
   private init() {
+    // Anywhere: where keys lie is not to be told from where the program lies, nor from where they lie in another process that was
+    // forked from this one.
+    let wish = unsafe UnsafeMutableRawPointer(bitPattern: UInt.random(in: Self.addresses) << Self.addressShift)
     guard
-      let reserved = unsafe mmap(nil, Self.limit, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
+      let reserved = unsafe mmap(wish, Self.limit, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
       unsafe reserved != MAP_FAILED
     else { fatalError("no addresses for keys") }
     unsafe base = reserved
+    Self.isMade.store(true, ordering: .relaxed)
     _ = pthread_atfork(nil, nil) { SecretMemory.isForked.store(true, ordering: .relaxed) }
     cells.withLock { cells in
       guard grow(&cells, by: 1) else { fatalError("no memory for keys") }
     }
   }
+
+  /// Where the arena may begin, in 2 MiB: between 1 and 112 TiB. A place that is taken the kernel replaces by another.
+  private static let (addresses, addressShift) = (UInt(1 << 19)...UInt(112 << 19), 21)
 
   // MARK: What it says of itself
 
@@ -75,6 +84,11 @@ import Synchronization
       let size = cells.runs.count * Self.cell
       return unsafe UnsafeRawBufferPointer(start: base, count: size).count { $0 != 0 }
     }
+  }
+
+  /// Whether it is of this process's arena. There need not be one yet.
+  package static func owns(_ pointer: UnsafeRawPointer) -> Bool {
+    isMade.load(ordering: .relaxed) && (unsafe shared.contains(pointer))
   }
 
   package func contains(_ pointer: UnsafeRawPointer) -> Bool {

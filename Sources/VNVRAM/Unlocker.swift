@@ -199,7 +199,7 @@ public struct Unlocker: Sendable {
     if sighting != earlier?.sighting {
       if isKnown || !isRecorded {
         try endRun(of: use, .reading)
-        for record in announcement { try self.record(record) }
+        try record(announcement)
       }
       attempt.gain = try tryOut(key, on: sealed, use, aim)
     }
@@ -291,8 +291,10 @@ public struct Unlocker: Sendable {
 
   // MARK: Records
 
-  func record(_ record: AuditRecord) throws(NVRAMError) {
-    do { try audit.record(record) } catch { throw NVRAMError(error, store: record.store ?? "") }
+  func record(_ record: AuditRecord) throws(NVRAMError) { try self.record([record]) }
+
+  private func record(_ records: [AuditRecord]) throws(NVRAMError) {
+    do { try audit.record(records) } catch { throw NVRAMError(error, store: records.first?.store ?? "") }
   }
 
   /// What is recorded of a key in runs, each by itself.
@@ -310,7 +312,7 @@ public struct Unlocker: Sendable {
   func record(_ records: [AuditRecord], of use: KeyUse, _ run: Run) throws(NVRAMError) -> Bool {
     do {
       if let runs { return try runs.record(records, of: topic(use, run)) }
-      for record in records { try audit.record(record) }
+      try audit.record(records)
       return true
     } catch { throw NVRAMError(error, store: use.store) }
   }

@@ -8,6 +8,8 @@ public struct ChannelOptions: Sendable, Equatable {
     case unix(path: String)
     /// A socket that listens already (`--ctrl fd=`).
     case listening(Int32)
+    /// One that another process has made ready.
+    case opened(Int32)
     /// A client that is connected already (`--server fd=`, `--ctrl clientfd=`).
     case connected(Int32)
   }
@@ -28,6 +30,11 @@ public struct ChannelOptions: Sendable, Equatable {
   public var terminates = false
 
   public init(_ place: Place) { self.place = place }
+
+  /// Goes on with a socket that another process has opened for this.
+  public mutating func take(_ descriptor: Int32) {
+    if case .connected = place { place = .connected(descriptor) } else { place = .opened(descriptor) }
+  }
 
   /// Parses `type=tcp,port=N[,bindaddr=A[,ifname=I]]`, `type=unixio,path=P[,mode=0…][,uid=U][,gid=G]`, and for both types
   /// `fd=N` and, for `--ctrl`, `clientfd=N`; `--server` may leave the type out, which is tcp, and may say `disconnect`,

@@ -39,8 +39,10 @@ final class ClientPlaces<Client: PlacedClient> {
 
   // MARK: - Coming
 
-  /// To be polled for a client; -1 where one that waits is known of.
-  var listeningDescriptor: Int32 { waitingSince == nil ? listener?.descriptor ?? -1 : -1 }
+  /// Has `set` report who comes, but where one that waits is known of.
+  func waitForClients(at place: Int, in set: EventSet) {
+    listener?.wait(for: waitingSince == nil ? .input : nil, at: place, in: set)
+  }
 
   /// Gives a place to who came, or lets it wait for one.
   func acceptClient(_ now: Int) {

@@ -21,6 +21,8 @@ final class Connection {
   private(set) var count = 0
   /// A descriptor that came with the bytes; the last one, where there were several. Ours to close until it is taken.
   private var passed: Int32 = -1
+  /// What the server waits for of it.
+  private var registration = EventRegistration()
   /// What the client's socket had no room for.
   private var output: [UInt8] = []
 
@@ -36,10 +38,30 @@ final class Connection {
   deinit {
     dropDescriptor()
     wipe(&output)
+    registration.end(of: descriptor)
     close(descriptor)
   }
 
+  /// Has `set` report these events, and no others, from now on.
+  func wait(for events: EventSet.Events, at place: Int, in set: EventSet) {
+    registration.wait(for: events, of: descriptor, at: place, in: set)
+  }
+
   // MARK: Input
+
+  /// Appends what there is, as far as there is room. A descriptor that comes with it goes.
+  func receiveBytes() -> Received {
+    guard count < Self.capacity else { return .some }
+    let n = unsafe buffer.mutableSpan(count..<Self.capacity).withUnsafeMutableBytesOnce { room in
+      unsafe read(descriptor, room.baseAddress, room.count)
+    }
+    if n > 0 {
+      count += n
+      return .some
+    }
+    if n < 0 && (errno == EAGAIN || errno == EINTR) { return .nothing }
+    return .hungUp
+  }
 
   /// Appends what there is, as far as there is room.
   func receive() -> Received {

@@ -64,7 +64,7 @@ final class ControlChannel {
   let migrationKey: SwtpmKey?
   let rejectsLocality4: Bool
   unowned let host: any ControlHost
-  private let clients: ClientPlaces<Client>
+  let clients: ClientPlaces<Client>
   /// A client was hung up on, or left, since `takeLoss`.
   private var hasLostClient = false
   /// The response that is being built; kept for its memory.
@@ -83,18 +83,24 @@ final class ControlChannel {
     rejectsLocality4 = options.rejectsLocality4
   }
 
-  // MARK: - For the poll loop
+  // MARK: - For the server's loop
 
-  /// To be polled for a client; -1 while none can be taken.
-  var listeningDescriptor: Int32 { clients.listeningDescriptor }
   func acceptClient(_ now: Int) { clients.acceptClient(now) }
   var hasClients: Bool { !clients.isEmpty }
 
-  /// To be polled for messages, or, where held, for the client's leaving only. -1 for an empty place.
-  func descriptor(_ place: Int) -> Int32 { clients[place]?.connection.descriptor ?? -1 }
+  /// Has `set` report messages; where one is held only the client's leaving, and where a response waits for room only that; and who
+  /// comes.
+  func wait(in set: EventSet) {
+    for place in clients.indices {
+      guard let client = clients[place] else { continue }
+      client.connection.wait(
+        for: client.held != nil ? .leaving : client.connection.hasOutput ? .output : .input,
+        at: EventPlace.controlClients.lowerBound + place, in: set)
+    }
+    clients.waitForClients(at: EventPlace.controlListener, in: set)
+  }
+
   func isHeld(_ place: Int) -> Bool { clients[place]?.held != nil }
-  /// To be polled for room, and for nothing else: the next message waits.
-  func hasOutput(_ place: Int) -> Bool { clients[place]?.connection.hasOutput ?? false }
   func hasHeldClients(_ held: Held) -> Bool { clients.contains { $0.held == held } }
 
   /// The nearest time at which `expire` has something to do.

@@ -57,13 +57,19 @@ final class DataChannel {
     places.adopt(DataClient(handedOver: Connection(adopting: descriptor), mayNameLocality: false))
   }
 
-  // MARK: - For the poll loop
+  // MARK: - For the server's loop
 
-  var listeningDescriptor: Int32 { places.listeningDescriptor }
   func acceptClient(_ now: Int) { places.acceptClient(now) }
 
-  /// To be polled for commands; while one is held only for the client's leaving. -1 for an empty place.
-  func descriptor(_ place: Int) -> Int32 { places[place]?.connection.descriptor ?? -1 }
+  /// Has `set` report commands, or, while one is held, only the client's leaving; and who comes.
+  func wait(in set: EventSet) {
+    for place in places.indices {
+      guard let client = places[place] else { continue }
+      client.connection.wait(
+        for: client.isHolding ? .leaving : .input, at: EventPlace.dataClients.lowerBound + place, in: set)
+    }
+    places.waitForClients(at: EventPlace.dataListener, in: set)
+  }
   func isHeld(_ place: Int) -> Bool { places[place]?.isHolding ?? false }
   /// Any client's command waits for the TPM.
   var isHolding: Bool { places.contains { $0.isHolding } }
@@ -98,20 +104,26 @@ final class DataChannel {
     for place in places.indices { hangUp(place) }
   }
 
-  /// Reads, and runs one command if it is there.
+  /// Reads, and runs one command if it is there; and those that come while that is answered, for a millisecond at most: others wait.
   func serve(_ place: Int, _ mode: Mode, _ now: Int) {
     guard let client = places[place], !client.isHolding else { return }
     client.lastUse = now
     if client.isReady { return advance(place, client, mode, now) }
-    let received = client.connection.receive()
-    // Nobody may pass any here.
-    client.connection.dropDescriptor()
-    switch received {
-    case .nothing: return
+    // Looking costs less than waiting.
+    while read(place, client, mode, now), Clock.now() == now {}
+  }
+
+  /// Reads, and runs a command if it is there. Whether it was answered, and nothing else of the client's is there.
+  private func read(_ place: Int, _ client: DataClient, _ mode: Mode, _ now: Int) -> Bool {
+    switch client.connection.receiveBytes() {
+    case .nothing: return false
     case .hungUp:
       if client.connection.count > 0 { log.line(.left, "data channel: the client left in the middle of a command") }
       hangUp(place)
-    case .some: advance(place, client, mode, now)
+      return false
+    case .some:
+      advance(place, client, mode, now)
+      return client.connection.count == 0 && places[place] === client
     }
   }
 

@@ -9,6 +9,14 @@ final class ListeningSocket {
   /// Given up to turn a client away where the process may have no more descriptors; else the client would stay in the
   /// queue, and be reported again and again.
   private var spare: Int32 = -1
+  private var registration = EventRegistration()
+
+  /// One that listens already.
+  init(opened descriptor: Int32) throws(TPMError) {
+    self.descriptor = descriptor
+    path = nil
+    try reserveSpare()
+  }
 
   init(adopting descriptor: Int32) throws(TPMError) {
     self.descriptor = descriptor
@@ -125,9 +133,15 @@ final class ListeningSocket {
 
   /// Closes the socket alone: its file stays, and another process may have the socket.
   func stopListening() {
+    registration.end(of: descriptor)
     if descriptor >= 0 { close(descriptor) }
     if spare >= 0 { close(spare) }
     (descriptor, spare) = (-1, -1)
+  }
+
+  /// Has `set` report who comes; nil for nobody.
+  func wait(for events: EventSet.Events?, at place: Int, in set: EventSet) {
+    registration.wait(for: events, of: descriptor, at: place, in: set)
   }
 
   private func reserve() { spare = fcntl(descriptor, F_DUPFD_CLOEXEC, 3) }

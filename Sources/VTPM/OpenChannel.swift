@@ -10,6 +10,7 @@ func openChannel(_ options: ChannelOptions?) throws(TPMError) -> (ListeningSocke
       try ListeningSocket(path: path, mode: options.mode, user: options.user, group: options.group), nil
     )
   case .listening(let descriptor): return (try ListeningSocket(adopting: descriptor), nil)
+  case .opened(let descriptor): return (try ListeningSocket(opened: descriptor), nil)
   case .connected(let descriptor): return (nil, Connection(adopting: descriptor))
   }
 }

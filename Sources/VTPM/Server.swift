@@ -4,7 +4,7 @@ import Primitives
 
 /// A TPM behind sockets: swtpm's data and control channels over one `TPM`.
 ///
-/// Everything happens on the thread that calls `run`, in one poll(2) loop: there are two listening sockets with a few
+/// Everything happens on the thread that calls `run`, in one epoll(7) loop: there are two listening sockets with a few
 /// clients each, and libtpms can run one command at a time anyway, so threads or an event library would only add weight
 /// to a process that exists once per virtual machine.
 ///
@@ -29,6 +29,9 @@ public final class Server {
   private let data: DataChannel
   private let control: ControlChannel
   private let host = ServerHost()
+  private let events: EventSet
+  private var signalRegistration = EventRegistration()
+  private var storeRegistration = EventRegistration()
   private var request: StartRequest?
   /// How the store was when it was last asked.
   private var readiness = TPMStateReadiness.ready
@@ -42,18 +45,22 @@ public final class Server {
   private var handover: StoreHandover
   /// Set when the loop is to end, and with what.
   private var ending: Status?
-  /// Whether anything was done since memory was given back.
-  private var isWarm = true
+  private var idleTimer: IdleTimer
 
   /// Opens the channels and claims the process's TPM. Throws `.usage` for options that
   /// make no sense, `.addressInUse` where somebody else listens there.
-  public init(options: ServerOptions, store: any TPMStateStore, log: Log) throws(TPMError) {
+  ///
+  /// - Parameter beginnings: what this makes itself unless it was made before.
+  public init(
+    options: ServerOptions, _ beginnings: ServerBeginnings? = nil, store: any TPMStateStore, log: Log
+  ) throws(TPMError) {
     try options.validate()
     self.options = options
     self.log = log
     states = store
     handover = StoreHandover(store, isReleased: options.isIncoming, log: log)
-    tpm = try TPM(options.version, store: store, log: log)
+    let beginnings = if let beginnings { beginnings } else { try ServerBeginnings(options.version, store, log) }
+    (tpm, events, idleTimer) = (beginnings.tpm, beginnings.events, beginnings.idleTimer)
     data = try DataChannel(options, tpm: tpm, log: log)
     control = try ControlChannel(options, tpm: tpm, host: host, log: log)
     host.server = self
@@ -84,20 +91,18 @@ public final class Server {
     proceed()
     var isTold = false
     tell(&isTold, serving)
-    var polled = PollSet()
     while ending == nil {
-      fill(&polled, signals.descriptor)
-      let ready = polled.wait(timeout())
-      if ready < 0 && errno != EINTR {
-        log.line("poll failed: \(unsafe String(cString: strerror(errno)))")
+      listen(to: signals)
+      guard let reported = events.wait(timeout()) else {
+        if errno == EINTR { continue }
+        log.line("epoll failed: \(unsafe String(cString: strerror(errno)))")
         end(.inputOutput)
+        break
       }
-      guard ready >= 0 else { continue }
-      giveMemoryBack(idle: ready == 0)
+      if reported != 1 << UInt32(EventPlace.timer) { idleTimer.noteUse(in: events) }
       let now = Clock.now()
-      for index in 0..<polled.count where polled.isReported(index) || isReady(polled.place(index)) {
-        let place = polled.place(index)
-        if place == PollPlace.signals { heed(signals, now) } else { dispatch(place, now) }
+      for place in 0..<EventPlace.count where reported & (1 << UInt32(place)) != 0 || isReady(place) {
+        if place == EventPlace.signals { heed(signals, now) } else { dispatch(place, now) }
         if ending != nil { break }
       }
       control.expire(now)
@@ -127,32 +132,19 @@ public final class Server {
   /// Hangs up and removes the sockets. `run` does it in the end; for who doesn't come to run it. Not in a deinit: a program
   /// that calls exit with the status never runs it.
   public func close() {
+    idleTimer.close()
     control.close()
     data.close()
   }
 
   // MARK: - The loop
 
-  /// POLLRDHUP, which the C library shows to GNU sources only.
-  private static let peerClosed: Int16 = 0x2000
-
-  private func fill(_ polled: inout PollSet, _ signals: Int32) {
-    // POLLRDHUP, and not POLLIN, for a client that is held: its next bytes stay in the kernel.
-    let (input, leaving) = (Int16(POLLIN), Self.peerClosed)
-    polled.removeAll()
-    polled.add(PollPlace.signals, signals, input)
-    polled.add(PollPlace.readiness, states.readinessDescriptor, input)
-    for place in PollPlace.controlClients {
-      let client = place - PollPlace.controlClients.lowerBound
-      let events = control.isHeld(client) ? leaving : control.hasOutput(client) ? Int16(POLLOUT) : input
-      polled.add(place, control.descriptor(client), events)
-    }
-    polled.add(PollPlace.controlListener, control.listeningDescriptor, input)
-    for place in PollPlace.dataClients {
-      let client = place - PollPlace.dataClients.lowerBound
-      polled.add(place, data.descriptor(client), data.isHeld(client) ? leaving : input)
-    }
-    polled.add(PollPlace.dataListener, data.listeningDescriptor, input)
+  /// Tells the kernel what changed of what is waited for.
+  private func listen(to signals: ServerSignals) {
+    signalRegistration.wait(for: .input, of: signals.descriptor, at: EventPlace.signals, in: events)
+    storeRegistration.wait(for: .input, of: states.readinessDescriptor, at: EventPlace.readiness, in: events)
+    control.wait(in: events)
+    data.wait(in: events)
   }
 
   /// Milliseconds until something has to be done without being asked; -1: never. Asked before each command, for most of
@@ -161,23 +153,17 @@ public final class Server {
     if data.hasReadyClients { return 0 }
     var next = min(control.deadline ?? Int.max, data.deadline ?? Int.max)
     if let deadline = keyDeadline { next = min(next, deadline) }
-    guard next < Int.max || handover.deadline != nil else { return isWarm ? Self.idleTime : -1 }
+    guard next < Int.max || handover.deadline != nil else { return -1 }
     let now = Clock.now()
     if handover.deadline != nil { next = min(next, now + StoreHandover.interval) }
     return Int32(clamping: max(0, next - now))
   }
 
-  /// Milliseconds.
-  private static let idleTime: Int32 = 5000
-
-  /// When the TPM was powered on, which goes through far more of Swift's runtime, libcrypto and libc than commands do, and
+  /// Soon after the TPM was powered on, which goes through far more of Swift's runtime, libcrypto and libc than commands do, and
   /// again when nothing was asked for a while: a TPM is busy while its machine starts, and then often idle for days. Half of
   /// what is in memory then is code and constants that may not be needed again. They come back from the page cache with the
   /// next command, which takes some tenths of a millisecond longer for it.
-  private func giveMemoryBack(idle: Bool) {
-    if idle, isWarm { csystem_drop_file_pages() }
-    isWarm = !idle
-  }
+  private func giveMemoryBack() { csystem_drop_file_pages() }
 
   private func heed(_ signals: ServerSignals, _ now: Int) {
     while let signal = signals.next() {
@@ -194,18 +180,19 @@ public final class Server {
 
   private func dispatch(_ place: Int, _ now: Int) {
     switch place {
-    case PollPlace.readiness:
+    case EventPlace.timer: if idleTimer.isIdle(in: events) { giveMemoryBack() }
+    case EventPlace.readiness:
       states.heedReadiness()
       readReadiness(now)
       proceed()
-    case PollPlace.controlListener: control.acceptClient(now)
-    case PollPlace.dataListener: data.acceptClient(now)
-    case PollPlace.dataClients:
-      let client = place - PollPlace.dataClients.lowerBound
+    case EventPlace.controlListener: control.acceptClient(now)
+    case EventPlace.dataListener: data.acceptClient(now)
+    case EventPlace.dataClients:
+      let client = place - EventPlace.dataClients.lowerBound
       // By now: a command of another client's may have taken seconds.
       if data.isHeld(client) { data.hangUp(client) } else { data.serve(client, mode, Clock.now()) }
     default:
-      let client = place - PollPlace.controlClients.lowerBound
+      let client = place - EventPlace.controlClients.lowerBound
       if control.isHeld(client) { control.hangUp(client) } else { control.serve(client, now) }
     }
     noteLosses()
@@ -213,7 +200,7 @@ public final class Server {
 
   /// Whether a client is to be served, though nothing came from it: it sent more than one command at once.
   private func isReady(_ place: Int) -> Bool {
-    PollPlace.dataClients.contains(place) && data.isReady(place - PollPlace.dataClients.lowerBound)
+    EventPlace.dataClients.contains(place) && data.isReady(place - EventPlace.dataClients.lowerBound)
   }
 
   /// Ends where the last client left a channel, if that was asked for.
@@ -301,7 +288,6 @@ public final class Server {
         // TPM_RC_INITIALIZE: the volatile state says that it was started.
         if code != 0 && code != 0x100 { log.line("TPM2_Startup answered 0x\(String(code, radix: 16))") }
       }
-      giveMemoryBack(idle: true)
       refusal = nil
       return nil
     } catch {

@@ -6,7 +6,6 @@ import VTPM
 /// What the command line asks for, done.
 enum Program {
   static func run(_ arguments: [String]) -> Status {
-    if arguments.first == Worker.name { return Worker.run() }
     if arguments.first == LoadStates.name { return LoadStates.run(arguments.dropFirst()) }
     // Until `--log` is known.
     var log = Log.standardError

@@ -10,8 +10,8 @@ import VTPM
 /// refuses it, and goes on.
 @Suite struct LinkTests {
   private static func pair() throws -> (Link, Link) {
-    let (one, other) = try Link.pair()
-    return (one, Link(adopting: other))
+    let pair = try Link.Pair()
+    return (Link(adopting: pair.one), Link(adopting: pair.other))
   }
 
   private static let requests: [WorkerRequest] = [

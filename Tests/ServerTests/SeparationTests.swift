@@ -110,11 +110,21 @@ import Testing
     #expect(server.end() == 0)
   }
 
-  /// Nobody but the monitor starts a worker.
-  @Test func aWorkerByHand() throws {
+  /// A child that has nothing of the monitor's memory for keys: neither its bytes nor its place.
+  @Test(.enabled(if: geteuid() == 0)) func theWorkersNameAndMemory() throws {
     let place = try Place()
-    let outcome = try place.run(["vnvram-swtpm", "worker", place.image])
-    #expect(outcome.status == 2, "\(outcome.text)")
-    #expect(outcome.text.contains("not for people"), "\(outcome.text)")
+    let server = try TestServer(place)
+    let worker = try server.worker
+    let words = try String(contentsOfFile: "/proc/\(worker)/cmdline", encoding: .utf8).split(separator: "\0")
+    #expect(words.first?.hasPrefix("vnvram-swtpm worker ") == true, "\(words)")
+    #expect(words.count == 1, "\(words)")
+    let places = try [server.identifier, worker].map { process in
+      try String(contentsOfFile: "/proc/\(process)/maps", encoding: .utf8).split(separator: "\n")
+        .filter { $0.contains("secretmem") }.map { $0.prefix { $0 != "-" } }
+    }
+    // A kernel without memfd_secret has none.
+    #expect(places[0].isEmpty == places[1].isEmpty, "\(places)")
+    #expect(Set(places[0]).isDisjoint(with: places[1]), "\(places)")
+    #expect(server.end() == 0)
   }
 }

@@ -30,12 +30,23 @@ int csystem_lock_shared(int fd);
 int csystem_unlock(int fd);
 // prctl(PR_SET_DUMPABLE, 0) and RLIMIT_CORE 0: no core dump, no ptrace by the same user.
 int csystem_forbid_dumps(void);
-// fork(2), which Swift doesn't offer. To be called before anything else: threads and memory for keys don't outlive it.
+// fork(2), which Swift doesn't offer. To be called before there are threads, and memory for keys: they don't outlive it.
 pid_t csystem_fork(void);
+// Writes `title` over this process's arguments, for who looks at the list of processes; cut to their length. `count` of them.
+void csystem_set_title(int count, const char *title);
 // signalfd(2), close-on-exec and non-blocking: reads as those of the signals that the caller has blocked.
 int csystem_signal_descriptor(const sigset_t *signals);
+// epoll_create1(2), close-on-exec; epoll_ctl(2), which adds, changes or removes a descriptor, as the events before and after (0:
+// none) have it, and gives it a place from 0 to 31; epoll_wait(2): a bit for each place of which something is to be told. -1 and
+// errno.
+int csystem_event_set(void);
+int csystem_watch(int set, int fd, uint32_t before, uint32_t after, uint32_t place);
+int csystem_wait(int set, int timeout, uint32_t *places);
 // eventfd(2), close-on-exec and non-blocking. -1 and errno.
 int csystem_event_descriptor(void);
+// timerfd_create(2) and timerfd_settime(2), close-on-exec and non-blocking: readable after `first` seconds and then every
+// `interval` seconds. -1 and errno.
+int csystem_timer(int first, int interval);
 // mremap(2) onto other addresses, in place of what is mapped there. 0 or -1 and errno.
 int csystem_move_mapping(void *from, size_t size, void *to);
 // Adds to a counter that each thread has for itself, zero at first, and returns it: Swift has no thread-local variables.

@@ -21,10 +21,22 @@ final class Link {
     descriptor = -1
   }
 
-  static func pair() throws(LinkError) -> (Link, other: Int32) {
-    var ends: [Int32] = [-1, -1]
-    guard unsafe csystem_message_pair(&ends) == 0 else { throw LinkError(errno: errno, "making a socket pair") }
-    return (Link(adopting: ends[0]), ends[1])
+  /// Both ends' descriptors. A `Link` has memory for keys, which a process that is yet to be forked must not have.
+  struct Pair {
+    let one: Int32
+    let other: Int32
+
+    init() throws(LinkError) {
+      var ends: [Int32] = [-1, -1]
+      guard unsafe csystem_message_pair(&ends) == 0 else { throw LinkError(errno: errno, "making a socket pair") }
+      (one, other) = (ends[0], ends[1])
+    }
+
+    /// Goes on with one end, and closes the other.
+    func adopt() -> Link {
+      close(other)
+      return Link(adopting: one)
+    }
   }
 
   /// Sends what `build` puts into the message.

@@ -158,7 +158,10 @@ struct MonitorLoop {
     switch request {
     case .acquire: return try handOver()
     case .key: answer = desk.answer()
-    case .opened(let generation, let failure): desk.opened(generation, failure)
+    case .opened(let generation, let failure):
+      // No key is used for it any more: it goes on while that is recorded.
+      try send(answer, on: worker.requests)
+      return desk.opened(generation, failure)
     case .locked(let failure):
       guard desk.isLosing else { throw LinkError("nothing was to be locked") }
       lossDeadline = nil

@@ -34,15 +34,17 @@ struct MonitorProcess {
     // Asked for while the user database can still be read.
     let user = try options.user.map { (name) throws(ConfinementError) in try RunAs(name) }
     let signals = MonitorSignals()
+    let specification = (try options.anchor ?? AnchorSpecification.ofEnvironment())?.absolute(Path.absolute)
+    // Once for both.
+    CryptoLibrary.load()
     // It gets ready while the rest is done here.
-    let worker = try WorkerProcess(image: options.image)
+    let worker = try WorkerProcess(
+      workerConfiguration(user, hasAnchor: specification != nil), image: options.image)
     prepareCrypto()
     let audit = AuditLog(try options.auditDestination(log), subcommand: "socket")
-    let specification = (try options.anchor ?? AnchorSpecification.ofEnvironment())?.absolute(Path.absolute)
     let keys = try StateKeys(options)
+    var migrationKey = try migrationKey()
     let anchor = try specification?.make()
-    var configuration = try workerConfiguration(keys, user)
-    configuration.hasAnchor = anchor != nil
     let folder = options.server.isIncoming ? nil : StateFolder(options.state, options.server.version)
     var isToBeMade = try folder.map { try !$0.hasImage(log) } ?? false
     // As the user who is to have it, where that is another one.
@@ -61,6 +63,10 @@ struct MonitorProcess {
     var pid = options.pid
     defer { pid?.remove() }
     try pid?.make()
+    try WorkerEquipment.send(sockets, migrationKey: migrationKey, on: worker.requests)
+    // They are the worker's from now on.
+    migrationKey = nil
+    sockets.handedOver()
     // Named before a daemon is in another folder.
     let places = places(specification)
     let standardError = try daemon?.detach()
@@ -70,10 +76,6 @@ struct MonitorProcess {
       try folder?.makeImage(keys.first, audit, specification, log, asksForKeys: asksForKeys)
       try images.openAtStart()
     }
-    try configuration.send(on: worker.requests, sockets: sockets, log: log.descriptor)
-    sockets.handedOver()
-    // It is the worker's from now on.
-    configuration.server.migrationKey = nil
     var loop = MonitorLoop(
       worker: worker, signals: signals, desk: desk, images: images, anchor: anchor.map { AnchorDesk($0) }, log: log)
     return loop.run {
@@ -101,19 +103,19 @@ struct MonitorProcess {
     return configuration
   }
 
-  private func workerConfiguration(_ keys: StateKeys, _ user: RunAs?) throws(TPMError) -> WorkerConfiguration {
-    var configuration = WorkerConfiguration()
-    configuration.server = options.server
-    configuration.server.hasStateKey = keys.given != nil
-    configuration.server.servesWhilePending = !options.failOnEncryptedDrive
-    do throws(SwtpmKeyError) { configuration.server.migrationKey = try options.migrationKey?.load() } catch {
+  private func workerConfiguration(_ user: RunAs?, hasAnchor: Bool) -> WorkerConfiguration {
+    var server = options.server
+    server.hasStateKey = options.key != nil
+    server.servesWhilePending = !options.failOnEncryptedDrive
+    return WorkerConfiguration(
+      server: server, hasAnchor: hasAnchor, violations: options.violations, user: user, log: log.descriptor,
+      logPrefix: log.prefix, leavesStandardError: daemon != nil || options.log.isElsewhere)
+  }
+
+  private func migrationKey() throws(TPMError) -> SwtpmKey? {
+    do throws(SwtpmKeyError) { return try options.migrationKey?.load() } catch {
       throw .key(option: OptionName.migrationKey.rawValue, error)
     }
-    configuration.violations = options.violations
-    configuration.user = user
-    configuration.logPrefix = log.prefix
-    configuration.leavesStandardError = daemon != nil || options.log.isElsewhere
-    return configuration
   }
 
   /// Before keys are used.

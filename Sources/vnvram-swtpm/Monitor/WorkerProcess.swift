@@ -3,8 +3,11 @@ import Glibc
 import Primitives
 import VTPM
 
-/// The worker, as the process that started it sees it: a new execution of this program, which has nothing of this one but standard
-/// error and its ends of the two channels.
+/// The worker, as the process that made it sees it: a child that was forked before this one had any secret, and that has nothing
+/// of it but standard error and its ends of the two channels.
+///
+/// It isn't the program started once more: that, libcrypto's and Swift's beginnings among it, took half of a start's time. Both have
+/// their code and heap at the same addresses therefore; where keys lie each chooses anew (`SecretMemory`).
 final class WorkerProcess {
   /// What it asks, and is answered.
   let requests: Link
@@ -19,45 +22,24 @@ final class WorkerProcess {
     case signal(Int32)
   }
 
-  /// Starts it. It waits for its configuration.
+  /// Makes it. It waits for its configuration.
+  ///
+  /// To be called while this process has one thread, no secret, and no memory for any.
   ///
   /// - Parameter image: for who looks at the list of processes.
-  init(image: String) throws(LinkError) {
-    let (requests, itsRequests) = try Link.pair()
-    let (telling, itsTelling) = try Link.pair()
-    defer {
-      close(itsRequests)
-      close(itsTelling)
+  init(_ configuration: WorkerConfiguration, image: String) throws(LinkError) {
+    let (requests, telling) = (try Link.Pair(), try Link.Pair())
+    let child = csystem_fork()
+    guard child >= 0 else { throw LinkError(errno: errno, "making the TPM's own process") }
+    guard child > 0 else {
+      unsafe csystem_set_title(CommandLine.argc, "vnvram-swtpm \(Worker.name) \(image)")
+      exit(Worker.run(configuration, requests: requests.other, telling: telling.other).rawValue)
     }
-    pid = try Self.spawn([Worker.name, image], itsRequests, itsTelling)
-    (self.requests, self.telling) = (requests, telling)
+    pid = child
+    (self.requests, self.telling) = (requests.adopt(), telling.adopt())
   }
 
   deinit { stop() }
-
-  private static func spawn(
-    _ arguments: [String], _ requests: Int32, _ telling: Int32
-  ) throws(LinkError) -> pid_t {
-    // Above the numbers that they are to have: what already has its number would be closed at exec.
-    let sources = [requests, telling].map { fcntl($0, F_DUPFD_CLOEXEC, 16) }
-    defer { for source in sources where source >= 0 { close(source) } }
-    guard sources.allSatisfy({ $0 >= 0 }) else { throw LinkError(errno: errno, "duplicating a descriptor") }
-    var actions = unsafe posix_spawn_file_actions_t()
-    unsafe posix_spawn_file_actions_init(&actions)
-    defer { unsafe posix_spawn_file_actions_destroy(&actions) }
-    unsafe posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDWR, 0)
-    unsafe posix_spawn_file_actions_adddup2(&actions, 0, 1)
-    unsafe posix_spawn_file_actions_adddup2(&actions, sources[0], MonitorClient.requestsDescriptor)
-    unsafe posix_spawn_file_actions_adddup2(&actions, sources[1], MonitorClient.tellingDescriptor)
-    unsafe csystem_spawn_close_from(&actions, MonitorClient.tellingDescriptor + 1)
-    let strings = unsafe (["vnvram-swtpm"] + arguments).map { unsafe strdup($0) } + [nil]
-    defer { unsafe strings.forEach { unsafe free($0) } }
-    var child = pid_t()
-    // This very file, whatever has its name by now.
-    let code = unsafe posix_spawn(&child, "/proc/self/exe", &actions, nil, strings, environ)
-    guard code == 0 else { throw LinkError(errno: code, "starting the TPM's own process from /proc/self/exe") }
-    return child
-  }
 
   /// Ends it at once; `ended` says when it has.
   func kill() { if end == nil { _ = Glibc.kill(pid, SIGKILL) } }

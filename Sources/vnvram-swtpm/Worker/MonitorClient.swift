@@ -17,7 +17,7 @@ final class MonitorClient: Sendable {
   /// Readable while the monitor has told something.
   let tellingDescriptor: Int32
 
-  /// Descriptors that came with the program.
+  /// Descriptors that it begins with.
   static let requestsDescriptor: Int32 = 3
   static let tellingDescriptor: Int32 = 4
 
@@ -50,6 +50,13 @@ final class MonitorClient: Sendable {
     switch try ask(request) {
     case .failure(let failure): throw LinkError(failure.description)
     default: return
+    }
+  }
+
+  /// Waits for what the monitor has made for this process.
+  func awaitEquipment() throws(LinkError) -> WorkerEquipment {
+    try requests.withLock { (requests) throws(LinkError) -> sending WorkerEquipment in
+      try WorkerEquipment(receivingOn: requests.link)
     }
   }
 

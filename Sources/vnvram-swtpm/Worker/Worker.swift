@@ -6,30 +6,20 @@ import ProgramIO
 import VTPM
 
 /// The process that has libtpms, and that is taken for lost to an attacker who breaks it (SECURITY.md): it gets an image, sockets
-/// and a store key from the monitor, which started it, and can reach nothing else.
+/// and a store key from the monitor, which made it, and can reach nothing else.
 enum Worker {
-  /// The first argument of the program.
+  /// In the list of processes.
   static let name = "worker"
 
-  static func run() -> Status {
+  /// What a child does that was just forked, with these ends of the channels.
+  static func run(_ configuration: WorkerConfiguration, requests: Int32, telling: Int32) -> Status {
     let parent = getppid()
-    let kept = [0, 1, 2, MonitorClient.requestsDescriptor, MonitorClient.tellingDescriptor]
-    do { try InheritedDescriptors.closeAll(except: kept) } catch {
-      Log.standardError.line("\(error)")
-      return error.status
-    }
-    let monitor = Link(adopting: MonitorClient.requestsDescriptor)
-    let telling = Link(adopting: MonitorClient.tellingDescriptor)
-    let configuration: WorkerConfiguration
-    do { configuration = try WorkerConfiguration(receivingOn: monitor) } catch {
-      // A monitor that ended has said why.
-      guard fcntl(MonitorClient.requestsDescriptor, F_GETFD) < 0 else { return .failed }
-      Log.standardError.line("this command is vnvram-swtpm's own, and not for people: see vnvram-swtpm --help")
-      return .usage
-    }
-    let log = Log(descriptor: configuration.log, prefix: configuration.logPrefix, beside: 2)
+    var log = Log.standardError
     do {
-      return try serve(configuration, MonitorClient(requests: monitor, telling: telling), parent, log)
+      try keepOnly(requests, telling, configuration.log)
+      log = Log(
+        descriptor: configuration.log < 0 ? -1 : logDescriptor, prefix: configuration.logPrefix, beside: 2)
+      return try serve(configuration, parent, log)
     } catch {
       let error = Failure(error)
       log.line("\(error)")
@@ -37,18 +27,43 @@ enum Worker {
     }
   }
 
-  private static func serve(
-    _ configuration: WorkerConfiguration, _ monitor: MonitorClient, _ parent: pid_t, _ log: Log
-  ) throws -> Status {
+  private static let logDescriptor: Int32 = 5
+
+  /// Closes every descriptor but standard error and these, which get the numbers that they are known by, in the place of what had
+  /// them.
+  private static func keepOnly(_ requests: Int32, _ telling: Int32, _ log: Int32) throws {
+    // Above those numbers, so that none of them is overwritten before it has moved.
+    let nothing = fcntl(unsafe open("/dev/null", O_RDWR), F_DUPFD, 16)
+    let (requests, telling) = (fcntl(requests, F_DUPFD, 16), fcntl(telling, F_DUPFD, 16))
+    var moves = [
+      (nothing, 0), (nothing, 1), (requests, MonitorClient.requestsDescriptor),
+      (telling, MonitorClient.tellingDescriptor),
+    ]
+    if log >= 0 { moves.append((fcntl(log, F_DUPFD, 16), logDescriptor)) }
+    for (from, to) in moves where dup2(from, to) < 0 {
+      throw LinkError(errno: errno, "taking over from the monitor")
+    }
+    // Nothing is opened by its name, and no file system kept in use.
+    _ = unsafe chdir("/")
+    try InheritedDescriptors.closeAll(except: [2] + moves.map(\.1))
+  }
+
+  private static func serve(_ configuration: WorkerConfiguration, _ parent: pid_t, _ log: Log) throws -> Status {
     CryptoLibrary.prepare()
     // Before the store has threads, so that none of them takes a signal that the server waits for.
     Server.blockTerminationSignals()
+    let requests = Link(adopting: MonitorClient.requestsDescriptor)
+    let telling = Link(adopting: MonitorClient.tellingDescriptor)
+    // The monitor gets ready meanwhile, and then sends it. One that ended has said why.
+    let monitor = MonitorClient(requests: requests, telling: telling)
     let store = try NVRAMStateStore(
       monitor, configuration.server.version, hasAnchor: configuration.hasAnchor)
-    let server = try Server(options: configuration.server, store: store, log: log)
+    let beginnings = try ServerBeginnings(configuration.server.version, store, log)
+    try confine(configuration, parent)
+    guard let equipment = try? monitor.awaitEquipment() else { return .failed }
+    let server = try Server(options: configuration.server(with: equipment), beginnings, store: store, log: log)
     let status: Status
     do {
-      try confine(configuration, parent)
       if !configuration.server.isIncoming { try store.begin() }
       status = server.run {
         if configuration.leavesStandardError {
@@ -75,5 +90,16 @@ enum Worker {
     confinement.parent = parent
     try confinement.becomeUser()
     _ = try confinement.apply()
+  }
+}
+
+extension WorkerConfiguration {
+  /// The server's options, with channels that are open.
+  fileprivate func server(with equipment: WorkerEquipment) -> ServerOptions {
+    var options = server
+    if equipment.data >= 0 { options.data?.take(equipment.data) }
+    if equipment.control >= 0 { options.control?.take(equipment.control) }
+    options.migrationKey = equipment.migrationKey
+    return options
   }
 }

@@ -55,7 +55,7 @@ enum ControlTarget {
     do throws(TPMError) {
       let channel = try ControlChannel(options, tpm: bench.tpm, host: power, log: Log(descriptor: -1))
       var now = 1000
-      if channel.listeningDescriptor >= 0 { channel.acceptClient(now) }
+      channel.acceptClient(now)
       var operations = 0
       while !input.isAtEnd, operations < operationLimit {
         operations += 1
@@ -76,7 +76,7 @@ enum ControlTarget {
     let client = Int(operation >> 4) % 3
     switch operation % 8 {
     case 0:
-      if channel.listeningDescriptor >= 0 {
+      if listener >= 0 {
         clients[client] = LocalSocket(to: listener)
         channel.acceptClient(now)
       }
@@ -102,7 +102,7 @@ enum ControlTarget {
       power.isReady = input.byte() & 1 == 0
       power.bench.store.fails = input.byte() & 3 == 3
     }
-    for place in 0..<ControlChannel.maximumClients where channel.descriptor(place) >= 0 {
+    for place in 0..<ControlChannel.maximumClients where channel.clients[place] != nil {
       if channel.isHeld(place) {
         if clients.allSatisfy({ $0 == nil }) { channel.hangUp(place) }
       } else {

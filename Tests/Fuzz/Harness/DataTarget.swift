@@ -55,7 +55,7 @@ enum DataTarget {
 
     mutating func connect() {
       client = LocalSocket(to: listener)
-      if channel.listeningDescriptor >= 0 { channel.acceptClient(now) }
+      channel.acceptClient(now)
     }
 
     mutating func enter(_ new: DataChannel.Mode) {
@@ -103,7 +103,7 @@ enum DataTarget {
 
     private func serve() {
       if channel.isHolding, mode != .holding { channel.resume(mode, now) }
-      for place in channel.places.indices where channel.descriptor(place) >= 0 {
+      for place in channel.places.indices where channel.places[place] != nil {
         if channel.isHeld(place) {
           if client == nil { channel.hangUp(place) }
           continue

@@ -152,7 +152,7 @@ enum GuestTarget {
     }
 
     private func check(_ expected: Expected) {
-      require(channel.descriptor(0) >= 0, "hung up on")
+      require(channel.places[0] != nil, "hung up on")
       require(channel.isHolding == isHeld && !channel.hasReadyClients, "held or not")
       require(bench.tpm.locality == locality, "a guest's locality")
       let answer = client.received()
