@@ -79,7 +79,10 @@ import Testing
     var server = try Self.start(place)
     #expect(server.log.contains("\(place.image): made"), "\(server.log)")
     try server.connect(.data).run(TPMCommand.defineIndex)
-    #expect(try place.runServer(Self.options(place), on: nil).status == 9)
+    let second = try place.run(
+      ["vnvram-swtpm", "socket", "--tpm2", "--tpmstate", place.state ?? "", "--ctrl", "type=unixio,path=second"]
+        + TestServer.startsByItself + Self.options(place))
+    #expect(second.status == 9, "\(second.text)")
     #expect(server.end() == 0)
     #expect(try place.run(["vnvram", "check", place.image]).status == 0)
     #expect(try printed(place, Self.options(place)).text.contains("\"permall\""))
@@ -356,9 +359,20 @@ import Testing
     let place = disk.place
     let nobody = try unsafe #require(getpwnam("nobody"))
     let (user, group) = unsafe (nobody.pointee.pw_uid, nobody.pointee.pw_gid)
-    #expect(unsafe chown(place.folder, user, group) == 0)
-    let server = try Self.start(place, ["--runas", "nobody", "--audit", place.path("log-of-nobody")])
-    try server.connect(.data).run(TPMCommand.defineIndex)
+    // The markers stay root's.
+    let own = place.path("own")
+    try FileManager.default.createDirectory(atPath: own, withIntermediateDirectories: false)
+    #expect(unsafe chown(own, user, group) == 0)
+    place.image = own + "/disk"
+    place.state = "backend-uri=file://\(place.image)"
+    let arguments =
+      TestServer.startsByItself + Self.options(place) + ["--runas", "nobody", "--audit", own + "/log-of-nobody"]
+    let server = try TestServer(place, arguments, folder: own)
+    try #require(server.isRunning, "\(server.log)")
+    do {
+      let socket = try Socket(path: own + "/tpm")
+      try socket.run(TPMCommand.defineIndex)
+    }
     #expect(server.end() == 0, "\(server.log)")
     #expect(try FileManager.default.attributesOfItem(atPath: place.image)[.ownerAccountID] as? Int == Int(user))
     try disk.blank()

@@ -120,14 +120,15 @@ import Testing
     }
 
     /// With what it and its server say in their log.
-    func setup(_ more: String...) throws -> Place.Outcome {
+    func setup(_ more: String...) throws -> (status: Int32, text: String) {
       let log = place.path("setup.log")
       unsafe unlink(log)
       let outcome = try place.run(
         ["swtpm_setup", "--tpm2", "--tpmstate", location, "--createek", "--create-ek-cert", "--create-platform-cert"]
           + ["--lock-nvram", "--config", place.path("setup.conf"), "--logfile", log] + more, environment: environment)
-      return Place.Outcome(
-        status: outcome.status, text: outcome.text + ((try? String(contentsOfFile: log, encoding: .utf8)) ?? ""))
+      return (
+        status: outcome.status, text: outcome.text + ((try? String(contentsOfFile: log, encoding: .utf8)) ?? "")
+      )
     }
 
     /// What the TPM is known by: its endorsement key. Throws where it has no certificate of it.

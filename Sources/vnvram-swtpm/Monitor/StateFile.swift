@@ -21,6 +21,8 @@ final class StateFile: StatePlace {
   private let isSetup: Bool
   /// What is to be made an image: opened, locked, and marked.
   private var prepared: (device: FileDevice, marker: HostMarker)?
+  /// By another user now, perhaps, who can't see markers.
+  private var wasMade = false
 
   init(_ path: String, mode: mode_t, makes: Bool, isSetup: Bool) {
     (self.path, self.mode, self.makes, self.isSetup) = (path, mode, makes, isSetup)
@@ -104,13 +106,14 @@ final class StateFile: StatePlace {
     prepared = nil
     defer { device.close() }
     try first.make(.device(device)) { _ in if !isSetup { try marker.use() } }
+    wasMade = true
   }
 
   // MARK: What is there
 
   func accept(_ device: FileDevice, _ log: Log) throws {
     try check(device)
-    guard makes else { return }
+    guard makes, !wasMade else { return }
     let identity = DeviceIdentity.of(path) ?? ""
     let marker = try HostMarkers().of(path: path, device: identity).first
     if let marker {
@@ -124,6 +127,7 @@ final class StateFile: StatePlace {
 
   private func check(_ device: FileDevice) throws {
     let beginning = try ImageBeginning(device)
+    if beginning == .image { return }
     if beginning == .wipedImage { throw wiped }
     if !makes, beginning == .empty || beginning == .zeros, try Self.isBlank(device) {
       throw TPMStateError(
