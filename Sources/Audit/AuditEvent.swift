@@ -38,6 +38,8 @@ public enum AuditEvent: String, Sendable, CaseIterable {
   case backedUp = "backed-up"
   /// A copy took a store's place.
   case restored
+  /// A host forgot that an image was made in a file or device: a new TPM may be made there.
+  case markerForgotten = "marker-forgotten"
   /// The state of a TPM came into a store from swtpm's storage.
   case imported
 }

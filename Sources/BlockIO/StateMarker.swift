@@ -7,10 +7,11 @@ import Primitives
 /// what is in it: that is for people.
 public struct StateMarker {
   /// The images' names in such a folder: a TPM 2.0's and a TPM 1.2's.
-  public static let imageNames = ["tpm2-00.vnvram", "tpm-00.vnvram"]
+  public static let imageNames = ["tpm2-00.permall", "tpm-00.permall"]
 
   public let image: String
-  public var path: String { image + ".made" }
+  /// `tpm2-00.made.permall` for `tpm2-00.permall`.
+  public var path: String { image.hasSuffix(".permall") ? image.dropLast(8) + ".made.permall" : image + ".made" }
   public var isThere: Bool { NewFile.isTaken(path) }
   private var name: String { image.split(separator: "/").last.map(String.init) ?? image }
   /// Whether `--tpmstate dir=` would look for a TPM under the image's name.

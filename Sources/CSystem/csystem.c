@@ -180,6 +180,14 @@ int csystem_end_with_parent(pid_t parent) {
 
 int csystem_close_range(unsigned first, unsigned last) { return (int)syscall(SYS_close_range, first, last, 0U); }
 
+int csystem_birth_time(const char *path, int64_t *seconds, uint32_t *nanoseconds) {
+  struct statx status;
+  if (statx(AT_FDCWD, path, 0, STATX_BTIME, &status) != 0 || !(status.stx_mask & STATX_BTIME)) return -1;
+  *seconds = status.stx_btime.tv_sec;
+  *nanoseconds = status.stx_btime.tv_nsec;
+  return 0;
+}
+
 int csystem_fstat(int fd, void *status) { return (int)syscall(SYS_fstat, fd, status); }
 
 int csystem_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }

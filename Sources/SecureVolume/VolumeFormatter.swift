@@ -79,14 +79,9 @@ public enum VolumeFormatter {
     _ content: (SectorIndex, consuming MutableSpan<UInt8>) throws(VolumeError) -> Void, _ progress: (UInt64) -> Void,
     _ anchor: (any FreshnessAnchor)?
   ) throws(VolumeError) -> StoreUUID {
+    try wipeHeaders(of: device)
     var medium = Medium(device)
     let zeros = ByteBuffer(count: 65536)
-    // Headers first, B before A: an old store stays whole until A goes, and then there is none, and no new one yet.
-    for offset in Format.copyOffsets.reversed() {
-      // With the unused space behind each, which may hold what was there before.
-      try medium.write(zeros, 0..<2 * Format.headerSize, at: offset)
-      try medium.sync()
-    }
     var offset = Format.ringOffset
     while offset < geometry.leafOffset {
       let size = Int(min(65536, geometry.leafOffset - offset))
@@ -114,6 +109,17 @@ public enum VolumeFormatter {
     }
     if let anchor { try tell(anchor, &fresh, store: medium.name) }
     return fresh.header.uuid
+  }
+
+  /// Makes a device no store: durably, B before A, so that an old one stays whole until A goes, and then there is none.
+  public static func wipeHeaders(of device: any BlockDevice) throws(VolumeError) {
+    var medium = Medium(device)
+    // With the unused space behind each, which may hold what was there before.
+    let zeros = ByteBuffer(count: 2 * Format.headerSize)
+    for offset in Format.copyOffsets.reversed() {
+      try medium.write(zeros, 0..<zeros.count, at: offset)
+      try medium.sync()
+    }
   }
 
   /// The anchor's first record.

@@ -10,6 +10,8 @@ public struct StateLocation: Sendable, Equatable {
     case image(String)
     /// `dir=DIR` or `backend-uri=dir://DIR`: a folder for one image of each version, made on first use.
     case directory(String)
+    /// `backend-uri=file://PATH`: a file or block device that is an image, or is made one where the options say so.
+    case file(String)
   }
 
   public let place: Place
@@ -18,15 +20,16 @@ public struct StateLocation: Sendable, Equatable {
 
   private static let imageScheme = "vnvram://"
   private static let directoryScheme = "dir://"
+  private static let fileScheme = "file://"
 
-  /// Parses `dir=DIR[,mode=0600][,lock][,fsync]`, and `backend-uri=` with `dir://DIR` in its place, or `vnvram://IMAGE`. An image
-  /// is locked always.
+  /// Parses `dir=DIR[,mode=0600][,lock][,fsync][,backup]`, and `backend-uri=` with `dir://DIR`, `file://PATH` or `vnvram://IMAGE`
+  /// in its place.
   public init(parsing text: String) throws(TPMError) {
     var list = try KeyValueList<TPMError>(text, option: "--tpmstate")
     let directory = try list.value("dir")
     let uri = try list.value("backend-uri")
     guard (directory == nil) != (uri == nil) else {
-      throw .usage("--tpmstate: say either dir=DIR or backend-uri=vnvram://IMAGE")
+      throw .usage("--tpmstate: say either dir=DIR, or backend-uri= with dir://DIR, file://PATH or vnvram://IMAGE")
     }
     if let directory {
       place = .directory(try Self.absolute(directory, "dir=\(directory)"))
@@ -35,9 +38,6 @@ public struct StateLocation: Sendable, Equatable {
     }
     try Self.takeWhatAlwaysHolds(&list)
     if let mode = try list.value("mode") {
-      guard case .directory = place else {
-        throw .usage("--tpmstate: mode is for an image that is made, and that of vnvram://IMAGE is there already")
-      }
       guard mode.utf8.count <= 5, let bits = mode_t(mode, radix: 8), bits <= 0o777, bits & 0o600 == 0o600 else {
         throw .usage("--tpmstate: mode is octal, at most 0777, and lets the owner read and write")
       }
@@ -46,27 +46,21 @@ public struct StateLocation: Sendable, Equatable {
     try list.finish()
   }
 
-  /// swtpm's words for what an image does anyway; one that asks for something else is refused.
+  /// swtpm's words for what an image does anyway: it is locked, synced, and comes out of a power cut as one of its states, for
+  /// which swtpm's `backup` keeps a second file. One that asks for less is refused.
   private static func takeWhatAlwaysHolds(_ list: inout KeyValueList<TPMError>) throws(TPMError) {
     guard try list.choice("lock") ?? true else {
       throw .usage("--tpmstate: lock=false is not for an image, which two servers would ruin; leave it out")
     }
     _ = try list.flag("fsync")
-    guard try !list.flag("backup") else {
-      throw .usage(
-        "--tpmstate: backup is not for an image, which a power cut can't spoil; make copies with `vnvram backup`")
-    }
+    _ = try list.flag("backup")
   }
 
   private static func place(_ uri: String) throws(TPMError) -> Place {
     if uri.hasPrefix(imageScheme) { return .image(try absolute(uri.dropFirst(imageScheme.count), uri)) }
     if uri.hasPrefix(directoryScheme) { return .directory(try absolute(uri.dropFirst(directoryScheme.count), uri)) }
-    if uri.hasPrefix("file://") {
-      throw .usage(
-        "--tpmstate: \(uri) is a single file of swtpm's; bring it over with `vnvram import-swtpm`, and say "
-          + "backend-uri=vnvram://IMAGE")
-    }
-    throw .usage("--tpmstate: \"\(uri)\" is not of the form vnvram://IMAGE or dir://DIR")
+    if uri.hasPrefix(fileScheme) { return .file(try absolute(uri.dropFirst(fileScheme.count), uri)) }
+    throw .usage("--tpmstate: \"\(uri)\" is not of the form dir://DIR, file://PATH or vnvram://IMAGE")
   }
 
   private static func absolute(_ path: some StringProtocol, _ source: String) throws(TPMError) -> String {
@@ -78,8 +72,8 @@ public struct StateLocation: Sendable, Equatable {
     return absolute
   }
 
-  /// What `--keyring-key` means: `%u` stands for the UUID in the state's path, the last one that there is, in lower case;
-  /// `%%` for a percent sign.
+  /// What `--keyring-key` means: `%u` stands for the UUID in the state's path, the last one that there is, in lower case; `%n`
+  /// for the name of the state; `%%` for a percent sign.
   public func keyName(_ pattern: String, _ version: TPMVersion) throws(TPMError) -> String {
     var (name, rest) = ("", pattern[...])
     while let character = rest.popFirst() {
@@ -94,10 +88,27 @@ public struct StateLocation: Sendable, Equatable {
           throw .usage("--keyring-key: %u stands for the UUID in the state's path, and \(image(for: version)) has none")
         }
         name += uuid
-      default: throw .usage("--keyring-key: a % goes before u, for the UUID in the state's path, or before another %")
+      case "n": name += try self.name()
+      default:
+        throw .usage(
+          "--keyring-key: a % goes before u, for the UUID in the state's path, before n, for the name of the state's folder, or "
+            + "before another %")
       }
     }
     return name
+  }
+
+  /// The name of the state's folder; of the file or device itself, where it is one, since its folder is `/dev/pve` or the like,
+  /// and says nothing of the machine.
+  private func name() throws(TPMError) -> String {
+    let path =
+      switch place {
+      case .directory(let path), .file(let path), .image(let path): path
+      }
+    guard let name = path.split(separator: "/").last(where: { $0 != "." }), name != ".." else {
+      throw .usage("--keyring-key: %n stands for the name of the state's folder, and \(path) has none")
+    }
+    return String(name)
   }
 
   private static func lastUUID(in path: String) -> String? {
@@ -117,14 +128,10 @@ public struct StateLocation: Sendable, Equatable {
   /// The image's path.
   public func image(for version: TPMVersion) -> String {
     switch place {
-    case .image(let path): path
+    case .image(let path), .file(let path): path
     case .directory(let folder):
-      (folder.hasSuffix("/") ? folder : folder + "/") + (version == .tpm2 ? "tpm2-00.vnvram" : "tpm-00.vnvram")
+      // Under swtpm's name: swtpm_setup, managers and scripts look for it, and swtpm itself ends with an error over it.
+      (folder.hasSuffix("/") ? folder : folder + "/") + (version == .tpm2 ? "tpm2-00.permall" : "tpm-00.permall")
     }
-  }
-
-  /// Whether the image is made where there is none.
-  public var makesImage: Bool {
-    if case .directory = place { true } else { false }
   }
 }

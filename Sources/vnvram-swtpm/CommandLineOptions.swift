@@ -34,6 +34,8 @@ struct CommandLineOptions {
   var failOnEncryptedDrive = true
   /// Whether a key that is in no keyring is asked for, through /sbin/request-key.
   var asksForKeys = true
+  /// Whether a blank file or device of `backend-uri=file://` is made an image.
+  var makesOnFirstUse = false
   var keyLossPolicy = NVRAMConfiguration.KeyLossPolicy.lock
   var audit: AuditDestination?
   /// Where it says that uses of keys must be recorded; nil for nowhere.
@@ -50,6 +52,21 @@ struct CommandLineOptions {
 
   /// The image's path.
   var image: String { state?.image(for: server.version) ?? "" }
+
+  /// Where the image may be one that the server makes, or swtpm's state may lie in its place; nil for an image that is named.
+  var place: (any StatePlace)? {
+    switch state?.place {
+    case .directory: StateFolder(image: image, mode: state?.mode ?? 0o600, version: server.version)
+    case .file: StateFile(image, mode: state?.mode ?? 0o600, makes: makesOnFirstUse, isSetup: isSetup)
+    case .image, nil: nil
+    }
+  }
+
+  /// Whether this is swtpm_setup's server, of a TPM that no virtual machine has yet: its only client has both channels.
+  private var isSetup: Bool {
+    guard case .connected? = server.data?.place, case .connected? = server.control?.place else { return false }
+    return server.startsByItself
+  }
 
   static func parse(_ arguments: [String]) throws -> Request {
     if let first = arguments.first, let option = OptionName(rawValue: first) ?? letter(first) {
@@ -76,7 +93,8 @@ struct CommandLineOptions {
     if options.auditRequiredBy != nil { _ = try options.auditDestination(nil) }
     guard options.state != nil else {
       throw TPMError.usage(
-        "--tpmstate is needed: dir=FOLDER, or backend-uri=vnvram://IMAGE (the environment's TPM_PATH is not asked)")
+        "--tpmstate is needed: dir=FOLDER, or backend-uri= with file://PATH or vnvram://IMAGE (the environment's TPM_PATH is not asked)"
+      )
     }
     if names.contains(.printStates) { return .printStates(options) }
     guard options.server.data != nil || options.server.control != nil else {
@@ -156,7 +174,7 @@ struct CommandLineOptions {
       case .requireAudit: auditRequiredBy = auditRequiredBy ?? "the command line"
       case .terminate: server.terminatesOnHangUp = true
       case .daemon: isDaemon = true
-      case .failOnEncryptedDrive, .upcall: try take(name, value ?? "yes")
+      case .failOnEncryptedDrive, .upcall, .makeOnFirstUse: try take(name, value ?? "yes")
       default: if let value { try take(name, value) }
       }
     }
@@ -190,6 +208,9 @@ struct CommandLineOptions {
     case .failOnEncryptedDrive:
       guard value == "yes" || value == "no" else { throw .usage("--fail-on-encrypted-drive is yes or no") }
       failOnEncryptedDrive = value == "yes"
+    case .makeOnFirstUse:
+      guard value == "yes" || value == "no" else { throw .usage("--make-on-first-use is yes or no") }
+      makesOnFirstUse = value == "yes"
     case .upcall:
       guard value == "yes" || value == "no" else { throw .usage("--upcall is yes or no") }
       asksForKeys = value == "yes"

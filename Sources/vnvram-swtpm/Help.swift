@@ -7,10 +7,12 @@ enum Help {
 
     The TPM and its state, as in swtpm:
       --tpm2             A TPM 2.0. Without it, a TPM 1.2.
-      --tpmstate dir=FOLDER[,mode=0600][,lock]
+      --tpmstate dir=FOLDER[,mode=0600][,lock][,fsync][,backup]
       --tpmstate backend-uri=dir://FOLDER
-                         The image is FOLDER/tpm2-00.vnvram, or tpm-00.vnvram for a TPM 1.2. With --key or --keyring-key it
-                         is made on first use, with this mode, where there never was one.
+                         The image is FOLDER/tpm2-00.permall, or tpm-00.permall for a TPM 1.2. With --key or --keyring-key it
+                         is made on first use, with this mode, where there never was one. lock, fsync and backup always hold.
+      --tpmstate backend-uri=file://PATH
+                         The image is this file or block device; with --make-on-first-use it is made there.
       --tpmstate backend-uri=vnvram://IMAGE
                          This image; `vnvram format IMAGE --key NAME --profile tpm2` (or tpm1.2) makes one.
       --key file=FILE|fd=N[,format=hex|binary][,mode=aes-cbc|aes-256-cbc][,remove]
@@ -57,13 +59,19 @@ enum Help {
     Instead of serving, as in swtpm:
       --print-capabilities
                          JSON: what of swtpm's this program has.
-      --print-states     JSON: which states --tpmstate has. An image that no key here opens counts as a state.
+      --print-states     JSON: which states --tpmstate has. An image that no key here opens counts as a state; swtpm's own
+                         state is an error.
       --print-info FLAGS JSON: what libtpms says of itself; 1 its specification, 2 its maker, 4 its key sizes, or a sum.
       -h, --help; -v, --version
 
     Ours:
       --keyring-key NAME The only kernel key that opens the image, and that one which is made here is sealed for. %u in it
-                         stands for the UUID in the image's path: libvirt's folders have one.
+                         stands for the UUID in the image's path: libvirt's folders have one; %n for the name of the state's
+                         folder, or of the file or device.
+      --make-on-first-use[=yes|no]
+                         Make an image in a PATH of backend-uri=file:// that is all zeros, empty, or not there. Once for each
+                         path and device: a marker on this host (`vnvram marker`) keeps it from happening again. The default
+                         is no.
       --fail-on-encrypted-drive[=yes|no]
                          What to do when no key of the image is in the keyring. yes (the default): say which are missing and
                          refuse INIT, or, with not-need-init, end with status 3. no: power the TPM on when a key comes.
@@ -85,12 +93,13 @@ enum Help {
                          VNVRAM_ANCHOR. `vnvram format --anchor` makes it.
 
     Of swtpm's, refused: -R, --chroot (the server confines itself; --runas); --profile, --print-profiles (libtpms' "null" is
-    what there is); --pcap (a TPM's commands hold secrets); --tpmstate backend-uri=file://… (vnvram import-swtpm).
+    what there is); --pcap (a TPM's commands hold secrets). States that swtpm made are not served as they are, wherever they lie:
+    `vnvram import-swtpm` brings them over.
 
     Options for every server of a host, which no manager of virtual machines need know of: \(OptionsFile.standardPath), or
     the file that VNVRAM_SWTPM_OPTIONS names (none: no file). One a line, as above, of --keyring-key,
-    --fail-on-encrypted-drive, --upcall, --key-timeout, --on-key-loss, --anchor, --audit, --require-audit, --seccomp; # begins a
-    comment. The command line has the last word, but where a line begins with the word always ("always --audit FILE"): then
+    --make-on-first-use, --fail-on-encrypted-drive, --upcall, --key-timeout, --on-key-loss, --anchor, --audit, --require-audit,
+    --seccomp; # begins a comment. The command line has the last word, but where a line begins with the word always ("always --audit FILE"): then
     another value there is refused with status 15, and naming another file doesn't help, where it is the standard one's. The file
     must be root's or the user's own, and nobody else's to write.
 

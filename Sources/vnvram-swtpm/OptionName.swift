@@ -27,6 +27,7 @@ enum OptionName: String, CaseIterable {
   // Ours.
   case keyringKey = "--keyring-key"
   case failOnEncryptedDrive = "--fail-on-encrypted-drive"
+  case makeOnFirstUse = "--make-on-first-use"
   case upcall = "--upcall"
   case keyTimeout = "--key-timeout"
   case onKeyLoss = "--on-key-loss"
@@ -52,7 +53,7 @@ enum OptionName: String, CaseIterable {
     case .tpm2, .terminate, .daemon, .printCapabilities, .printStates, .help, .version, .printProfiles,
       .requireAudit:
       .none
-    case .failOnEncryptedDrive, .upcall: .attached
+    case .failOnEncryptedDrive, .upcall, .makeOnFirstUse: .attached
     default: .required
     }
   }
@@ -81,7 +82,8 @@ enum OptionName: String, CaseIterable {
   /// virtual machines knows nothing of.
   var mayBeInFile: Bool {
     switch self {
-    case .keyringKey, .failOnEncryptedDrive, .upcall, .keyTimeout, .onKeyLoss, .anchor, .audit, .requireAudit, .seccomp:
+    case .keyringKey, .makeOnFirstUse, .failOnEncryptedDrive, .upcall, .keyTimeout, .onKeyLoss, .anchor, .audit,
+      .requireAudit, .seccomp:
       true
     default: false
     }

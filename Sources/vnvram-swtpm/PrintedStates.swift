@@ -11,9 +11,12 @@ import VTPM
 /// `--print-states`: which states there are, and how large they are. swtpm_setup asks so whether it has to make a TPM.
 ///
 /// A state that exists is never taken for none: only where there is no image, or where a key opens it and the state is empty, is
-/// it left out. Where an image was made and is gone, or swtpm's own state lies in its place, that is an error. An image that can't be opened (its key is missing, a server has it, it is damaged) has a permanent state
-/// of the image's own size, which is all that can be known; a line of the log says why. Nothing is written but the record of
-/// the key's use.
+/// it left out. Where an image was made and is gone, or what lies in its place is none, swtpm's own state among it, that is an
+/// error, as it is for a server. An image that can't be opened (its key is missing, a server has it, it is damaged) has a permanent
+/// state of the image's own size, which is all that can be known; a line of the log says why.
+///
+/// Where there is none swtpm_setup deletes whatever is there and starts a server, which has to make an image: so it must have a
+/// key for that. Nothing is written but the record of the key's use, and where swtpm_setup needs a file to delete, that file.
 struct PrintedStates {
   private typealias State = (name: TPMStateName, size: UInt64)
 
@@ -35,14 +38,20 @@ struct PrintedStates {
 
   private func states() throws -> [State] {
     let image = options.image
-    guard let size = try Self.size(image) else {
-      try StateFolder(options.state, version)?.refuseOlderTPM()
+    let states: [State]
+    if try options.place?.isVacant() ?? false {
+      states = []
+    } else if let size = try Self.size(image) {
+      try options.place?.check()
+      do { states = try contents(image) } catch {
+        log.line("a state is there, and how large it is isn't known: \(error)")
+        return [(.permall, size)]
+      }
+    } else {
       return []
     }
-    do { return try contents(image) } catch {
-      log.line("a state is there, and how large it is isn't known: \(error)")
-      return [(.permall, size)]
-    }
+    if states.isEmpty { try options.place?.prepareForSetup(hasKey: options.key != nil || options.keyringKey != nil) }
+    return states
   }
 
   /// Bytes; nil where there is nothing of that name in a folder that is there.

@@ -17,7 +17,11 @@ enum Program {
       case .printInfo(let version, let flags): try write(try info(version, flags) + "\n")
       case .printStates(let options):
         log = try options.log.open(standardError: 2)
-        try write(try PrintedStates(options, log).json() + "\n")
+        do { try write(try PrintedStates(options, log).json() + "\n") } catch {
+          // All that swtpm_setup shows.
+          try? write("\(error)\n")
+          throw error
+        }
       case .serve(let options):
         let daemon = options.isDaemon ? try Daemon.start() : nil
         log = try options.log.open(standardError: 2)

@@ -11,7 +11,8 @@ struct ExportSwtpmCommand: Subcommand {
     commandName: "export-swtpm", abstract: "Write a TPM's state where swtpm can start from it.",
     discussion: """
       The target is a directory, which is made where it isn't there, or with --single-file a file of swtpm's backend \
-      file://. Nothing that is there is replaced; files appear whole, readable by their owner alone, the permanent state \
+      file://. Nothing that is there is replaced but the image itself, where that has the place of swtpm's permanent state \
+      (or of the single file): it is kept beside it then, its name with .vnvram at the end. Files appear whole, readable by their owner alone, the permanent state \
       last. Run by root, they get the owner of a directory that was there.
 
       The state is encrypted as swtpm does it, under --swtpm-key, which is weaker than the image, or with --unencrypted not \
@@ -46,7 +47,7 @@ struct ExportSwtpmCommand: Subcommand {
     let keySource = try SwtpmKeyOptions.parse(swtpmKey)
     let opened = try opening.open(image)
     let (version, states) = try read(try opened.store)
-    let place = try SwtpmTarget(target, version: version, isSingleFile: singleFile)
+    let place = try SwtpmTarget(target, version: version, isSingleFile: singleFile, image: image)
     let key = try keySource?.load()
     var uuid: StoreUUID?
     if case .encrypted(let volume) = opened.volume { uuid = volume.uuid }
@@ -59,11 +60,13 @@ struct ExportSwtpmCommand: Subcommand {
     var warnings = opened.warnings
     if key == nil { warnings.append("\(target): is not encrypted: whoever reads it has the TPM's secrets") }
     return Answer(
-      text: ["\(Text.escaped(target)): \(SwtpmState.list(states)) of a \(version.label), \(how)"],
+      text: ["\(Text.escaped(target)): \(SwtpmState.list(states)) of a \(version.label), \(how)"]
+        + (place.kept.map { ["\(Text.escaped($0)): the image, kept"] } ?? []),
       fields: [
         ("image", .string(image)), ("target", .string(target)), ("tpm", .string(version.rawValue)),
         ("states", .array(states.map(\.json))), ("encrypted", .bool(key != nil)), ("single_file", .bool(singleFile)),
         ("files", .array(place.written.map { .string($0) })),
+        ("kept", .array(place.kept.map { [.string($0)] } ?? [])),
       ], warnings: warnings)
   }
 

@@ -21,6 +21,8 @@ struct ImportSwtpmCommand: Subcommand {
       the key that --key names; run by root, it gets the source's owner. In one that is there the entries of a TPM's state \
       must be empty, or --force be given.
 
+      The image may take the place of swtpm's own permanent state, DIRECTORY/tpm2-00.permall or the single file, in one step:       vnvram-swtpm looks for it there. What swtpm had there is kept beside it, its name with .swtpm at the end, unless       --remove-source is given.
+
       Before anything is changed libtpms loads the state, in a confined process of vnvram-swtpm; what is stored is read \
       back and compared. The source stays as it is, unless --remove-source is given: then it is overwritten, synced and \
       removed, last of all; but if it changed meanwhile, or is in use again, it stays: exit status 9. That doesn't reach \
@@ -31,7 +33,8 @@ struct ImportSwtpmCommand: Subcommand {
 
       EXAMPLE
         vnvram key generate vm7
-        vnvram import-swtpm /var/lib/libvirt/swtpm/UUID/tpm2 vm7.img --key vm7
+        cd /var/lib/libvirt/swtpm/UUID/tpm2
+        vnvram import-swtpm . tpm2-00.permall --key vm7
       """)
 
   @Argument(help: "swtpm's directory, or its single file.", completion: .directory)
@@ -73,9 +76,10 @@ struct ImportSwtpmCommand: Subcommand {
 
   func perform() throws -> Answer {
     let keySource = try SwtpmKeyOptions.parse(swtpmKey)
-    let isNew = try placeIsFree()
     let asked: SwtpmVersion? = tpm2 ? .tpm2 : tpm12 ? .tpm12 : nil
-    let source = try SwtpmSource(source, version: asked, removing: removeSource)
+    let isNew = try placeIsFree()
+    let source = try SwtpmSource(source, version: asked, image: image, removing: removeSource)
+    if !isNew, key != nil, !source.isInPlace { throw isThereAlready }
     let key = try keySource?.load()
     let (version, states) = try source.read(key)
     let trial = try SwtpmTrial(states, version, from: self.source)
@@ -84,31 +88,47 @@ struct ImportSwtpmCommand: Subcommand {
     let detail =
       "\(SwtpmState.list(states)) of a \(version.label), from \(Path.absolute(self.source)), "
       + (states.contains { !$0.wasEncrypted } ? "not encrypted" : "encrypted with swtpm's key")
-    if isNew, let name = self.key?.name {
+    if isNew || source.isInPlace, let name = self.key?.name {
       made = try target.make(
         key: name, recovery: isRecovery ? try NewRecoveryKey(descriptor: recoveryKeyFd, json: output.json) : nil,
-        owner: source.owner, anchor: opening.anchor, audit: try opening.audit.log(), detail: detail)
+        from: source, anchor: opening.anchor, audit: try opening.audit.log(), detail: detail)
     } else {
       made = try target.fill(opening.options, force: force, audit: try opening.audit.log(), detail: detail)
     }
     try mark(made)
-    if removeSource { try source.remove(image: image) }
-    return answer(version, states, trial, made, hasKey: key != nil)
+    if removeSource {
+      try source.remove(image: image)
+    } else if source.isInPlace {
+      try source.moveRestAside()
+    }
+    return answer(
+      version, states, trial, made, hasKey: key != nil, kept: source.isInPlace && !removeSource ? source.kept : [])
   }
 
-  /// Whether a new image is to be made, and that all that needs is said, before any secret is read.
+  /// Whether nothing is there where the image is to be, before any secret is read.
   private func placeIsFree() throws -> Bool {
     var status = stat()
     let isThere = unsafe stat(image, &status) == 0
-    if isThere, key != nil {
-      throw Failure(
-        .refused,
-        "\(image): is there already; leave out --key to bring the state into it, or name a new image")
-    }
+    // Where it is the source's own place isn't known yet.
+    if isThere, key != nil, try !mayBeSwtpms() { throw isThereAlready }
     guard isThere || key != nil else {
       throw Failure(.usage, "\(image): isn't there; say which key is to open a new image: --key NAME")
     }
+    if isThere, key == nil, try mayBeSwtpms() {
+      throw Failure(
+        .usage, "\(image): is a state of swtpm's; say which key is to open the image that takes its place: --key NAME")
+    }
     return !isThere
+  }
+
+  private var isThereAlready: Failure {
+    Failure(
+      .refused, "\(image): is there already; leave out --key to bring the state into it, or name a new image")
+  }
+
+  private func mayBeSwtpms() throws -> Bool {
+    let beginning = try ImageBeginning(try FileDevice.openUnlocked(path: image))
+    return beginning == .swtpmState || beginning == .swtpmFile
   }
 
   /// Where `--tpmstate dir=` is to find the image it gets its marker, without which no image means a new TPM.
@@ -130,7 +150,8 @@ struct ImportSwtpmCommand: Subcommand {
   }
 
   private func answer(
-    _ version: SwtpmVersion, _ states: [SwtpmState], _ trial: SwtpmTrial, _ made: SwtpmImage.Result, hasKey: Bool
+    _ version: SwtpmVersion, _ states: [SwtpmState], _ trial: SwtpmTrial, _ made: SwtpmImage.Result, hasKey: Bool,
+    kept: [String]
   ) -> Answer {
     var warnings = made.warnings
     if hasKey, states.contains(where: { !$0.wasEncrypted }) {
@@ -146,11 +167,13 @@ struct ImportSwtpmCommand: Subcommand {
       text: [
         "\(image): \(how)\(isRecovery ? " and a recovery key" : ""), with \(SwtpmState.list(states)) of a \(version.label)",
         "libtpms loads it: \(trial.text)",
-      ] + (removeSource ? ["\(Text.escaped(source)): overwritten and removed"] : []),
+      ] + (removeSource ? ["\(Text.escaped(source)): overwritten and removed"] : [])
+        + kept.map { "\(Text.escaped($0)): what swtpm had, kept" },
       fields: [
         ("source", .string(source)), ("image", .string(image)), ("uuid", .string(made.uuid)),
         ("tpm", .string(version.rawValue)), ("states", .array(states.map(\.json))), ("loaded", trial.json),
         ("made", .bool(made.wasMade)), ("recovery_key", .bool(isRecovery)), ("source_removed", .bool(removeSource)),
+        ("kept", .array(kept.map { .string($0) })),
       ], warnings: warnings)
   }
 }

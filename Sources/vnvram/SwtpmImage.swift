@@ -30,9 +30,10 @@ struct SwtpmImage {
 
   /// Makes it under no name; it gets its name when all of it is there and was read back.
   ///
-  /// - Parameter owner: whose it is to be, where this is root.
+  /// - Parameter source: where the states came from: its owner's it is to be, where this is root, and its place it may take.
   func make(
-    key name: KeyName, recovery: consuming NewRecoveryKey?, owner: stat, anchor: AnchorOptions, audit: AuditLog,
+    key name: KeyName, recovery: consuming NewRecoveryKey?, from source: SwtpmSource, anchor: AnchorOptions,
+    audit: AuditLog,
     detail: String
   ) throws -> Result {
     let anchor = try anchor.make()
@@ -49,7 +50,7 @@ struct SwtpmImage {
     }
     let new = try NewFile(at: image, size: geometry.imageSize)
     if geteuid() == 0 {
-      var mine = owner
+      var mine = source.owner
       mine.st_mode = 0o600
       try new.inherit(from: mine)
     }
@@ -68,7 +69,8 @@ struct SwtpmImage {
     var isUnmade = true
     defer {
       // Without its image an anchor would only be in the next one's way.
-      if isUnmade, !NewFile.isTaken(image) { anchor?.withdraw() }
+      let isThere = source.isInPlace ? new.device.hasName(image) : NewFile.isTaken(image)
+      if isUnmade, !isThere { anchor?.withdraw() }
     }
     let uuid = try VolumeFormatter.format(
       new.device, geometry: geometry, key: key, name: name.text, created: WallClock.seconds,
@@ -86,7 +88,11 @@ struct SwtpmImage {
     }
     try volume.close()
     try check(new, key)
-    try new.place(replacing: false)
+    if source.isInPlace {
+      try source.makeWay { try new.place(replacing: true) }
+    } else {
+      try new.place(replacing: false)
+    }
     isUnmade = false
     anchor?.release()
     return Result(uuid: uuid.description, wasMade: true, warnings: KeyWarning.tooWide(name).map { [$0] } ?? [])

@@ -1,10 +1,12 @@
 import Glibc
 import Primitives
 import ProgramIO
+import SecureVolume
 import SwtpmFormat
 
 /// Where swtpm keeps a TPM's state: a directory or a single file. Locked against swtpm while this is there, as far as
-/// swtpm looks at locks, and never written to, except by `remove`, which leaves alone what isn't as it was read.
+/// swtpm looks at locks, and never written to, except by `remove`, which leaves alone what isn't as it was read. Where the image
+/// takes the permanent state's own place, it makes way for it, and is kept under another name until it is removed, if it is.
 ///
 /// Nothing is read before it is known to be a regular file of a size that a state can have; symbolic links within the
 /// directory are not followed, since whoever may write there needn't be who may read what they lead to.
@@ -12,6 +14,8 @@ final class SwtpmSource {
   let path: String
   let version: SwtpmVersion?
   let isSingleFile: Bool
+  /// Whether the image takes its place.
+  let isInPlace: Bool
   /// The owner of the permanent state, for the image that takes its place.
   let owner: stat
   private let files: [SwtpmSourceFile]
@@ -20,18 +24,23 @@ final class SwtpmSource {
   /// Held for its lock alone.
   private let lock: SwtpmSourceFile?
 
-  /// - Parameter version: what was asked for; nil to find out.
+  /// - Parameters:
+  ///   - version: what was asked for; nil to find out.
+  ///   - image: where the image is to be, which may be the permanent state's own place.
   /// - Throws: `.notAnImage` where there is no swtpm state; `.inUse`; `.refused` for what can't be told.
-  init(_ path: String, version: SwtpmVersion?, removing: Bool) throws {
+  init(_ path: String, version: SwtpmVersion?, image: String, removing: Bool) throws {
     var status = stat()
     guard unsafe stat(path, &status) == 0 else { throw FileError(errno: errno, file: path, "looking for it") }
     self.path = path
+    let isReplaced = { (place: String) in Self.isOne(place, image) }
     switch status.st_mode & S_IFMT {
     case S_IFDIR:
       isSingleFile = false
       let lock = try SwtpmSourceFile.lock(in: path)
       let found = try Self.version(in: path, version)
       self.version = found
+      isInPlace = isReplaced("\(path)/\(found.fileName(.permall))")
+      let removing = removing || isInPlace
       var (files, missing): ([SwtpmSourceFile], [String]) = ([], [])
       for kind in found.states {
         let (limit, name) = (SwtpmContainer.maximumSize, path + "/" + found.fileName(kind))
@@ -46,6 +55,8 @@ final class SwtpmSource {
       self.lock = lock == nil && removing ? try SwtpmSourceFile.makeLock(in: path, owner: first.status) : lock
     default:
       isSingleFile = true
+      isInPlace = isReplaced(path)
+      let removing = removing || isInPlace
       (lock, missing) = (nil, [])
       self.version = version
       guard let file = try SwtpmSourceFile(path, nil, limit: SwtpmSingleFile.maximumSize, removing: removing) else {
@@ -73,6 +84,11 @@ final class SwtpmSource {
       throw Failure(.refused, "\(path): has states of a TPM 2.0 and of a TPM 1.2; say --tpm2 or --tpm1.2")
     }
     return only
+  }
+
+  private static func isOne(_ a: String, _ b: String) -> Bool {
+    var (one, other) = (stat(), stat())
+    return unsafe stat(a, &one) == 0 && stat(b, &other) == 0 && one.st_dev == other.st_dev && one.st_ino == other.st_ino
   }
 
   private static func exists(_ path: String) -> Bool {
@@ -104,6 +120,9 @@ final class SwtpmSource {
     var states: [SwtpmState] = []
     for file in files {
       let bytes = try file.read()
+      guard ImageBeginning(bytes.span) != .image else {
+        throw Failure(.refused, "\(file.path): is an image already, and no state of swtpm's")
+      }
       if let kind = file.kind {
         states.append(try open(bytes.span, kind, key, file.path))
       } else {
@@ -163,7 +182,40 @@ final class SwtpmSource {
     return Failure(error.status, "\(place): \(error)\(remedy)")
   }
 
+  // MARK: Making way for an image in its place
+
+  /// Gives `place` the permanent state's name to take, if all of the source is still what was read. swtpm's file is kept under
+  /// another name; so the place always has one of the two.
+  ///
+  /// - Throws: `.inUse` where the source changed, and what `place` throws: then all is as it was.
+  func makeWay(_ place: () throws -> Void) throws {
+    do { try checkUnchanged() } catch {
+      throw Failure(error.status, "\(error); nothing was changed; once no swtpm runs on it, import it again")
+    }
+    try files[0].keep()
+    do { try place() } catch {
+      files[0].unkeep()
+      throw error
+    }
+    files[0].hasMadeWay()
+  }
+
+  /// The states beside the permanent one go to where that is kept: without it they are of no use, and would only be in the way.
+  func moveRestAside() throws {
+    for file in files.dropFirst() { try file.moveAside() }
+  }
+
+  /// Where swtpm's files are kept.
+  var kept: [String] { files.map(\.path) }
+
   // MARK: Removing
+
+  private func checkUnchanged() throws(Failure) {
+    do {
+      for file in files { try file.checkUnchanged() }
+      for name in missing where Self.exists(name) { throw SwtpmSourceFile.newer(name) }
+    } catch { throw Failure(error) }
+  }
 
   /// Overwrites the files, and removes them; durable on return. The permanent state goes last: without it the others are
   /// of no use, and swtpm would make a new TPM. Nothing is touched unless all of it is what was read, and nobody has it
@@ -172,15 +224,15 @@ final class SwtpmSource {
   /// - Parameter image: where what was read is now.
   /// - Throws: `.inUse` where the source is newer than the image, or may be; what is left is named.
   func remove(image: String) throws {
-    do {
-      for file in files { try file.checkUnchanged() }
-      for name in missing where Self.exists(name) { throw SwtpmSourceFile.newer(name) }
-    } catch let error as any StatusError {
-      throw Failure(
-        error.status,
-        "\(error); the image is made and verified, but the source is newer than the image, or may be: nothing of it was "
-          + "removed. Once no swtpm runs on it, import it again: `vnvram import-swtpm \(Text.escaped(path)) "
-          + "\(Text.escaped(image)) --force --remove-source`")
+    // In its own place the image has what was there when it took that.
+    if !isInPlace {
+      do { try checkUnchanged() } catch {
+        throw Failure(
+          error.status,
+          "\(error); the image is made and verified, but the source is newer than the image, or may be: nothing of it was "
+            + "removed. Once no swtpm runs on it, import it again: `vnvram import-swtpm \(Text.escaped(path)) "
+            + "\(Text.escaped(image)) --force --remove-source`")
+      }
     }
     for file in files.reversed() { try file.remove() }
   }

@@ -7,7 +7,10 @@ import SwtpmFormat
 
 /// One of swtpm's files, and what tells that swtpm uses it, or has changed it since it was read.
 final class SwtpmSourceFile {
-  let path: String
+  /// Where it is: `keptPath` once it made way for an image.
+  private(set) var path: String
+  /// Where it is kept when an image takes its place. No name of a state's, so that nobody takes it for one.
+  var keptPath: String { path + ".swtpm" }
   /// Nil for a single file, which has several.
   let kind: SwtpmStateKind?
   let status: stat
@@ -47,15 +50,26 @@ final class SwtpmSourceFile {
       close(descriptor)
       throw error
     }
-    self.init(path, kind, descriptor, status, isWritable: removing)
+    self.init(path, kind, descriptor, Self.withoutCutShort(path, status, removing), isWritable: removing)
     guard status.st_mode & S_IFMT == S_IFREG else { throw Self.wrongKind(path) }
     guard status.st_size <= limit else {
       throw Failure(.noSpace, "\(path): has \(status.st_size) bytes; swtpm's have \(limit) at most")
     }
-    guard !removing || status.st_nlink == 1 else {
+    guard !removing || self.status.st_nlink == 1 else {
       throw Failure(
         .refused, "\(path): has another name, too (a hard link), and is not overwritten; remove it yourself")
     }
+  }
+
+  /// Takes the second name away that an import left which was cut short before its image had the first one.
+  private static func withoutCutShort(_ path: String, _ status: stat, _ removing: Bool) -> stat {
+    var kept = stat()
+    guard removing, status.st_nlink == 2, unsafe lstat(path + ".swtpm", &kept) == 0, kept.st_ino == status.st_ino,
+      kept.st_dev == status.st_dev, unsafe unlink(path + ".swtpm") == 0
+    else { return status }
+    var status = status
+    status.st_nlink = 1
+    return status
   }
 
   private static func wrongKind(_ path: String) -> Failure {
@@ -186,6 +200,37 @@ final class SwtpmSourceFile {
     }
     digest = try Digest.sha256(bytes.span)
     return bytes
+  }
+
+  // MARK: Making way
+
+  /// Gives it a second name, under which it is kept. Durable once its folder is synced, as who takes the first name does.
+  ///
+  /// - Throws: `.refused` where something has that name.
+  func keep() throws {
+    guard unsafe link(path, keptPath) == 0 else {
+      guard errno != EEXIST else {
+        throw Failure(
+          .refused,
+          "\(keptPath): is there already, and swtpm's state was to be kept there; move it away; nothing was changed")
+      }
+      throw FileError(errno: errno, file: keptPath, "keeping swtpm's state there")
+    }
+  }
+
+  /// Takes the second name away again.
+  func unkeep() { _ = unsafe unlink(keptPath) }
+
+  /// An image has the first name now.
+  func hasMadeWay() { path = keptPath }
+
+  /// Gives it the name under which it is kept, and no other.
+  func moveAside() throws {
+    guard unsafe rename(path, keptPath) == 0 else {
+      throw FileError(errno: errno, file: path, "moving it to \(keptPath)")
+    }
+    path = keptPath
+    try syncDirectory()
   }
 
   /// Overwrites it with zeros, syncs that, and removes its name, after `checkUnchanged`. Durable on return.

@@ -5,7 +5,8 @@ import Primitives
 import ProgramIO
 import SwtpmFormat
 
-/// Where a TPM's state is written for swtpm. Files have no name until they are whole, and never take the place of others.
+/// Where a TPM's state is written for swtpm. Files have no name until they are whole, and never take the place of others, but of the
+/// image that the state comes from: that is kept under another name, and its place always has one of the two.
 final class SwtpmTarget {
   private let path: String
   private let version: SwtpmVersion
@@ -16,17 +17,24 @@ final class SwtpmTarget {
   private var lock: Int32 = -1
   /// The files' paths, once they are there.
   private(set) var written: [String] = []
+  /// Where the image is, once swtpm's state has its place.
+  private(set) var kept: String?
+  private let image: String
 
   /// - Throws: `.refused` where something would be in the way; `.inUse` where a swtpm runs in the directory.
-  init(_ path: String, version: SwtpmVersion, isSingleFile: Bool) throws {
-    (self.path, self.version, self.isSingleFile) = (path, version, isSingleFile)
+  init(_ path: String, version: SwtpmVersion, isSingleFile: Bool, image: String) throws {
+    (self.path, self.version, self.isSingleFile, self.image) = (path, version, isSingleFile, image)
     var status = stat()
     let isThere = unsafe (isSingleFile ? lstat(path, &status) : stat(path, &status)) == 0
     guard isThere else {
       if errno == ENOENT { return }
       throw FileError(errno: errno, file: path, "looking at it")
     }
-    guard !isSingleFile else { throw Failure(.refused, "\(path): exists already; name another file") }
+    guard !isSingleFile else {
+      guard isImage(path) else { throw Failure(.refused, "\(path): exists already; name another file") }
+      directory = status
+      return
+    }
     guard status.st_mode & S_IFMT == S_IFDIR else {
       throw Failure(
         .refused, "\(path): is there, and is no directory; say --single-file for a file, or name another place")
@@ -36,11 +44,19 @@ final class SwtpmTarget {
     for version in SwtpmVersion.allCases {
       for kind in version.states {
         let name = "\(path)/\(version.fileName(kind))"
-        guard unsafe lstat(name, &status) != 0 else {
+        let isPlace = version == self.version && kind == .permall && isImage(name)
+        guard unsafe isPlace || lstat(name, &status) != 0 else {
           throw Failure(.refused, "\(name): is there already; nothing was written; name another directory")
         }
       }
     }
+  }
+
+  /// Whether a name is that of the image itself.
+  private func isImage(_ name: String) -> Bool {
+    var (own, named) = (stat(), stat())
+    return unsafe stat(image, &own) == 0 && lstat(name, &named) == 0 && named.st_mode & S_IFMT == S_IFREG
+      && own.st_dev == named.st_dev && own.st_ino == named.st_ino
   }
 
   deinit { if lock >= 0 { close(lock) } }
@@ -92,11 +108,34 @@ final class SwtpmTarget {
       try file.inherit(from: owner)
     }
     try file.device.sync()
+    guard !isImage(name) else { return try take(name, for: file) }
     do { try file.place(replacing: false) } catch {
       // It may have its name already, where only the directory couldn't be synced.
       if file.device.hasName(name) { _ = unsafe unlink(name) }
       throw error
     }
     written.append(name)
+  }
+
+  /// Puts it into the image's place. The marker goes, too: what is there now is swtpm's.
+  private func take(_ name: String, for file: NewFile) throws {
+    let aside = name + ".vnvram"
+    guard unsafe link(name, aside) == 0 else {
+      guard errno != EEXIST else {
+        throw Failure(.refused, "\(aside): is there already, and the image was to be kept there; move it away")
+      }
+      throw FileError(errno: errno, file: aside, "keeping the image there")
+    }
+    do { try file.place(replacing: true) } catch {
+      if !file.device.hasName(name) { _ = unsafe unlink(aside) }
+      throw error
+    }
+    written.append(name)
+    kept = aside
+    let marker = StateMarker(image: name)
+    if marker.isThere, unsafe unlink(marker.path) != 0 {
+      throw FileError(errno: errno, file: marker.path, "removing it, now that swtpm's state is there,")
+    }
+    try FileDevice.syncDirectory(containing: name)
   }
 }

@@ -41,6 +41,7 @@ struct VNVRAMCommand: ParsableCommand {
           ImportStreamCommand.self,
         ]),
       CommandGroup(name: "Changing over", subcommands: [ImportSwtpmCommand.self, ExportSwtpmCommand.self]),
+      CommandGroup(name: "Hosts", subcommands: [MarkerCommand.self]),
       CommandGroup(name: "Keys", subcommands: [KeyCommand.self, SlotCommand.self]),
     ])
 }

@@ -222,7 +222,7 @@ class Server(Places):
                 server, log = self.start(
                     True, "--tpmstate", f"dir={folder}", "--key", form.replace("KEY", f"{key},remove")
                 )
-                image = (folder / "tpm2-00.vnvram").read_bytes()
+                image = (folder / "tpm2-00.permall").read_bytes()
                 known = list(
                     needles.of_store(image, content) if content == self.key else needles.of_passphrase(image, content)
                 )

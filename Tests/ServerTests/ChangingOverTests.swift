@@ -142,9 +142,23 @@ import Testing
     #expect(try swtpm.connect(.data).ask(version) == here)
   }
 
-  /// As with libvirt: `--tpmstate dir=` makes no new TPM beside swtpm's, takes the image that was brought over into the same
-  /// directory, and opens it with the password that was swtpm's, too, once it has a slot for that.
-  @Test func inTheSameDirectory() throws {
+  private func serving(_ place: Place, _ folder: String, _ more: [String], _ body: (Child) throws -> Void) throws {
+    let server = try place.start(
+      ["vnvram-swtpm", "socket", "--tpm2", "--tpmstate", "dir=\(folder)"] + TestServer.unixSockets(place.folder)
+        + TestServer.startsByItself + more)
+    defer {
+      server.signal(SIGTERM)
+      _ = server.wait()
+    }
+    while server.isRunning, (try? Socket(path: place.path("tpm.ctrl")))?.ask([0, 0, 0, 1]).isEmpty ?? true {
+      usleep(2000)
+    }
+    try body(server)
+  }
+
+  /// As with libvirt: `--tpmstate dir=` makes no new TPM in the place of swtpm's, takes the image that was brought over into that
+  /// very place, and opens it with the password that was swtpm's, too, once it has a slot for that. And back.
+  @Test func inPlace() throws {
     let place = try Place()
     let there = place.path("there")
     let form = SwtpmKeyForm.all.first { $0.isPassword }
@@ -154,41 +168,80 @@ import Testing
       let data = try swtpm.connect(.data)
       try data.run(TPMCommand.defineIndex)
       try data.run(TPMCommand.write(0x5A))
+      #expect(try swtpm.control("-v").status == 0)
     }
-    let serve = { (more: [String]) in
-      try place.start(
-        ["vnvram-swtpm", "socket", "--tpm2", "--tpmstate", "dir=\(there)"] + TestServer.unixSockets(place.folder)
-          + TestServer.startsByItself + more)
+    let (image, marker) = (there + "/tpm2-00.permall", there + "/tpm2-00.made.permall")
+    let (state, volatile) = (try File.bytes(image), try File.bytes(there + "/tpm2-00.volatilestate"))
+    try serving(place, there, ["--keyring-key", place.key.name]) {
+      #expect($0.wait() == 15 && $0.text.contains("vnvram import-swtpm \(there) \(image) "), "\($0.text)")
     }
-    let refused = try serve(["--keyring-key", place.key.name])
-    #expect(refused.wait() != 0 && refused.text.contains("vnvram import-swtpm \(there) "), "\(refused.text)")
-    let image = there + "/tpm2-00.vnvram"
-    #expect(!File.exists(image))
     let brought = try place.run(
       ["vnvram", "import-swtpm", there, image, "--key", place.key.name, "--swtpm-key", password])
     try #require(brought.status == 0, "\(brought.text)")
+    // What swtpm had is beside it, as it was, and under no name of a state's.
+    #expect(try File.bytes(image + ".swtpm") == state)
+    #expect(try File.bytes(there + "/tpm2-00.volatilestate.swtpm") == volatile)
+    #expect(brought.text.contains("\(image).swtpm: what swtpm had, kept"), "\(brought.text)")
+    #expect(
+      try FileManager.default.contentsOfDirectory(atPath: there).filter { !$0.hasSuffix(".swtpm") }.sorted() == [
+        ".lock", "tpm2-00.made.permall", "tpm2-00.permall",
+      ])
     // Should the image be lost, no new TPM takes its place: the marker says so, before a server ever ran here.
-    try #require(File.exists(image + ".made"))
-    for name in ["tpm2-00.permall", "tpm2-00.volatilestate"] { unsafe unlink("\(there)/\(name)") }
+    try #require(File.exists(marker))
     try FileManager.default.moveItem(atPath: image, toPath: image + ".away")
-    let lost = try serve(["--keyring-key", place.key.name])
-    #expect(lost.wait() != 0 && lost.text.contains("made before and is gone"), "\(lost.text)")
+    try serving(place, there, ["--keyring-key", place.key.name]) {
+      #expect($0.wait() == 11 && $0.text.contains("made before and is gone"), "\($0.text)")
+    }
     #expect(!File.exists(image))
     try FileManager.default.moveItem(atPath: image + ".away", toPath: image)
     let added = try place.run(
       ["bash", "-c", "vnvram slot add \(image) --passphrase-fd 3 --name swtpm 3< swtpm.key"])
     try #require(added.status == 0, "\(added.text)")
     for more in [[], ["--key", password]] {
-      let server = try serve(more)
-      defer {
-        server.signal(SIGTERM)
-        _ = server.wait()
+      try serving(place, there, more) {
+        try #require($0.isRunning, "\($0.text)")
+        #expect(try Socket(path: place.path("tpm")).index() == [UInt8](repeating: 0x5A, count: TPMCommand.indexSize))
       }
-      while server.isRunning, (try? Socket(path: place.path("tpm.ctrl")))?.ask([0, 0, 0, 1]).isEmpty ?? true {
-        usleep(2000)
-      }
-      try #require(server.isRunning, "\(server.text)")
-      #expect(try Socket(path: place.path("tpm")).index() == [UInt8](repeating: 0x5A, count: TPMCommand.indexSize))
     }
+    let again = try place.run(["vnvram", "import-swtpm", there, image, "--key", place.key.name])
+    #expect(again.status == 15, "\(again.text)")
+
+    let ours = try File.bytes(image)
+    let given = try place.run(["vnvram", "export-swtpm", image, there, "--swtpm-key", password])
+    try #require(given.status == 0 && given.text.contains("\(image).vnvram: the image, kept"), "\(given.text)")
+    #expect(try File.bytes(image + ".vnvram") == ours)
+    #expect(!File.exists(marker))
+    do {
+      let swtpm = try DebianSwtpm(place, .directory, there, key: password)
+      try #require(swtpm.isRunning, "\(swtpm.log)")
+      #expect(try swtpm.connect(.data).index() == [UInt8](repeating: 0x5A, count: TPMCommand.indexSize))
+    }
+    // Nothing that was kept is lost by doing it again.
+    let once = try place.run(
+      ["vnvram", "import-swtpm", there, image, "--key", place.key.name, "--swtpm-key", password])
+    #expect(once.status == 15 && once.text.contains("\(image).swtpm: is there already"), "\(once.text)")
+    #expect(try File.bytes(image + ".swtpm") == state && !File.exists(marker))
+    try serving(place, there, []) { #expect($0.wait() == 15, "\($0.text)") }
+  }
+
+  /// The single file's own place, too, with what was there overwritten; and back into it.
+  @Test func inTheSingleFilesPlace() throws {
+    let place = try Place()
+    let there = try SwtpmSourceTests.source(place, .singleFile)
+    let unasked = try place.run(["vnvram", "import-swtpm", there, there])
+    #expect(unasked.status == 2 && unasked.text.contains("--key NAME"), "\(unasked.text)")
+    let brought = try place.run(
+      ["vnvram", "import-swtpm", there, there, "--key", place.key.name, "--remove-source"])
+    try #require(brought.status == 0, "\(brought.text)")
+    #expect(place.names.filter { $0.hasPrefix("there") } == ["there"])
+    place.image = there
+    let server = try TestServer(place)
+    #expect(try server.connect(.data).index() == [UInt8](repeating: 0x5A, count: TPMCommand.indexSize))
+    #expect(server.end() == 0)
+    let given = try Self.exporting(place, there, .singleFile, key: nil)
+    try #require(given.status == 0, "\(given.text)")
+    #expect(place.names.filter { $0.hasPrefix("there") } == ["there", "there.vnvram"])
+    let swtpm = try DebianSwtpm(place, .singleFile, there)
+    #expect(try swtpm.connect(.data).index() == [UInt8](repeating: 0x5A, count: TPMCommand.indexSize))
   }
 }

@@ -17,8 +17,8 @@ import Testing
     #expect(server.log.contains("\(place.image): made"), "\(server.log)")
     #expect(server.end() == 0)
     let names = try FileManager.default.contentsOfDirectory(atPath: place.path("state")).sorted()
-    let name = isTPM2 ? "tpm2-00.vnvram" : "tpm-00.vnvram"
-    #expect(names == [name, name + ".made"])
+    let kind = isTPM2 ? "tpm2" : "tpm"
+    #expect(names == ["\(kind)-00.made.permall", "\(kind)-00.permall"])
     #expect(try Self.mode(place.image) == 0o600)
     // As large, and with the entries, as `vnvram format` makes it.
     let profile = isTPM2 ? "tpm2" : "tpm1.2"
@@ -31,7 +31,7 @@ import Testing
     #expect(try entries(place.image) == entries("other"))
     #expect(try place.run(["vnvram", "check", place.image]).status == 0)
     // The marker says which store it is of.
-    let marker = String(decoding: try place.bytes("state/\(name).made"), as: UTF8.self)
+    let marker = String(decoding: try place.bytes("state/\(kind)-00.made.permall"), as: UTF8.self)
     let info = try place.run(["vnvram", "info", place.image]).text
     let uuid = try #require(info.split(separator: "\n").first { $0.hasPrefix("uuid") }).split(separator: " ")[1]
     #expect(marker.contains(uuid) && marker.contains("remove this file"), "\(marker)")
@@ -79,7 +79,7 @@ import Testing
     let server = try TestServer(place, TestServer.startsByItself + arguments)
     try server.connect(.data).run(TPMCommand.defineIndex)
     #expect(server.end() == 0, "\(server.log)")
-    for path in [place.image, place.image + ".made"] {
+    for path in [place.image, place.marker] {
       #expect(try FileManager.default.attributesOfItem(atPath: path)[.ownerAccountID] as? Int == Int(user))
     }
   }
@@ -110,21 +110,31 @@ import Testing
     #expect(try TestServer(place, TestServer.startsByItself + Self.key(place)).end() == 0)
   }
 
+  /// What is left of a TPM whose permanent state is gone.
   @Test(arguments: [
-    "tpm2-00.permall", "tpm2-00.volatilestate", "tpm-00.permall", "tpm-00.volatilestate", "tpm-00.savestate", "NVChip",
-  ]) func besideSwtpmsState(name: String) throws {
-    let place = try Place.forFirstUse()
+    ("tpm2-00.volatilestate", true), ("NVChip", true), ("tpm-00.volatilestate", false), ("tpm-00.savestate", false),
+  ]) func besideWhatIsLeft(name: String, isTPM2: Bool) throws {
+    let place = try Place.forFirstUse(isTPM2: isTPM2)
     try place.write([], "state/\(name)")
-    let kind = name.hasPrefix("tpm-") ? "tpm" : "tpm2"
-    let command = "vnvram import-swtpm \(place.path("state")) \(place.path("state"))/\(kind)-00.vnvram --key"
-    try expectNothingMade(place, Self.key(place), status: 15, name, command)
+    let outcome = try place.runServer(Self.key(place), isTPM2: isTPM2)
+    #expect(outcome.status == 15 && outcome.text.contains(name), "\(outcome.text)")
+    #expect(!File.exists(place.image))
   }
 
-  /// --tpm2 that was forgotten, or given by mistake.
-  @Test(arguments: ["tpm-00.vnvram", "tpm-00.vnvram.made"]) func besideTheOtherKind(name: String) throws {
+  /// Both in one folder, each with its image and marker, as with swtpm.
+  @Test func besideTheOtherKind() throws {
     let place = try Place.forFirstUse()
-    try place.write([], "state/\(name)")
-    try expectNothingMade(place, Self.key(place), status: 15, name, "start it without --tpm2")
+    #expect(try TestServer(place, TestServer.startsByItself + Self.key(place)).end() == 0)
+    let tpm2 = try place.bytes()
+    #expect(try TestServer(place, ["--flags", "startup-clear"] + Self.key(place), isTPM2: false).end() == 0)
+    #expect(
+      try FileManager.default.contentsOfDirectory(atPath: place.path("state")).sorted() == [
+        "tpm-00.made.permall", "tpm-00.permall", "tpm2-00.made.permall", "tpm2-00.permall",
+      ])
+    #expect(try place.bytes() == tpm2)
+    let server = try TestServer(place)
+    try server.connect(.data).run(TPMCommand.defineIndex)
+    #expect(server.end() == 0)
   }
 
   @Test func noFolder() throws {
@@ -142,10 +152,10 @@ import Testing
     #expect(try TestServer(place, arguments).end() == 0)
     let good = try place.bytes()
     try FileManager.default.removeItem(atPath: place.image)
-    try expectNothingMade(place, Self.key(place), status: 11, "made before and is gone", place.image + ".made")
-    try place.write(good, "state/tpm2-00.vnvram")
+    try expectNothingMade(place, Self.key(place), status: 11, "made before and is gone", place.marker)
+    try place.write(good)
     #expect(try TestServer(place, arguments).end() == 0)
-    for path in [place.image, place.image + ".made"] { try FileManager.default.removeItem(atPath: path) }
+    for path in [place.image, place.marker] { try FileManager.default.removeItem(atPath: path) }
     #expect(try TestServer(place, arguments).end() == 0)
     #expect(try place.bytes() != good)
   }
@@ -160,19 +170,92 @@ import Testing
     try expectNothingMade(place, Self.key(place), status: 11, "made before and is gone")
   }
 
-  /// Whatever has the image's name is not replaced: something empty, damaged, or a link that leads nowhere.
+  /// Whatever has the image's name is not replaced: something empty (as swtpm's own state after a power cut), zeros, damage, a
+  /// link that leads nowhere; and where it is no image, no marker says that there was one.
   @Test func whatIsThereStays() throws {
     let place = try Place.forFirstUse()
-    for bytes in [[], [UInt8](repeating: 0, count: 4096), (0..<65_536).map { _ in UInt8.random(in: 0...255) }] {
+    for bytes in [[], [UInt8](repeating: 0, count: 4096), (0..<65_536).map { _ in UInt8.random(in: 3...255) }] {
       try place.write(bytes)
-      try? FileManager.default.removeItem(atPath: place.image + ".made")
-      #expect(try place.runServer(Self.key(place)).status == 8)
-      #expect(try place.bytes() == bytes)
+      for flags in [[], TestServer.startsByItself] {
+        let outcome = try place.runServer(flags + Self.key(place))
+        #expect(outcome.status == 8 && outcome.text.contains("no new TPM takes its place"), "\(outcome.text)")
+      }
+      #expect(try Self.printed(place).status == 8)
+      #expect(try place.bytes() == bytes && !File.exists(place.marker))
     }
-    try FileManager.default.removeItem(atPath: place.image)
+    // With a marker the message has both.
+    try place.write([], "state/tpm2-00.made.permall")
+    let lost = try place.runServer(Self.key(place))
+    #expect(lost.status == 8 && lost.text.contains("an image was made here"), "\(lost.text)")
+    for path in [place.image, place.marker] { try FileManager.default.removeItem(atPath: path) }
     try FileManager.default.createSymbolicLink(atPath: place.image, withDestinationPath: place.path("elsewhere"))
     #expect(try place.runServer(Self.key(place)).status == 11)
     #expect(!FileManager.default.fileExists(atPath: place.path("elsewhere")))
+  }
+
+  private static func printed(_ place: Place, _ more: [String] = []) throws -> Place.Outcome {
+    try place.run(
+      ["vnvram-swtpm", "socket", "--print-states", "--tpm2", "--tpmstate", place.state ?? ""] + key(place) + more)
+  }
+
+  /// An image whose first header is damaged is an image, and what can be done with it another's to say.
+  @Test(arguments: [0, 0xFF]) func aDamagedFirstHeader(byte: UInt8) throws {
+    let place = try Place.forFirstUse()
+    #expect(try TestServer(place, TestServer.startsByItself + Self.key(place)).end() == 0)
+    var bytes = try place.bytes()
+    bytes.replaceSubrange(0..<512, with: [UInt8](repeating: byte, count: 512))
+    try place.write(bytes)
+    let outcome = try place.runServer(Self.key(place))
+    #expect(outcome.status == 6 && outcome.text.contains("copy A is damaged"), "\(outcome.text)")
+  }
+
+  // MARK: swtpm's state in the place
+
+  /// It is neither served nor replaced, and the message says how it comes over; with a marker, what that means, too.
+  @Test(arguments: [true, false], [false, true]) func swtpmsState(isTPM2: Bool, isMarked: Bool) throws {
+    let place = try Place.forFirstUse(isTPM2: isTPM2)
+    let folder = place.path("state")
+    do { _ = try DebianSwtpm(place, .directory, folder, isTPM2: isTPM2) }
+    let state = try place.bytes()
+    if isMarked { try File.write([], to: place.marker) }
+    for flags in [[], ["--fail-on-encrypted-drive=no"]] {
+      let outcome = try place.runServer(flags + Self.key(place), isTPM2: isTPM2)
+      #expect(outcome.status == 15, "\(outcome.text)")
+      #expect(outcome.text.contains("`vnvram import-swtpm \(folder) \(place.image) --key NAME`"), "\(outcome.text)")
+      #expect(outcome.text.contains("though an image was made here") == isMarked, "\(outcome.text)")
+    }
+    if isTPM2 { #expect(try Self.printed(place).status == 15) }
+    #expect(try place.bytes() == state && File.exists(place.marker) == isMarked)
+  }
+
+  /// A host that goes back to Debian's swtpm by accident gets an error and no new TPM, and the image is as it was.
+  @Test(arguments: [true, false], ["not-need-init,startup-clear", "not-need-init"])
+  func debiansSwtpmOnAnImage(isTPM2: Bool, flags: String) throws {
+    let place = try Place.forFirstUse(isTPM2: isTPM2)
+    var server = try TestServer(place, ["--flags", "startup-clear"] + Self.key(place), isTPM2: isTPM2)
+    #expect(server.end() == 0)
+    let bytes = try place.bytes()
+    do {
+      let swtpm = try DebianSwtpm(place, .directory, place.path("state"), isTPM2: isTPM2, flags: flags)
+      #expect(!swtpm.isRunning, "\(swtpm.log)")
+    }
+    #expect(try place.bytes() == bytes)
+    let names = try FileManager.default.contentsOfDirectory(atPath: place.path("state"))
+    #expect(Set(names).subtracting([".lock"]).count == 2, "\(names)")
+    server = try TestServer(place, ["--flags", "startup-clear"] + Self.key(place), isTPM2: isTPM2)
+    #expect(server.end() == 0)
+  }
+
+  /// swtpm_setup deletes an image that has no TPM yet: only where there is a key for another one.
+  @Test func printedForSetup() throws {
+    let place = try Place.forFirstUse()
+    let format = try place.run(["vnvram", "format", place.image, "--key", place.key.name, "--profile", "tpm2"])
+    try #require(format.status == 0, "\(format.text)")
+    let printed = try Self.printed(place)
+    #expect(printed.status == 0 && printed.text.contains("\"states\": []"), "\(printed.text)")
+    let command = ["vnvram-swtpm", "socket", "--print-states", "--tpm2", "--tpmstate", place.state ?? ""]
+    let without = try place.run(command)
+    #expect(without.status == 3 && without.text.contains("would delete it"), "\(without.text)")
   }
 
   /// Killed at any moment of its first start, it leaves no image or a whole one, and a marker only beside one.
@@ -191,14 +274,12 @@ import Testing
       let names = try FileManager.default.contentsOfDirectory(atPath: place.path("state")).sorted()
       if names == [] { continue }
       made += 1
-      #expect(names == ["tpm2-00.vnvram"] || names == ["tpm2-00.vnvram", "tpm2-00.vnvram.made"], "\(names)")
+      #expect(names == ["tpm2-00.permall"] || names == ["tpm2-00.made.permall", "tpm2-00.permall"], "\(names)")
       #expect(try place.run(["vnvram", "check", place.image]).status == 0)
       let server = try TestServer(place, TestServer.startsByItself + Self.key(place))
       #expect(server.end() == 0, "\(server.log)")
-      #expect(FileManager.default.fileExists(atPath: place.image + ".made"))
-      for name in ["tpm2-00.vnvram", "tpm2-00.vnvram.made"] {
-        try FileManager.default.removeItem(atPath: place.path("state/\(name)"))
-      }
+      #expect(FileManager.default.fileExists(atPath: place.marker))
+      for path in [place.image, place.marker] { try FileManager.default.removeItem(atPath: path) }
     }
     print("killed at its first start: \(made) of \(rounds) had made an image")
     #expect(made > 0, "it was always killed before")

@@ -115,7 +115,9 @@ import Testing
     expect(8, "no tpm-00.permall; there is one of a TPM 2.0", try importing(folder, "--tpm1.2"), place)
     expect(8, "name the directory", try importing(permall, ""), place)
     expect(11, "No such file", try importing(place.path("none"), ""), place)
-    expect(8, "backend file://", try importing(place.image, ""), place)
+    expect(15, "is an image already", try importing(place.image, ""), place)
+    try place.write(Array("something else".utf8), "other")
+    expect(8, "backend file://", try importing(place.path("other"), ""), place)
     try File.write(state, to: folder + "/tpm-00.permall")
     expect(15, "say --tpm2 or --tpm1.2", try importing(folder, ""), place)
     // A TPM 2.0's state under the other's name.
@@ -255,14 +257,19 @@ import Testing
     let place = try Place()
     let there = try Self.source(place)
     for name in ["", "/tpm2-00.permall"] { #expect(unsafe chown(there + name, 65534, 65534) == 0) }
-    let image = there + "/tpm2-00.vnvram"
+    let image = there + "/tpm2-00.permall"
     let made = try place.run(["vnvram", "import-swtpm", there, image, "--key", place.key.name, "--remove-source"])
     #expect(made.status == 0, "\(made.text)")
-    #expect(try place.run(["vnvram", "export-swtpm", image, there, "--unencrypted"]).status == 0)
+    #expect(!File.exists(image + ".swtpm"))
     var status = stat()
-    for name in ["tpm2-00.vnvram", "tpm2-00.vnvram.made", "tpm2-00.permall"] {
+    let isTheirs =
+      unsafe stat(there + "/tpm2-00.made.permall", &status) == 0 && status.st_uid == 65534
+      && status.st_mode & 0o777 == 0o600
+    #expect(isTheirs)
+    #expect(try place.run(["vnvram", "export-swtpm", image, there, "--unencrypted"]).status == 0)
+    for name in ["there/tpm2-00.permall", "there/tpm2-00.permall.vnvram"] {
       #expect(
-        unsafe stat("\(there)/\(name)", &status) == 0 && status.st_uid == 65534 && status.st_gid == 65534, "\(name)")
+        unsafe stat(place.path(name), &status) == 0 && status.st_uid == 65534 && status.st_gid == 65534, "\(name)")
       #expect(status.st_mode & 0o777 == 0o600, "\(name)")
     }
   }
@@ -287,6 +294,45 @@ import Testing
     let server = try TestServer(place)
     #expect(try server.connect(.data).index() == Self.secret)
     #expect(server.end() == 0)
+  }
+
+  /// SIGKILL at any moment of an import in place: what has the name is swtpm's state as it was, or a whole image.
+  @Test(arguments: [false, true]) func killedInPlace(removes: Bool) throws {
+    let place = try Place()
+    let there = try Self.source(place)
+    let file = there + "/tpm2-00.permall"
+    let state = try File.bytes(file)
+    let command =
+      ["vnvram", "import-swtpm", there, file, "--key", place.key.name] + (removes ? ["--remove-source"] : [])
+    var (without, with) = (0, 0)
+    let start = DispatchTime.now().uptimeNanoseconds
+    #expect(try place.run(command).status == 0)
+    var whole = Double(DispatchTime.now().uptimeNanoseconds - start) / 1000
+    for round in 0..<60 where round < 16 || without == 0 || with == 0 {
+      for name in ["tpm2-00.permall.swtpm", "tpm2-00.made.permall"] { unsafe unlink("\(there)/\(name)") }
+      unsafe unlink(file)
+      try File.write(state, to: file)
+      let child = try place.start(command)
+      usleep(UInt32(Double.random(in: 0...whole * 1.5)))
+      child.kill()
+      _ = child.wait()
+      if try File.bytes(file) == state {
+        without += 1
+        whole = min(whole * 1.25, 5_000_000)
+        // And the next one goes through.
+        let again = try place.run(command)
+        #expect(again.status == 0, "\(again.text)")
+      } else {
+        with += 1
+        whole *= 0.8
+      }
+      let given = try place.run(["vnvram", "export-swtpm", file, place.path("back"), "--unencrypted"])
+      try #require(given.status == 0, "\(given.text)")
+      #expect(try File.bytes(place.path("back/tpm2-00.permall")) == state)
+      try FileManager.default.removeItem(atPath: place.path("back"))
+    }
+    #expect(without > 0 && with > 0, "\(without) without an image, \(with) with one")
+    print("kills under import-swtpm in place: \(without) without an image, \(with) with a whole one")
   }
 
   /// SIGKILL at any moment: there is no image or a whole one; the source is as it was unless there is.

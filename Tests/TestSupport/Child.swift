@@ -82,6 +82,7 @@ public final class Child: Sendable {
     var environment = ProcessInfo.processInfo.environment
     environment["PATH"] = Program.directory + ":" + (environment["PATH"] ?? "/usr/bin:/bin")
     environment["VNVRAM_AUDIT_LOG"] = folder + "/audit.jsonl"
+    environment["VNVRAM_MARKERS"] = folder + "/markers"
     // The machine's own has nothing to say here.
     environment["VNVRAM_SWTPM_OPTIONS"] = "none"
     environment["COLUMNS"] = "80"

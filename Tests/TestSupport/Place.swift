@@ -26,12 +26,15 @@ public final class Place {
   public static func forFirstUse(isTPM2: Bool = true, state folder: String = "state") throws -> Place {
     let place = try Place(nil)
     try FileManager.default.createDirectory(atPath: place.path(folder), withIntermediateDirectories: true)
-    place.image = place.path(folder) + (isTPM2 ? "/tpm2-00.vnvram" : "/tpm-00.vnvram")
+    place.image = place.path(folder) + (isTPM2 ? "/tpm2-00.permall" : "/tpm-00.permall")
     place.state = "dir=\(place.path(folder))"
     return place
   }
 
   deinit { try? FileManager.default.removeItem(atPath: folder) }
+
+  /// The marker beside an image that the server made, which outlasts it.
+  public var marker: String { image.dropLast(8) + ".made.permall" }
 
   public func path(_ name: String) -> String { "\(folder)/\(name)" }
 
@@ -42,7 +45,7 @@ public final class Place {
   }
 
   public func bytes(_ name: String? = nil) throws -> [UInt8] {
-    [UInt8](try Data(contentsOf: URL(fileURLWithPath: name.map(path) ?? image)))
+    try File.bytes(name.map(path) ?? image)
   }
 
   public func write(_ bytes: [UInt8], _ name: String? = nil) throws {

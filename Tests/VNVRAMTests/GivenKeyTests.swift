@@ -96,7 +96,7 @@ struct GivenKeyTests {
 
   private func make(_ key: UInt8 = 1, audit: AuditLog? = nil) throws -> StoreUUID {
     try NVRAM.makeImage(
-      at: place.image, mode: 0o640, entries: Self.specifications, key: TestPlace.key(key), slotName: place.name("a"),
+      .file(place.image, mode: 0o640), entries: Self.specifications, key: TestPlace.key(key), slotName: place.name("a"),
       audit: audit ?? place.audit)
   }
 
@@ -110,7 +110,7 @@ struct GivenKeyTests {
     try place.bring("k", 5)
     try FileManager.default.removeItem(atPath: place.image)
     _ = try NVRAM.makeImage(
-      at: place.image, mode: 0o600, entries: Self.specifications, keyNamed: place.name("k"), audit: place.audit)
+      .file(place.image, mode: 0o600), entries: Self.specifications, keyNamed: place.name("k"), audit: place.audit)
     #expect(place.events().suffix(3) == ["asked-for k", "found k", "formatted k"])
     let device = try FileDevice.open(path: place.image, access: .readOnly)
     #expect(try SealedVolume(device).keyNames == [place.name("k")])
@@ -122,7 +122,7 @@ struct GivenKeyTests {
     #expect((failure { _ = try make(audit: AuditLog(.file("/dev/full"))) })?.code == .audit)
     let missing = failure {
       _ = try NVRAM.makeImage(
-        at: place.image, mode: 0o600, entries: Self.specifications, keyNamed: place.name("none"), audit: place.audit)
+        .file(place.image, mode: 0o600), entries: Self.specifications, keyNamed: place.name("none"), audit: place.audit)
     }
     #expect(missing?.code == .keyMissing && place.events() == ["asked-for none", "missing none"])
     #expect(try names() == [])

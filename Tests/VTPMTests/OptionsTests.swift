@@ -133,22 +133,33 @@ import Testing
 
   @Test(arguments: [
     ("backend-uri=vnvram:///a/b.img", StateLocation.Place.image("/a/b.img"), "/a/b.img", "/a/b.img", mode_t(0o600)),
-    ("dir=/a", .directory("/a"), "/a/tpm2-00.vnvram", "/a/tpm-00.vnvram", 0o600),
-    ("dir=/a/,mode=0640,lock", .directory("/a/"), "/a/tpm2-00.vnvram", "/a/tpm-00.vnvram", 0o640),
-    ("lock,backend-uri=dir:///a=b,mode=600", .directory("/a=b"), "/a=b/tpm2-00.vnvram", "/a=b/tpm-00.vnvram", 0o600),
+    // Managers give it with any place, and what newer swtpm's do for a state holds anyhow.
+    ("backend-uri=vnvram:///a,mode=0640", .image("/a"), "/a", "/a", 0o640),
+    (
+      "backend-uri=file:///dev/pve/vm-1-disk-0,mode=0600", .file("/dev/pve/vm-1-disk-0"), "/dev/pve/vm-1-disk-0",
+      "/dev/pve/vm-1-disk-0", 0o600
+    ),
+    ("backend-uri=file:///a,lock,fsync,backup", .file("/a"), "/a", "/a", 0o600),
+    (
+      "backend-uri=dir:///a,lock=true,fsync=true,backup=true", .directory("/a"), "/a/tpm2-00.permall",
+      "/a/tpm-00.permall", 0o600
+    ),
+    ("dir=/a,fsync=false,backup=false", .directory("/a"), "/a/tpm2-00.permall", "/a/tpm-00.permall", 0o600),
+    ("dir=/a", .directory("/a"), "/a/tpm2-00.permall", "/a/tpm-00.permall", 0o600),
+    ("dir=/a/,mode=0640,lock", .directory("/a/"), "/a/tpm2-00.permall", "/a/tpm-00.permall", 0o640),
+    ("lock,backend-uri=dir:///a=b,mode=600", .directory("/a=b"), "/a=b/tpm2-00.permall", "/a=b/tpm-00.permall", 0o600),
   ]) func goodStates(text: String, place: StateLocation.Place, tpm2: String, tpm12: String, mode: mode_t) throws {
     let location = try StateLocation(parsing: text)
     #expect(location.place == place)
     #expect(location.image(for: .tpm2) == tpm2 && location.image(for: .tpm12) == tpm12)
     #expect(location.mode == mode)
-    #expect(location.makesImage == (tpm2 != tpm12))
   }
 
   /// Relative paths hold from the folder the program was started in.
   @Test func relativeStates() throws {
     let base = FileManager.default.currentDirectoryPath
     for (text, path) in [
-      ("dir=a", "a/tpm2-00.vnvram"), ("backend-uri=dir://.", "./tpm2-00.vnvram"), ("backend-uri=vnvram://b", "b"),
+      ("dir=a", "a/tpm2-00.permall"), ("backend-uri=dir://.", "./tpm2-00.permall"), ("backend-uri=vnvram://b", "b"),
     ] {
       #expect(try StateLocation(parsing: text).image(for: .tpm2) == "\(base)/\(path)")
     }
@@ -157,11 +168,29 @@ import Testing
   @Test(arguments: [
     "", "dir", "dir=", "lock", "mode=0600", "dir=/a,dir=/b", "dir=/a,backend-uri=dir:///a", "dir=/a,mode=8",
     "dir=/a,mode=01000", "dir=/a,mode=0400", "dir=/a,mode=-1", "dir=/a,lock=maybe", "dir=/a,lock=false",
-    "dir=/a,backup", "dir=/a,colour=red",
-    "backend-uri=", "backend-uri=/a", "backend-uri=vnvram://", "backend-uri=dir://", "backend-uri=file:///a",
-    "backend-uri=vnvram:///a,mode=0600",
+    "dir=/a,backup=maybe", "dir=/a,colour=red", "backend-uri=file:///a,lock=false",
+    "backend-uri=", "backend-uri=/a", "backend-uri=vnvram://", "backend-uri=dir://", "backend-uri=file://",
+    "backend-uri=vnvram:///a,mode=8",
   ]) func badStates(text: String) {
     let error = #expect(throws: TPMError.self) { try StateLocation(parsing: text) }
+    #expect(error?.status == .usage)
+  }
+
+  private static let uuid = "01234567-89AB-cdef-0123-456789abcdef"
+
+  @Test(arguments: [
+    ("dir=/a/web-1", "vm-%n", "vm-web-1"), ("dir=/a/web-1/", "%n%%%n", "web-1%web-1"), ("dir=/a/b/.", "%n", "b"),
+    ("dir=/x/\(uuid)/tpm2", "%u-%n", "\(uuid.lowercased())-tpm2"),
+    ("backend-uri=file:///dev/pve/vm-100-disk-1", "%n", "vm-100-disk-1"),
+    ("backend-uri=vnvram:///a/b.img", "%n", "b.img"),
+  ]) func keyNames(state: String, pattern: String, name: String) throws {
+    #expect(try StateLocation(parsing: state).keyName(pattern, .tpm2) == name)
+  }
+
+  @Test(arguments: [("dir=/", "%n"), ("dir=/a/..", "%n"), ("dir=/a", "%u"), ("dir=/a", "%"), ("dir=/a", "%x")])
+  func noKeyNames(state: String, pattern: String) throws {
+    let location = try StateLocation(parsing: state)
+    let error = #expect(throws: TPMError.self) { try location.keyName(pattern, .tpm2) }
     #expect(error?.status == .usage)
   }
 

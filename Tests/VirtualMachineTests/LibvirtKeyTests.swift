@@ -53,7 +53,7 @@ final class LibvirtKeyTests {
     #expect(try domain.read() == Domain.secret)
     #expect(try domain.publicPart() == key)
     try libvirt.virsh(["destroy", Domain.name])
-    let owner = try libvirt.shell("stat -c %U:%a \(Domain.state)/tpm2-00.vnvram")
+    let owner = try libvirt.shell("stat -c %U:%a \(Domain.state)/tpm2-00.permall")
     #expect(owner == "tss:600\n")
 
     // Gone, it is missing: the machine doesn't start, and the log says what to do.
@@ -82,7 +82,7 @@ final class LibvirtKeyTests {
     let start = try libvirt.run("virsh", "-c", "qemu:///system", "start", Domain.name)
     #expect(start.status != 0, "\(start.text)")
     try expectLogged(key)
-    #expect(try libvirt.run("test", "-e", "\(Domain.state)/tpm2-00.vnvram").status != 0)
+    #expect(try libvirt.run("test", "-e", "\(Domain.state)/tpm2-00.permall").status != 0)
   }
 
   /// From the provider, when it is asked for: by swtpm_setup's server and by libvirt's, both of which are tss.

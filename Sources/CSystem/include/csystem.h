@@ -74,6 +74,8 @@ int csystem_close_range(unsigned first, unsigned last);
 // fstat(2) by its own number, into a `struct stat`: that of the C library is newfstatat(2), with which names can be looked
 // up, too. 0 or -1 and errno.
 int csystem_fstat(int fd, void *status);
+// statx(2): when the file was made, in seconds and nanoseconds since 1970. 0; -1 where the file system doesn't say.
+int csystem_birth_time(const char *path, int64_t *seconds, uint32_t *nanoseconds);
 // pipe2(2), close-on-exec. 0 or -1 and errno.
 int csystem_pipe(int ends[2]);
 // posix_spawn_file_actions_addclosefrom_np(3): the program gets none of the descriptors from this one on. 0 or an errno.

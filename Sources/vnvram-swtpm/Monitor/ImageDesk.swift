@@ -15,15 +15,21 @@ final class ImageDesk {
   /// How often it is tried at the start, every 10 ms: where a server was killed, its worker has the lock a moment longer.
   private static let tries = 100
 
-  /// Opens and locks it at the start, if that wasn't done. Nothing of it is read.
-  func openAtStart() throws(BlockError) {
+  /// Opens and locks it at the start, if that wasn't done.
+  ///
+  /// - Parameter accept: looks at it.
+  func openAtStart(_ accept: (FileDevice) throws -> Void) throws {
     for _ in 1..<Self.tries {
-      do throws(BlockError) { return try open() } catch {
+      do throws(BlockError) {
+        try open()
+        break
+      } catch {
         guard error.code == .inUse else { throw error }
         usleep(10_000)
       }
     }
     try open()
+    if let image { try accept(image) }
   }
 
   /// Opens and locks it, if that wasn't done.

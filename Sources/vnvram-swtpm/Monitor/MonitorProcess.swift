@@ -17,8 +17,8 @@ import VTPM
 /// the store key alone; whoever takes it over reaches nothing else (SECURITY.md).
 ///
 /// What needs rights is done first: keys that are handed over are read, the image is opened and locked, the sockets are made,
-/// the PID file is made. Then each process is confined, and only then is anything read that somebody else may have made: the
-/// image's header is the first.
+/// the PID file is made. Then each process is confined, and only then is anything read that somebody else may have made, but for
+/// the bytes that tell an image from swtpm's state: the image's header is the first.
 struct MonitorProcess {
   private let options: CommandLineOptions
   private let daemon: Daemon?
@@ -45,11 +45,18 @@ struct MonitorProcess {
     let keys = try StateKeys(options)
     var migrationKey = try migrationKey()
     let anchor = try specification?.make()
-    let folder = options.server.isIncoming ? nil : StateFolder(options.state, options.server.version)
-    var isToBeMade = try folder.map { try !$0.hasImage(log) } ?? false
+    let place = options.server.isIncoming ? nil : options.place
+    let first = FirstImage(
+      version: options.server.version, key: keys.first, anchor: specification, audit: audit, asksForKeys: asksForKeys,
+      log: log)
+    var isToBeMade = try place?.isVacant() ?? false
+    if isToBeMade {
+      try first.requireKey(for: options.image)
+      try place?.prepare(owner: user.map { ($0.user, $0.group) })
+    }
     // As the user who is to have it, where that is another one.
     if isToBeMade, user == nil {
-      try folder?.makeImage(keys.first, audit, specification, log, asksForKeys: asksForKeys)
+      try place?.makeImage(first)
       isToBeMade = false
     }
     let desk = KeyDesk(
@@ -57,7 +64,8 @@ struct MonitorProcess {
       isShared: isShared, hasAnchor: anchor != nil, log)
     let images = ImageDesk(options.image)
     // With --migration incoming another server still has it.
-    if !options.server.isIncoming, !isToBeMade { try images.openAtStart() }
+    let openImage = { try images.openAtStart { try place?.accept($0, log) } }
+    if !options.server.isIncoming, !isToBeMade { try openImage() }
     let sockets = try ServerSockets(options.server, log: log)
     defer { sockets.remove() }
     var pid = options.pid
@@ -73,8 +81,8 @@ struct MonitorProcess {
     if let standardError { log.setBeside(standardError) }
     try confine(user, places, worker.pid, mayConnect: specification?.isReachedBySockets ?? false, audit) {
       guard isToBeMade else { return }
-      try folder?.makeImage(keys.first, audit, specification, log, asksForKeys: asksForKeys)
-      try images.openAtStart()
+      try place?.makeImage(first)
+      try openImage()
     }
     var loop = MonitorLoop(
       worker: worker, signals: signals, desk: desk, images: images, anchor: anchor.map { AnchorDesk($0) }, log: log)

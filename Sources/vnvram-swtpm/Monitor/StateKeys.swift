@@ -30,5 +30,5 @@ struct StateKeys {
   }
 
   /// What an image is made with on first use.
-  var first: StateFolder.Key? { given.map { .given($0) } ?? onlyKey.map { .kernel($0) } }
+  var first: FirstImage.Key? { given.map { .given($0) } ?? onlyKey.map { .kernel($0) } }
 }
