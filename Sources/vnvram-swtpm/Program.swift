@@ -19,7 +19,8 @@ enum Program {
       case .printStates(let options):
         log = try options.log.open(standardError: 2)
         try write(try PrintedStates(options, log).json() + "\n")
-      case .serve(let options):
+      case .serve(var options):
+        try options.server.freeStandardStreams()
         let daemon = options.isDaemon ? try Daemon.start() : nil
         log = try options.log.open(standardError: 2)
         return try MonitorProcess(options, daemon, log).run()

@@ -20,7 +20,7 @@ struct PIDFile {
   init(parsing text: String) throws(TPMError) {
     var list = try KeyValueList<TPMError>(text, option: OptionName.pid.rawValue)
     let file = try list.value("file")
-    let descriptor = try list.number("fd", UInt32(3)...UInt32(Int32.max))
+    let descriptor = try list.number("fd", UInt32(0)...UInt32(Int32.max))
     switch (file, descriptor) {
     case (let file?, nil):
       guard !file.isEmpty, !file.utf8.contains(0) else { throw .usage("--pid: the file's path is empty") }
@@ -55,7 +55,11 @@ struct PIDFile {
       let flags = O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY
       descriptor = unsafe open(path, flags, 0o600)
       guard descriptor >= 0 else { throw FileError(errno: errno, file: path, "making the PID file") }
-    case .descriptor(let number): (descriptor, name) = (number, "descriptor \(number)")
+    case .descriptor(let number):
+      name = "descriptor \(number)"
+      // A daemon's standard streams lead nowhere.
+      descriptor = number > 2 ? number : fcntl(number, F_DUPFD_CLOEXEC, 3)
+      guard descriptor >= 0 else { throw FileError(errno: errno, file: name, "duplicating it") }
     }
     var isMade = false
     defer { if !isMade { close(descriptor) } }
