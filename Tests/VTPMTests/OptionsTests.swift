@@ -15,7 +15,8 @@ import Testing
     ("type=tcp,fd=7", .server, .connected(7)),
     ("type=unixio,fd=7", .ctrl, .listening(7)),
     ("type=unixio,clientfd=5", .ctrl, .connected(5)),
-    ("fd=7", .server, .connected(7)), ("fd=2", .server, .connected(2)), ("port=5", .server, .tcp(bindAddress: "127.0.0.1", port: 5)),
+    ("fd=7", .server, .connected(7)), ("fd=2", .server, .connected(2)),
+    ("port=5", .server, .tcp(bindAddress: "127.0.0.1", port: 5)),
     ("type=tcp,port=1,bindaddr=::1,ifname=nothing", .ctrl, .tcp(bindAddress: "::1", port: 1)),
     ("type=tcp,port=1,bindaddr=fe80::1,ifname=lo", .ctrl, .tcp(bindAddress: "fe80::1%lo", port: 1)),
   ]) func goodChannels(text: String, role: ChannelOptions.Role, place: ChannelOptions.Place) throws {

@@ -3,6 +3,7 @@ import Crypto
 import Glibc
 import Primitives
 import ProgramIO
+import VNVRAM
 import VTPM
 
 /// The process that has libtpms, and that is taken for lost to an attacker who breaks it (SECURITY.md): it gets an image, sockets
@@ -46,11 +47,17 @@ enum Worker {
     let store = try NVRAMStateStore(
       monitor, configuration.server.version, hasAnchor: configuration.hasAnchor)
     let server = try Server(options: configuration.server, store: store, log: log)
+    var (failure, closing): (Status?, NVRAMError?) = (nil, nil)
+    func release() {
+      failure = store.failure
+      do throws(NVRAMError) { try store.close() } catch { closing = error }
+      monitor.tellEnding()
+    }
     let status: Status
     do {
       try confine(configuration, parent)
       if !configuration.server.isIncoming { try store.begin() }
-      status = server.run {
+      status = server.run(release: release) {
         if configuration.leavesStandardError {
           log.setBeside(-1)
           // What was closed there could be taken by something else.
@@ -63,7 +70,7 @@ enum Worker {
       try? store.close()
       throw error
     }
-    let failure = store.failure
+    if let closing { throw closing }
     try store.close()
     return status == .done ? failure ?? .done : status
   }
