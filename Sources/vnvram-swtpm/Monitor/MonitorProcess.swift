@@ -40,6 +40,7 @@ struct MonitorProcess {
     let audit = AuditLog(try options.auditDestination(log), subcommand: "socket")
     let specification = (try options.anchor ?? AnchorSpecification.ofEnvironment())?.absolute(Path.absolute)
     let keys = try StateKeys(options)
+    try keys.requireSource()
     let anchor = try specification?.make()
     var configuration = try workerConfiguration(keys, user)
     configuration.hasAnchor = anchor != nil
