@@ -93,6 +93,19 @@ public enum Keyring {
     }
   }
 
+  /// Why no keyring can be used at all; nil where they can. It stays so: a process is never allowed again what its filter of system
+  /// calls forbids.
+  static var barrier: KeyringError? {
+    // The kernel makes nothing for the question, and has an answer for every process: the number, or that there is none.
+    guard keyctl_get_keyring_ID(KEY_SPEC_THREAD_KEYRING, 0) < 0, errno == ENOSYS || errno == EPERM else { return nil }
+    return KeyringError(barredBy: errno)
+  }
+
+  /// - Throws: `.unavailable` where no key of the kernel's can be used.
+  public static func requireAccess() throws(KeyringError) {
+    if let barrier { throw barrier }
+  }
+
   /// Runs one call of libkeyutils; where it isn't permitted, once more as possessor of all that is the user's.
   static func attempt(_ key: String, _ operation: String, _ call: () -> Int) throws(KeyringError) -> Int {
     var result = call()

@@ -25,7 +25,7 @@ public struct KeyringError: StatusError, Equatable {
     case exists
     /// The keyring to add to isn't there.
     case noSuchKeyring
-    /// The kernel has no keyrings, or they are barred to this process, as container runtimes do.
+    /// The kernel has no keyrings, or they, or one operation, are barred to this process, as container runtimes do.
     case unavailable(errno: Int32)
     case other(errno: Int32)
   }
@@ -58,9 +58,10 @@ public struct KeyringError: StatusError, Equatable {
       self.init(
         .quota, key: key, "\(operation) exceeds the user's key quota; see /proc/key-users and /proc/sys/kernel/keys")
     case ENOSYS, EPERM:
-      self.init(
-        .unavailable(errno: code), key: key,
-        "\(operation) is barred to this process (\(Self.words(code))); container runtimes often bar keyctl and add_key")
+      self =
+        Keyring.barrier
+        ?? KeyringError(
+          .unavailable(errno: code), key: key, "\(operation) is barred to this process (\(Self.words(code)))")
     case EOPNOTSUPP:
       self.init(.wrongType, key: key, "is of a type that can't be read")
     default:
@@ -87,7 +88,18 @@ public struct KeyringError: StatusError, Equatable {
     }
   }
 
-  public var description: String { "key \(key): \(detail)" }
+  /// Of all keyrings, for which there is no key to be named.
+  init(barredBy code: Int32) {
+    self.init(
+      .unavailable(errno: code), key: "",
+      "keys of the kernel can't be used here: keyctl(2) is not permitted to this process (\(Self.words(code))), as in many "
+        + "containers")
+  }
+
+  /// Whether no key of the kernel's can be used at all: what is of no one key.
+  public var isOfAllKeys: Bool { key.isEmpty }
+
+  public var description: String { isOfAllKeys ? detail : "key \(key): \(detail)" }
 
   /// Where several keyrings fail in several ways, the one that says most of the key itself is reported.
   var rank: Int {

@@ -136,19 +136,23 @@ extension SecureVolume {
       throw VolumeError(
         .rolledBack, store: name,
         "is older than its anchor \(anchor.name) remembers: it has \(Self.numbers(generation, header.sequence)), and the "
-          + "anchor \(Self.numbers(finding.generation, finding.headerSequence)); find the newer copy, or accept this one "
-          + "with `vnvram accept-rollback`")
+          + "anchor \(Self.numbers(finding.generation, finding.headerSequence)); " + Self.adviceOnCopies("the newer"))
     case .forked:
       throw VolumeError(
         .forked, store: name,
         "has gone another way than its anchor \(anchor.name) remembers: it has "
           + "\(Self.numbers(generation, header.sequence)), the anchor \(Self.numbers(finding.generation, finding.headerSequence)) "
-          + "with another content, so a copy of it was used without the anchor; find the right copy, or accept this one "
-          + "with `vnvram accept-rollback`")
+          + "with another content, so a copy of it was used without the anchor; " + Self.adviceOnCopies("the right"))
     }
     if isWritable, let record = newest?.record {
       anchoring = Anchoring(anchor: anchor, sequence: record.sequence, anchored: record.generation)
     }
+  }
+
+  /// A copy of an image is the same store: it may be an older one, or a machine's that was cloned.
+  private static func adviceOnCopies(_ which: String) -> String {
+    "find \(which) copy; or, if it was copied to be another machine's, give that one a new image, with `vnvram format`, `vnvram dump "
+      + "--der` and `vnvram import-stream`; or accept this one, if the machine was put back, with `vnvram accept-rollback`"
   }
 
   private static func numbers(_ generation: Generation, _ header: UInt64?) -> String {

@@ -229,7 +229,9 @@ public struct Unlocker: Sendable {
     case .wrongSize, .wrongType:
       attempt.wanted.wrong.append(name)
       seen.isWrong = true
-    default: attempt.wanted.unusable.append(WantedKeys.UnusableKey(name: name, reason: error.detail))
+    default:
+      attempt.wanted.unusable.append(
+        WantedKeys.UnusableKey(name: name, reason: error.detail, isOfAllKeys: error.isOfAllKeys))
     }
     attempt.seen.append(seen)
     if error.code == .missing || error.code == .expired, KeyName(name) != nil { attempt.askable.append(use) }

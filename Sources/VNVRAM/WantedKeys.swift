@@ -16,10 +16,13 @@ public struct WantedKeys: Equatable, Sendable {
     public let name: String
     /// In the keyring's words.
     public let reason: String
+    /// Whether that is so for every key of the kernel's.
+    public let isOfAllKeys: Bool
 
-    public init(name: String, reason: String) {
+    public init(name: String, reason: String, isOfAllKeys: Bool = false) {
       self.name = name
       self.reason = reason
+      self.isOfAllKeys = isOfAllKeys
     }
   }
 
@@ -37,6 +40,8 @@ public struct WantedKeys: Equatable, Sendable {
   /// What is wanting and what to do, for people.
   var sentence: String {
     guard !isEmpty else { return "opens with no kernel key; give its recovery key or passphrase" }
+    // Who can use no key can't load one either.
+    if let all = unusable.first(where: \.isOfAllKeys) { return "\(all.reason); give its recovery key or passphrase" }
     var parts: [String] = []
     if !missing.isEmpty { parts.append(Self.list(missing) + (missing.count == 1 ? " is missing" : " are missing")) }
     parts += unusable.map { "key \"\($0.name)\" \($0.reason)" }

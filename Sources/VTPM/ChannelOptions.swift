@@ -49,11 +49,11 @@ public struct ChannelOptions: Sendable, Equatable {
     guard type == "tcp" || type == "unixio" else { throw .usage("\(name): no type \"\(type)\": tcp or unixio") }
 
     var places: [Place] = []
-    // Not the standard streams.
-    if let descriptor = try list.number("fd", UInt32(3)...UInt32(Int32.max)) {
+    // Standard streams, too: inetd and systemd hand sockets over as these (`ServerOptions.freeStandardStreams`).
+    if let descriptor = try list.number("fd", UInt32(0)...UInt32(Int32.max)) {
       places.append(role == .server ? .connected(Int32(descriptor)) : .listening(Int32(descriptor)))
     }
-    if role == .ctrl, let descriptor = try list.number("clientfd", UInt32(3)...UInt32(Int32.max)) {
+    if role == .ctrl, let descriptor = try list.number("clientfd", UInt32(0)...UInt32(Int32.max)) {
       places.append(.connected(Int32(descriptor)))
     }
     if type == "tcp" {

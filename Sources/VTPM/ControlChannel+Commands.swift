@@ -16,7 +16,7 @@ extension ControlChannel {
       put(result)
     case .shutdown:
       host.shutDown()
-      put(.success)
+      return .shutdown
     case .stop:
       host.stop()
       put(.success)

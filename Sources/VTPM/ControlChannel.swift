@@ -22,6 +22,7 @@ final class ControlChannel {
   enum Held {
     case initialize
     case lockStorage
+    case shutdown
   }
 
   final class Client: PlacedClient {
@@ -123,10 +124,10 @@ final class ControlChannel {
     return hasLostClient
   }
 
-  /// Stops listening and hangs up.
-  func close() {
+  /// Stops listening and hangs up, but on who waits for this.
+  func close(keeping held: Held? = nil) {
     clients.stopListening()
-    for place in clients.indices { hangUp(place) }
+    for place in clients.indices where held == nil || clients[place]?.held != held { hangUp(place) }
   }
 
   /// Hangs up on clients whose message didn't become complete in time.

@@ -66,8 +66,10 @@ final class ListeningSocket {
     try reserveSpare()
   }
 
-  /// Listens on a Unix socket. A socket file that nobody listens on is a dead server's and is replaced; one that
-  /// answers, or a file of another kind, is not touched.
+  /// Listens on a Unix socket. A socket file that nobody listens on is a dead server's and is replaced, and so is an empty file of
+  /// one's own, such as mktemp(1) makes to have a name; a socket that answers, or anything else, is not touched.
+  ///
+  /// - Throws: `.addressInUse` where somebody listens, `.obstructed` where something else has the name.
   init(path: String, mode: mode_t, user: uid_t?, group: gid_t?) throws(TPMError) {
     var address = sockaddr_un()
     address.sun_family = sa_family_t(AF_UNIX)
@@ -176,7 +178,7 @@ final class ListeningSocket {
   private static func removeStale(_ path: String, _ address: inout sockaddr_un) throws(TPMError) {
     var info = stat()
     guard unsafe lstat(path, &info) == 0 else { return }
-    guard info.st_mode & S_IFMT == S_IFSOCK else { throw .addressInUse(path) }
+    guard info.st_mode & S_IFMT == S_IFSOCK else { return try removeEmpty(path, info) }
     let probe = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | O_NONBLOCK, 0)
     guard probe >= 0 else { throw .socket(operation: "socket", address: path, errno: errno) }
     defer { close(probe) }
@@ -187,6 +189,21 @@ final class ListeningSocket {
     }
     guard connected != 0, errno == ECONNREFUSED else { throw .addressInUse(path) }
     _ = unsafe unlink(path)
+  }
+
+  private static func removeEmpty(_ path: String, _ info: stat) throws(TPMError) {
+    let what: String
+    switch info.st_mode & S_IFMT {
+    case S_IFREG where info.st_size == 0 && info.st_nlink == 1 && info.st_uid == geteuid():
+      _ = unsafe unlink(path)
+      return
+    case S_IFREG: what = info.st_size == 0 ? "a file of another user's, or with other names" : "a file with content"
+    case S_IFDIR: what = "a folder"
+    case S_IFLNK: what = "a symbolic link"
+    case S_IFIFO: what = "a FIFO"
+    default: what = "a device"
+    }
+    throw .obstructed(path: path, by: what)
   }
 
   /// The next client, or nil where it went away again.

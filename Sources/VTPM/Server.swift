@@ -77,9 +77,13 @@ public final class Server {
   /// Serves until SHUTDOWN, a signal, or a reason to give up; returns the exit status: where it was asked to end and the TPM
   /// couldn't be powered on when that was tried last, that reason's. Call it once.
   ///
+  /// SHUTDOWN is answered last of all: who starts the next server then finds the store and the sockets free.
+  ///
+  /// - Parameter release: called once, when the TPM is off and no client is served any more: to let go of the store, and of what
+  ///   else the next server needs.
   /// - Parameter serving: called once, when clients are about to be served and what there is to say of the store has been
   ///   said; not where there is a reason to give up before (see `servesWhilePending`, too). False ends the server.
-  public func run(_ serving: () -> Bool = { true }) -> Status {
+  public func run(release: () -> Void = {}, _ serving: () -> Bool = { true }) -> Status {
     let signals = ServerSignals()
     guard signals.descriptor >= 0 else {
       log.line("signals can't be heard of: signalfd failed: \(unsafe String(cString: strerror(errno)))")
@@ -117,7 +121,11 @@ public final class Server {
     control.answerHeld(.initialize, .fail)
     control.answerHeld(.lockStorage, .fail)
     powerOff()
-    close()
+    data.close()
+    control.close(keeping: .shutdown)
+    release()
+    control.answerHeld(.shutdown, .success)
+    control.close()
     return ending == .done ? refusal ?? .done : ending ?? .failed
   }
 

@@ -14,6 +14,8 @@ public enum TPMError: StatusError {
   case key(option: String, SwtpmKeyError)
   /// Somebody else listens there.
   case addressInUse(String)
+  /// Something that is no socket is where one is to be, and stays: what it is.
+  case obstructed(path: String, by: String)
   /// A socket call failed.
   case socket(operation: String, address: String, errno: Int32)
 
@@ -32,6 +34,7 @@ public enum TPMError: StatusError {
     case .usage: .usage
     case .key(_, let error): error.status
     case .addressInUse: .inUse
+    case .obstructed: .refused
     case .socket: .inputOutput
     }
   }
@@ -43,6 +46,8 @@ public enum TPMError: StatusError {
     case .usage(let message): message
     case .key(let option, let error): "\(option): \(error)"
     case .addressInUse(let address): "\(address) is in use by another process"
+    case .obstructed(let path, let what):
+      "\(path): is \(what), and a socket is to be there; remove it, or name another path"
     case .socket(let operation, let address, let code):
       "\(address): \(operation) failed: \(unsafe String(cString: strerror(code)))"
     }

@@ -73,9 +73,7 @@ struct CommandLineOptions {
       if option == .help { return .help }
       if option == .version { return .version }
     }
-    guard arguments.first == "socket" else {
-      throw TPMError.usage("the first argument is \"socket\"; see vnvram-swtpm --help")
-    }
+    guard arguments.first == SwtpmInterface.served else { throw SwtpmInterface.refusal(arguments.first) }
     let given = try ArgumentReader.read(arguments.dropFirst())
     let names = Set(given.map(\.name))
     // As in swtpm.

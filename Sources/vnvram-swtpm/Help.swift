@@ -34,7 +34,10 @@ enum Help {
       -f, --fd N         As --server fd=N.
       --ctrl type=tcp,port=PORT… | type=unixio,path=PATH… | type=unixio,fd=N | type=unixio,clientfd=N[,terminate]
                          The control channel: QEMU, swtpm_ioctl. fd=N listens already, clientfd=N is a client; terminate: end
-                         when the last client hangs up.
+                         when the last client hangs up. N may be 0, 1 or 2, as inetd and systemd (StandardInput=socket) have
+                         it: messages don't go there then.
+                         Of what lies where a Unix socket is to be, a dead server's socket and an empty file of one's own are
+                         replaced; anything else stays, and ends the server.
       -t, --terminate    End when the last client of the data channel hangs up.
 
     Migration, as in swtpm:
@@ -92,6 +95,8 @@ enum Help {
                          file or directory; tpm:INDEX,FILE[,tcti=CONFIGURATION]; generation:N; none. The default is
                          VNVRAM_ANCHOR. `vnvram format --anchor` makes it.
 
+    Of swtpm's interfaces there is socket alone, and no chardev or cuse, which make a device of the host: where this program has
+    swtpm's name (make install-as-swtpm), they run the swtpm that was put aside as swtpm.distrib.
     Of swtpm's, refused: -R, --chroot (the server confines itself; --runas); --profile, --print-profiles (libtpms' "null" is
     what there is); --pcap (a TPM's commands hold secrets). States that swtpm made are not served as they are, wherever they lie:
     `vnvram import-swtpm` brings them over.

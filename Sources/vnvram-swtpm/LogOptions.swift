@@ -25,7 +25,7 @@ struct LogOptions {
   init(parsing text: String) throws(TPMError) {
     var list = try KeyValueList<TPMError>(text, option: OptionName.log.rawValue)
     let file = try list.value("file")
-    let descriptor = try list.number("fd", UInt32(1)...UInt32(Int32.max))
+    let descriptor = try list.number("fd", UInt32(0)...UInt32(Int32.max))
     guard file == nil || descriptor == nil else { throw .usage("--log: say file= or fd=, not both") }
     if let file {
       guard !file.isEmpty, !file.utf8.contains(0) else { throw .usage("--log: the file's path is empty") }

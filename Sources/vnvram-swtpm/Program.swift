@@ -22,7 +22,8 @@ enum Program {
           try? write("\(error)\n")
           throw error
         }
-      case .serve(let options):
+      case .serve(var options):
+        try options.server.freeStandardStreams()
         let daemon = options.isDaemon ? try Daemon.start() : nil
         log = try options.log.open(standardError: 2)
         return try MonitorProcess(options, daemon, log).run()

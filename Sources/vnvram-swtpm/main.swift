@@ -4,6 +4,8 @@ import Glibc
 import ProgramIO
 import VTPM
 
+// Before anything of this process is changed that it would inherit.
+SwtpmInterface.runDivertedProgram(CommandLine.arguments)
 Server.blockKeySignal()
 ProcessSetup.run()
 exit(Program.run(Array(CommandLine.arguments.dropFirst())).rawValue)

@@ -14,6 +14,7 @@ struct KeyListCommand: Subcommand {
   @OptionGroup var output: OutputOptions
 
   func perform() throws -> Answer {
+    try Keyring.requireAccess()
     let keys = Keyring.list()
     var answer = Answer()
     var rows = [["NAME", "STATE", "KEYRING", "SERIAL", "EXPIRES", "PERMISSIONS"]]

@@ -73,6 +73,19 @@ class Installation(unittest.TestCase):
         self.assertEqual(self.names(), [])
         self.assertFalse(folder.exists())
 
+    def test_other_interfaces(self):
+        """What isn't served here is Debian's own still, from where it was put aside."""
+        self.make("install", "install-as-swtpm", prefix="/opt/x")
+        self.aside = self.root / "opt/x/bin/swtpm.distrib"
+        self.aside.write_text('#!/bin/sh\necho "$@"\nexit 7\n')
+        self.aside.chmod(0o755)
+        for name, status in (("swtpm", 7), ("vnvram-swtpm", 2)):
+            result = subprocess.run(
+                [self.root / "opt/x/bin" / name, "chardev", "--vtpm-proxy"], stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, text=True)
+            self.assertEqual(result.returncode, status, result.stdout)
+            self.assertIn("chardev", result.stdout)
+
     def test_without_programs(self):
         output = self.make("install-as-swtpm", status=1)
         self.assertIn("make install first", output)

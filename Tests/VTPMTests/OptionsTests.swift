@@ -15,7 +15,8 @@ import Testing
     ("type=tcp,fd=7", .server, .connected(7)),
     ("type=unixio,fd=7", .ctrl, .listening(7)),
     ("type=unixio,clientfd=5", .ctrl, .connected(5)),
-    ("fd=7", .server, .connected(7)), ("port=5", .server, .tcp(bindAddress: "127.0.0.1", port: 5)),
+    ("fd=7", .server, .connected(7)), ("fd=2", .server, .connected(2)),
+    ("port=5", .server, .tcp(bindAddress: "127.0.0.1", port: 5)),
     ("type=tcp,port=1,bindaddr=::1,ifname=nothing", .ctrl, .tcp(bindAddress: "::1", port: 1)),
     ("type=tcp,port=1,bindaddr=fe80::1,ifname=lo", .ctrl, .tcp(bindAddress: "fe80::1%lo", port: 1)),
   ]) func goodChannels(text: String, role: ChannelOptions.Role, place: ChannelOptions.Place) throws {
@@ -56,7 +57,7 @@ import Testing
     "type=tcp,port=65536", "type=tcp,port=-1", "type=tcp,port=1x", "type=tcp,port", "type=tcp,port=1,port=2",
     "type=tcp,port=1,path=/x", "type=tcp,port=1,fd=3", "type=tcp,bindaddr=::1,fd=3", "type=unixio,path=",
     "type=unixio,path=/x,mode=8", "type=unixio,path=/x,mode=01000", "type=unixio,path=/x,mode=-1",
-    "type=unixio,path=/x,uid=no such user", "type=tcp,fd=2", "type=unixio,clientfd=0",
+    "type=unixio,path=/x,uid=no such user", "type=tcp,fd=x", "type=unixio,clientfd=-1",
     "type=tcp,port=1,terminate=maybe",
     "type=tcp,port=1,bindaddr=fe80::1,ifname=no-such-one", "type=unixio,path=/x,uid=4294967295",
     "type=unixio,path=/x,,",

@@ -20,6 +20,8 @@ enum WorkerRequest {
   case released(Failure?)
   /// Clients are served from now on.
   case serving
+  /// Nobody is served any more, and the image was released: what others see of the server is to go.
+  case ending
   /// A state is about to leave the store, or to come, over the control channel.
   case record(TPMStateTransfer, TPMStateName, isEncrypted: Bool)
   case anchor(AnchorRequest)
@@ -36,7 +38,7 @@ enum WorkerRequest {
   func send(on link: Link) throws(LinkError) {
     try link.send(kind) { message in
       switch self {
-      case .acquire, .key, .serving: break
+      case .acquire, .key, .serving, .ending: break
       case .opened(let generation, let failure):
         message.put(generation)
         message.put(failure)
@@ -65,6 +67,7 @@ enum WorkerRequest {
     case .anchor(.counter): 11
     case .anchor(.store): 12
     case .anchor(.release): 13
+    case .ending: 14
     }
   }
 
@@ -89,6 +92,7 @@ enum WorkerRequest {
     case 12:
       self = .anchor(.store(try message.takeBytes(atMost: AnchorRecord.size), try message.takeMoment()))
     case 13: self = .anchor(.release)
+    case 14: self = .ending
     default: throw LinkError("there is no request \(kind)")
     }
   }

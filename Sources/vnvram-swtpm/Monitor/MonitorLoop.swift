@@ -11,6 +11,7 @@ struct MonitorLoop {
   private let desk: KeyDesk
   private let images: ImageDesk
   private var anchor: AnchorDesk?
+  private let presence: ServerPresence
   private let log: Log
   /// Why the worker was told to drop its keys, and by when it must have done so.
   private var reasonOfLoss = ""
@@ -31,27 +32,27 @@ struct MonitorLoop {
   private static let patience = Duration.seconds(60)
 
   init(
-    worker: WorkerProcess, signals: MonitorSignals, desk: KeyDesk, images: ImageDesk, anchor: AnchorDesk?, log: Log
+    worker: WorkerProcess, signals: MonitorSignals, desk: KeyDesk, images: ImageDesk, anchor: AnchorDesk?,
+    presence: ServerPresence, log: Log
   ) {
     self.worker = worker
     self.signals = signals
     self.desk = desk
     self.images = images
     self.anchor = anchor
+    self.presence = presence
     self.log = log
   }
 
   /// Until the worker has ended; returns its status.
-  ///
-  /// - Parameter serving: called once, when clients are served. False ends the server.
-  mutating func run(_ serving: () -> Bool) -> Status {
+  mutating func run() -> Status {
     let places: [Int32] = [signals.descriptor, worker.requests.descriptor, desk.readinessDescriptor]
     var descriptors = places.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
     while true {
       if isDeaf { descriptors[1].fd = -1 }
       let ready = unsafe poll(&descriptors, nfds_t(descriptors.count), timeout())
       if ready > 0, descriptors[0].revents != 0 { heedSignals() }
-      if ready > 0, descriptors[1].revents != 0 { answer(serving) }
+      if ready > 0, descriptors[1].revents != 0 { answer() }
       proceed()
       if let end = worker.ended() { return finish(end) }
       if let deadline, deadline <= .now {
@@ -116,7 +117,7 @@ struct MonitorLoop {
 
   private mutating func finish(_ end: WorkerProcess.End) -> Status {
     // What it said last.
-    for _ in 0..<Self.lastRequests where !isDeaf { answer { true } }
+    for _ in 0..<Self.lastRequests where !isDeaf { answer() }
     switch end {
     case .exited(let status):
       desk.end(status == .done ? nil : Failure(status, "the TPM's process ended with status \(status.rawValue)"))
@@ -137,7 +138,7 @@ struct MonitorLoop {
   // MARK: What the worker asks
 
   /// One request, so that a worker which asks without end keeps nothing else from being done.
-  private mutating func answer(_ serving: () -> Bool) {
+  private mutating func answer() {
     guard !isDeaf else { return }
     do throws(LinkError) {
       if let request = try worker.requests.receive({ (kind, passed, message) throws(LinkError) -> WorkerRequest in
@@ -145,7 +146,7 @@ struct MonitorLoop {
         return try WorkerRequest(kind, &message)
       }) {
         idleTime = .now + Self.idleAfter
-        try answer(request, serving)
+        try answer(request)
       }
     } catch {
       isDeaf = true
@@ -153,7 +154,7 @@ struct MonitorLoop {
     }
   }
 
-  private mutating func answer(_ request: WorkerRequest, _ serving: () -> Bool) throws(LinkError) {
+  private mutating func answer(_ request: WorkerRequest) throws(LinkError) {
     var answer: MonitorMessage = .done
     switch request {
     case .acquire: return try handOver()
@@ -175,9 +176,12 @@ struct MonitorLoop {
     case .serving:
       guard !isServing else { throw LinkError("it serves already") }
       isServing = true
-      if !serving() {
+      if !presence.announce() {
         answer = .failure(Failure(.failed, "who started the server is gone"))
       }
+    case .ending:
+      presence.withdraw()
+      if deadline == nil { deadline = .now + Self.patience }
     case .record(let transfer, let name, let isEncrypted):
       do { try desk.record(transfer, name, isEncrypted: isEncrypted) } catch { answer = .failure(Failure(error)) }
     case .anchor(let request):

@@ -17,8 +17,8 @@ import VTPM
 /// the store key alone; whoever takes it over reaches nothing else (SECURITY.md).
 ///
 /// What needs rights is done first: keys that are handed over are read, the image is opened and locked, the sockets are made,
-/// the PID file is made. Then each process is confined, and only then is anything read that somebody else may have made, but for
-/// the bytes that tell an image from swtpm's state: the image's header is the first.
+/// the PID file is written. Then each process is confined, and only then is anything read that somebody else may have made: the
+/// image's header is the first.
 struct MonitorProcess {
   private let options: CommandLineOptions
   private let daemon: Daemon?
@@ -43,6 +43,7 @@ struct MonitorProcess {
     prepareCrypto()
     let audit = AuditLog(try options.auditDestination(log), subcommand: "socket")
     let keys = try StateKeys(options)
+    try keys.requireSource()
     var migrationKey = try migrationKey()
     let anchor = try specification?.make()
     let place = options.server.isIncoming ? nil : options.place
@@ -67,32 +68,25 @@ struct MonitorProcess {
     let openImage = { try images.openAtStart { try place?.accept($0, log) } }
     if !options.server.isIncoming, !isToBeMade { try openImage() }
     let sockets = try ServerSockets(options.server, log: log)
-    defer { sockets.remove() }
-    var pid = options.pid
-    defer { pid?.remove() }
-    try pid?.make()
+    let presence = ServerPresence(sockets, options, daemon, log)
+    defer { presence.withdraw() }
+    try presence.writePIDFile()
     try WorkerEquipment.send(sockets, migrationKey: migrationKey, on: worker.requests)
     // They are the worker's from now on.
     migrationKey = nil
     sockets.handedOver()
     // Named before a daemon is in another folder.
     let places = places(specification)
-    let standardError = try daemon?.detach()
-    if let standardError { log.setBeside(standardError) }
+    try presence.detach()
     try confine(user, places, worker.pid, mayConnect: specification?.isReachedBySockets ?? false, audit) {
       guard isToBeMade else { return }
       try place?.makeImage(first)
       try openImage()
     }
     var loop = MonitorLoop(
-      worker: worker, signals: signals, desk: desk, images: images, anchor: anchor.map { AnchorDesk($0) }, log: log)
-    return loop.run {
-      do { try pid?.write() } catch {
-        log.line("\(error)")
-        return false
-      }
-      return tellThatItServes(standardError)
-    }
+      worker: worker, signals: signals, desk: desk, images: images, anchor: anchor.map { AnchorDesk($0) },
+      presence: presence, log: log)
+    return loop.run()
   }
 
   /// Whether another server has the image before or after this one.
@@ -165,18 +159,5 @@ struct MonitorProcess {
     if let folder = audit.prepare() { confinement.places.allow(.makeFiles, folder) }
     confinement.places.allow(.read, "/proc/keys")
     for lack in try confinement.apply() { log.line(lack) }
-  }
-
-  /// From here on messages are the log's alone, where there is one. False where who started a daemon is gone: then nobody
-  /// knows that it runs.
-  private func tellThatItServes(_ standardError: Int32?) -> Bool {
-    guard let daemon else {
-      if options.log.isElsewhere { log.setBeside(-1) }
-      return true
-    }
-    // Closed first: who reads it, up to its end, may be who waits for the parent.
-    log.setBeside(-1)
-    if let standardError { close(standardError) }
-    return daemon.isReady()
   }
 }

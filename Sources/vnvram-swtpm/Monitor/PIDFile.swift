@@ -4,8 +4,11 @@ import ProgramIO
 import SwtpmFormat
 import VTPM
 
-/// `--pid`: a file with the server's process number and a newline, written when the server serves; it is there, and empty, from
-/// before the process gives up its rights. One that was named is removed in the end; one that came as a descriptor is who opened it's to remove.
+/// `--pid`: a file with the server's process number and a newline, written when the sockets listen and before the process gives up
+/// its rights.
+///
+/// Invariant: a file that is named is there whole or not at all: it is written under another name in the same folder. In the end
+/// it is removed, if it still is the one that was written; one that came as a descriptor is who opened it's to remove.
 struct PIDFile {
   private enum Place {
     case file(String)
@@ -13,14 +16,14 @@ struct PIDFile {
   }
 
   private var place: Place
-  /// Open for writing, once it was made.
+  /// The file, once it was written.
   private var descriptor: Int32 = -1
 
   /// Parses `file=FILE|fd=N`.
   init(parsing text: String) throws(TPMError) {
     var list = try KeyValueList<TPMError>(text, option: OptionName.pid.rawValue)
     let file = try list.value("file")
-    let descriptor = try list.number("fd", UInt32(3)...UInt32(Int32.max))
+    let descriptor = try list.number("fd", UInt32(0)...UInt32(Int32.max))
     switch (file, descriptor) {
     case (let file?, nil):
       guard !file.isEmpty, !file.utf8.contains(0) else { throw .usage("--pid: the file's path is empty") }
@@ -42,40 +45,106 @@ struct PIDFile {
     return Path.folder(of: path)
   }
 
-  /// Makes it, or empties an older one. Everybody may read it, as a process number is no secret.
+  /// Writes it, in place of an older one. Everybody may read it, as a process number is no secret.
   ///
   /// - Throws: what is no regular file is not written to, and a symbolic link not followed; a file that is named is an old
   ///   PID file, or empty, or it stays as it is: this may be root, before it becomes another user.
-  mutating func make() throws(FileError) {
-    let (descriptor, name): (Int32, String)
+  mutating func write() throws(FileError) {
     switch place {
     case .file(let path):
       place = .file(Path.absolute(path))
-      name = path
-      let flags = O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY
-      descriptor = unsafe open(path, flags, 0o600)
-      guard descriptor >= 0 else { throw FileError(errno: errno, file: path, "making the PID file") }
-    case .descriptor(let number): (descriptor, name) = (number, "descriptor \(number)")
+      descriptor = try Self.write(path)
+    case .descriptor(let number):
+      let name = "descriptor \(number)"
+      // A daemon's standard streams lead nowhere.
+      descriptor = number > 2 ? number : fcntl(number, F_DUPFD_CLOEXEC, 3)
+      guard descriptor >= 0, ftruncate(descriptor, 0) == 0 else {
+        throw FileError(errno: errno, file: name, "emptying it")
+      }
+      try Self.fill(descriptor, name)
     }
-    var isMade = false
-    defer { if !isMade { close(descriptor) } }
-    var status = stat()
-    guard unsafe fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
-      throw FileError(EINVAL, file: name, detail: "is no regular file, as a PID file must be")
-    }
-    if case .file = place, !Self.isOld(descriptor, status) {
-      throw FileError(
-        EEXIST, file: name, detail: "is there, and isn't an old PID file; remove it, or name another with --pid")
-    }
-    if case .file = place, status.st_uid == geteuid() { _ = fchmod(descriptor, 0o644) }
-    guard ftruncate(descriptor, 0) == 0 else { throw FileError(errno: errno, file: name, "emptying it") }
-    isMade = true
-    self.descriptor = descriptor
   }
 
-  /// Writes the number.
-  func write() throws(FileError) {
-    try OutputFile(descriptor: descriptor, name: "the PID file").write("\(getpid())\n")
+  private static func fill(_ descriptor: Int32, _ name: String) throws(FileError) {
+    try OutputFile(descriptor: descriptor, name: name).write("\(getpid())\n")
+  }
+
+  /// From fcntl.h, which shows it to GNU sources only: `O_PATH`.
+  private static let pathOnly: Int32 = 0x20_0000
+
+  /// Everything happens in the folder that the path leads to now. Returns the file.
+  private static func write(_ path: String) throws(FileError) -> Int32 {
+    let folder = unsafe open(Path.folder(of: path), pathOnly | O_DIRECTORY | O_CLOEXEC)
+    guard folder >= 0 else { throw FileError(errno: errno, file: path, "making the PID file") }
+    defer { close(folder) }
+    let name = path.split(separator: "/", omittingEmptySubsequences: false).last.map(String.init) ?? path
+    let old = try openOld(folder, name, path)
+    let temporary = ".vnvram-swtpm-\(getpid()).pid"
+    let flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC
+    // One that is there is left of a server that was killed, and had the same number.
+    _ = unsafe unlinkat(folder, temporary, 0)
+    let new = unsafe openat(folder, temporary, flags, 0o600)
+    guard new >= 0 else {
+      guard let old else { throw FileError(errno: errno, file: path, "making the PID file") }
+      // Somebody made it for a server that may make nothing in that folder.
+      return try rewrite(old, path)
+    }
+    var isDone = false
+    defer {
+      if let old { close(old) }
+      _ = unsafe unlinkat(folder, temporary, 0)
+      if !isDone { close(new) }
+    }
+    guard fchmod(new, 0o644) == 0 else { throw FileError(errno: errno, file: path, "making the PID file") }
+    try fill(new, path)
+    guard place(folder, temporary, name, replacing: old != nil) else {
+      throw FileError(errno: errno, file: path, "making the PID file")
+    }
+    isDone = true
+    return new
+  }
+
+  /// Gives it its name. What came there meanwhile isn't replaced.
+  private static func place(_ folder: Int32, _ temporary: String, _ name: String, replacing: Bool) -> Bool {
+    if !replacing {
+      if unsafe linkat(folder, temporary, folder, name, 0) == 0 { return true }
+      // A file system without links.
+      guard errno == EPERM || errno == EOPNOTSUPP || errno == EMLINK else { return false }
+    }
+    return unsafe renameat(folder, temporary, folder, name) == 0
+  }
+
+  /// The old PID file that has the name; nil where nothing has.
+  private static func openOld(_ folder: Int32, _ name: String, _ path: String) throws(FileError) -> Int32? {
+    let flags = O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY
+    let old = unsafe openat(folder, name, flags)
+    guard old >= 0 else {
+      if errno == ENOENT { return nil }
+      throw FileError(errno: errno, file: path, "making the PID file")
+    }
+    var isGood = false
+    defer { if !isGood { close(old) } }
+    var status = stat()
+    guard unsafe fstat(old, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
+      throw FileError(EINVAL, file: path, detail: "is no regular file, as a PID file must be")
+    }
+    guard isOld(old, status) else {
+      throw FileError(
+        EEXIST, file: path, detail: "is there, and isn't an old PID file; remove it, or name another with --pid")
+    }
+    isGood = true
+    return old
+  }
+
+  /// Writes over what the file has, which so is never empty.
+  private static func rewrite(_ old: Int32, _ path: String) throws(FileError) -> Int32 {
+    do throws(FileError) { try fill(old, path) } catch {
+      close(old)
+      throw error
+    }
+    _ = ftruncate(old, off_t("\(getpid())\n".utf8.count))
+    _ = fchmod(old, 0o644)
+    return old
   }
 
   /// Whether it has nothing but a process number, and no other name.
@@ -87,10 +156,15 @@ struct PIDFile {
     return bytes.allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
   }
 
-  /// Removes it, if it was made and named. What can't be removed any more (as another user, `--runas`) stays.
+  /// Removes it, if it was written and is named. What can't be removed any more (as another user, `--runas`) stays.
   func remove() {
     guard descriptor >= 0 else { return }
-    close(descriptor)
-    if case .file(let path) = place { _ = unsafe unlink(path) }
+    defer { close(descriptor) }
+    guard case .file(let path) = place else { return }
+    var (own, found) = (stat(), stat())
+    guard unsafe fstat(descriptor, &own) == 0, unsafe lstat(path, &found) == 0, own.st_dev == found.st_dev,
+      own.st_ino == found.st_ino
+    else { return }
+    _ = unsafe unlink(path)
   }
 }

@@ -29,6 +29,16 @@ struct StateKeys {
     }
   }
 
+  /// Says so at once where nothing could ever open the image.
+  ///
+  /// - Throws: `.keyUnusable` where no key was handed over and none of the kernel's can be used.
+  func requireSource() throws(Failure) {
+    guard given == nil else { return }
+    do throws(KeyringError) { try Keyring.requireAccess() } catch {
+      throw Failure(error.status, "\(error); hand the key over with --key")
+    }
+  }
+
   /// What an image is made with on first use.
   var first: FirstImage.Key? { given.map { .given($0) } ?? onlyKey.map { .kernel($0) } }
 }

@@ -94,6 +94,9 @@ final class MonitorClient: Sendable {
     }
   }
 
+  /// Returns when nothing of the server is to be seen any more, or the monitor is gone.
+  func tellEnding() { _ = try? ask(.ending) }
+
   func record(_ transfer: TPMStateTransfer, _ name: TPMStateName, isEncrypted: Bool) throws {
     switch try ask(.record(transfer, name, isEncrypted: isEncrypted)) {
     case .failure(let failure): throw failure

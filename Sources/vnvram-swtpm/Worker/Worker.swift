@@ -3,6 +3,7 @@ import Crypto
 import Glibc
 import Primitives
 import ProgramIO
+import VNVRAM
 import VTPM
 
 /// The process that has libtpms, and that is taken for lost to an attacker who breaks it (SECURITY.md): it gets an image, sockets
@@ -62,10 +63,16 @@ enum Worker {
     try confine(configuration, parent)
     guard let equipment = try? monitor.awaitEquipment() else { return .failed }
     let server = try Server(options: configuration.server(with: equipment), beginnings, store: store, log: log)
+    var (failure, closing): (Status?, NVRAMError?) = (nil, nil)
+    func release() {
+      failure = store.failure
+      do throws(NVRAMError) { try store.close() } catch { closing = error }
+      monitor.tellEnding()
+    }
     let status: Status
     do {
       if !configuration.server.isIncoming { try store.begin() }
-      status = server.run {
+      status = server.run(release: release) {
         if configuration.leavesStandardError {
           log.setBeside(-1)
           // What was closed there could be taken by something else.
@@ -78,7 +85,7 @@ enum Worker {
       try? store.close()
       throw error
     }
-    let failure = store.failure
+    if let closing { throw closing }
     try store.close()
     return status == .done ? failure ?? .done : status
   }

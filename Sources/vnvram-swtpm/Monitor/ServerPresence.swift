@@ -1,0 +1,55 @@
+import Glibc
+import VTPM
+
+/// What others see of the server: its sockets' files, its PID file, and what who started it is told.
+///
+/// Invariant: what was withdrawn isn't touched again: by then it may be the next server's.
+final class ServerPresence {
+  private let sockets: ServerSockets
+  private var pid: PIDFile?
+  private let daemon: Daemon?
+  private let log: Log
+  /// Whether the log is elsewhere than in standard error.
+  private let isLogElsewhere: Bool
+  /// What was standard error, of a daemon that doesn't serve yet.
+  private var standardError: Int32 = -1
+
+  init(_ sockets: ServerSockets, _ options: CommandLineOptions, _ daemon: Daemon?, _ log: Log) {
+    self.sockets = sockets
+    pid = options.pid
+    self.daemon = daemon
+    isLogElsewhere = options.log.isElsewhere
+    self.log = log
+  }
+
+  /// Before rights are given up; the sockets listen by now.
+  func writePIDFile() throws { try pid?.write() }
+
+  /// A daemon leaves where it was started.
+  func detach() throws {
+    guard let daemon else { return }
+    standardError = try daemon.detach()
+    log.setBeside(standardError)
+  }
+
+  /// Clients are served. From here on messages are the log's alone, where there is one. False where who started a daemon is gone:
+  /// then nobody knows that it runs.
+  func announce() -> Bool {
+    guard let daemon else {
+      if isLogElsewhere { log.setBeside(-1) }
+      return true
+    }
+    // Closed first: who reads it, up to its end, may be who waits for the parent.
+    log.setBeside(-1)
+    if standardError >= 0 { close(standardError) }
+    standardError = -1
+    return daemon.isReady()
+  }
+
+  /// Nothing is to be seen of it any more.
+  func withdraw() {
+    sockets.remove()
+    pid?.remove()
+    pid = nil
+  }
+}
