@@ -47,7 +47,11 @@ final class StateFile: StatePlace {
       if beginning == .wipedImage { throw wiped }
       throw lost("has no image any more")
     }
-    return try !markers.isEmpty || Self.isBlank(file)
+    if !markers.isEmpty {
+      if beginning == .wipedImage { return true }
+      if try VolumeFormatter.mayBeCutShort(file) { return true }
+    }
+    return try Self.isBlank(file)
   }
 
   private static func isBlank(_ file: FileDevice) throws(BlockError) -> Bool {
