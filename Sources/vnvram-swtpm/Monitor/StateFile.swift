@@ -137,7 +137,7 @@ final class StateFile: StatePlace {
       throw TPMStateError(
         .notAnImage,
         "\(path): is blank; with --make-on-first-use it is made an image, and so by `vnvram format \(path) --key NAME --profile "
-          + "tpm2`")
+          + "tpm2` (or tpm1.2)")
     }
     let isMarked = makes ? try !HostMarkers().of(path: path, device: DeviceIdentity.of(path) ?? "").isEmpty : false
     let foreign = ForeignState(
