@@ -122,6 +122,15 @@ public enum VolumeFormatter {
     }
   }
 
+  /// Whether making an image in what was all zeros may have been cut short here: its headers and the least journal are zeros
+  /// still, whatever follows. File systems and partition tables have something there.
+  public static func mayBeCutShort(_ device: any BlockDevice) throws(BlockError) -> Bool {
+    let end = min(Format.ringOffset + Format.minimumRingSize, device.size.value)
+    var buffer = ByteBuffer(count: Int(end))
+    try device.read(at: ByteOffset(0), into: buffer.mutableSpan)
+    return buffer.span(0..<buffer.count).isZero
+  }
+
   /// The anchor's first record.
   private static func tell(_ anchor: any FreshnessAnchor, _ fresh: inout Fresh, store: String) throws(VolumeError) {
     let counter: UInt64

@@ -301,6 +301,44 @@ import Testing
     #expect(made > 0, "it was always killed before")
   }
 
+  /// While the marker isn't used: what was cut short, and what swtpm_setup wiped, is made anew; what is somebody else's by now
+  /// stays.
+  @Test(arguments: Kind.all.filter { $0 == .blankFile || $0 == .blankDevice }) func cutShort(kind: Kind) throws {
+    let disk = try Disk(kind)
+    let place = disk.place
+    #expect(try Self.start(place).end() == 0)
+    let marker = place.path("markers/") + (try #require(disk.markers.first))
+    let (used, unused) = (Array("used yes".utf8), Array("used no ".utf8))
+    #expect(try File.bytes(marker).dropFirst(16).prefix(8) == used[...])
+    let remake = {
+      try File.overwrite(marker, unused, at: 16)
+      let server = try Self.start(place)
+      #expect(server.log.contains("made"), "\(server.log)")
+      #expect(server.end() == 0)
+      #expect(try File.bytes(marker).dropFirst(16).prefix(8) == used[...])
+    }
+    // A whole image is taken, and used from then on.
+    try File.overwrite(marker, unused, at: 16)
+    let server = try Self.start(place)
+    #expect(!server.log.contains("made"), "\(server.log)")
+    #expect(server.end() == 0)
+    #expect(try File.bytes(marker).dropFirst(16).prefix(8) == used[...])
+    try disk.write([UInt8](repeating: 0, count: 8))
+    try expectRefused(disk, status: 15, "conv=notrunc", "vnvram marker forget")
+    try remake()
+    // Headers come last, behind a journal of zeros.
+    try disk.write([UInt8](repeating: 0, count: 400_000))
+    try expectRefused(disk, status: 11, "made one in it before")
+    try remake()
+    // The superblock of btrfs, a CD's.
+    for offset in [65_600, 32_769] {
+      try disk.blank()
+      try disk.write(Array("something".utf8), at: offset)
+      try File.overwrite(marker, unused, at: 16)
+      try expectRefused(disk, status: 8, "no new TPM takes its place")
+    }
+  }
+
   // MARK: Markers
 
   /// Whoever may write there decides whether a new TPM is made.

@@ -11,10 +11,11 @@ import Testing
   static let wrong: [[String]] = [
     [], ["chardev"], ["--tpm2"], ["socket"], ["socket", "--tpm2"],
     ["socket", "--tpm2"] + control, ["socket", "--tpm2"] + state,
-    ["socket", "--tpm2", "--tpmstate", "backend-uri=file://x"] + control,
+    ["socket", "--tpm2", "--tpmstate", "backend-uri=file://"] + control,
     ["socket", "--tpm2", "--tpmstate", "backend-uri=vnvram://"] + control,
     whole + ["--no-such-option"], whole + ["--flags"], whole + ["--flags", "startup-clear,startup-state"],
-    whole + ["--fail-on-encrypted-drive=perhaps"], whole + ["--key-timeout", "0"], whole + ["--key-timeout", "x"],
+    whole + ["--fail-on-encrypted-drive=perhaps"], whole + ["--make-on-first-use=perhaps"],
+    whole + ["--key-timeout", "0"], whole + ["--key-timeout", "x"],
     whole + ["--on-key-loss", "panic"], whole + ["--server", "type=udp,port=1"],
     whole + ["--server", "type=tcp,port=65536"], whole + ["--server", "type=tcp,port=1,bindaddr=localhost"],
     whole + ["--server", "type=unixio,path=" + String(repeating: "x", count: 200)],

@@ -21,7 +21,8 @@ public enum File {
     let descriptor = unsafe open(path, O_WRONLY | O_CLOEXEC)
     guard descriptor >= 0 else { throw POSIXError(POSIXErrorCode(rawValue: errno) ?? .EIO) }
     defer { close(descriptor) }
-    let isWritten = unsafe pwrite(descriptor, bytes, bytes.count, off_t(offset)) == bytes.count && fsync(descriptor) == 0
+    let isWritten =
+      unsafe pwrite(descriptor, bytes, bytes.count, off_t(offset)) == bytes.count && fsync(descriptor) == 0
     guard isWritten else { throw POSIXError(POSIXErrorCode(rawValue: errno) ?? .EIO) }
   }
 

@@ -22,7 +22,7 @@ struct FirstImage {
   let asksForKeys: Bool
   let log: Log
 
-  /// `a new TPM 2.0`, for messages.
+  /// For messages.
   var kind: String { version == .tpm2 ? "TPM 2.0" : "TPM 1.2" }
   private var profile: DeviceProfile { version == .tpm2 ? .tpm2 : .tpm12 }
 

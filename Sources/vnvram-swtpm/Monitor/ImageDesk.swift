@@ -12,8 +12,8 @@ final class ImageDesk {
 
   init(_ path: String) { self.path = path }
 
-  /// How often it is tried at the start, every 10 ms: where a server was killed, its worker has the lock a moment longer.
-  private static let tries = 100
+  /// How often it is tried at the start, 0.3 s each time: where a server was killed, its worker has the lock a moment longer.
+  private static let tries = 3
 
   /// Opens and locks it at the start, if that wasn't done.
   ///
@@ -25,7 +25,6 @@ final class ImageDesk {
         break
       } catch {
         guard error.code == .inUse else { throw error }
-        usleep(10_000)
       }
     }
     try open()

@@ -47,7 +47,11 @@ final class StateFile: StatePlace {
       if beginning == .wipedImage { throw wiped }
       throw lost("has no image any more")
     }
-    return try !markers.isEmpty || Self.isBlank(file)
+    if !markers.isEmpty {
+      if beginning == .wipedImage { return true }
+      if try VolumeFormatter.mayBeCutShort(file) { return true }
+    }
+    return try Self.isBlank(file)
   }
 
   private static func isBlank(_ file: FileDevice) throws(BlockError) -> Bool {
@@ -133,7 +137,7 @@ final class StateFile: StatePlace {
       throw TPMStateError(
         .notAnImage,
         "\(path): is blank; with --make-on-first-use it is made an image, and so by `vnvram format \(path) --key NAME --profile "
-          + "tpm2`")
+          + "tpm2` (or tpm1.2)")
     }
     let isMarked = makes ? try !HostMarkers().of(path: path, device: DeviceIdentity.of(path) ?? "").isEmpty : false
     let foreign = ForeignState(
