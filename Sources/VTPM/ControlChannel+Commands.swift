@@ -33,10 +33,12 @@ extension ControlChannel {
       put(.success)
     case .storeVolatile: storeVolatile()
     case .getStateBlob:
-      getStateBlob(message.peek(UInt32.self, at: 8), offset: message.peek(UInt32.self, at: 12))
+      getStateBlob(
+        message.peek(UInt32.self, at: 8), inClear: message.peek(UInt32.self, at: 4) & 1 != 0,
+        offset: message.peek(UInt32.self, at: 12))
     case .getConfig:
       put(.success)
-      put(UInt32((hasStateKey ? 1 : 0) | (migrationKey == nil ? 0 : 2)))
+      put(UInt32((stateKey == nil ? 0 : 1) | (migrationKey == nil ? 0 : 2)))
     case .setDataDescriptor:
       put(host.setDataClient(message.takeDescriptor()))
     case .setBufferSize: setBufferSize(message.peek(UInt32.self, at: 4))

@@ -28,42 +28,47 @@ extension ControlChannel {
 
   // MARK: - Handing out
 
-  /// The whole rest of the blob from `offset` on, in one response. The flag "decrypted" changes nothing: there is no
-  /// state key of swtpm's kind under which a state could be handed out. With a migration key there is no offset: each
-  /// request encrypts anew, and parts of two don't fit together.
-  func getStateBlob(_ type: UInt32, offset: UInt32) {
-    guard migrationKey == nil || offset == 0 else {
-      log.line("control channel: with a migration key a state is handed out whole, and not from an offset")
+  /// The whole rest of the blob from `offset` on, in one response; under the state key where there is one and the client
+  /// doesn't ask for the state in clear. Where it is encrypted there is no offset: each request encrypts anew, and parts of two
+  /// don't fit together.
+  func getStateBlob(_ type: UInt32, inClear: Bool, offset: UInt32) {
+    let stateKey = inClear ? nil : self.stateKey
+    let isEncrypted = migrationKey != nil || stateKey != nil
+    guard !isEncrypted || offset == 0 else {
+      log.line("control channel: under a key a state is handed out whole, and not from an offset")
       return putBlob(.badParameter)
     }
-    guard let name = TPMStateName(blobType: type) else { return putBlob(.badParameter) }
+    guard let name = TPMStateName(blobType: type) else {
+      log.line("control channel: GET_STATEBLOB: there is no state of type \(type)")
+      return putBlob(.badParameter)
+    }
     do {
-      try tpm.record(.exported, of: name, isEncrypted: migrationKey != nil)
+      try tpm.record(.exported, of: name, isEncrypted: isEncrypted)
       guard var state = try tpm.state(name) else {
         host.didHandOut(name)
         return putBlob(.retry)
       }
       defer { wipe(&state) }
-      var blob = try SwtpmContainer.migrationBlob(of: state.span, migrationKey: migrationKey)
+      var blob = try SwtpmContainer.migrationBlob(of: state.span, stateKey: stateKey, migrationKey: migrationKey)
       defer { wipe(&blob) }
       let start = min(Int(offset), blob.count)
       out.reserveCapacity(16 + blob.count - start)
-      putBlob(.success, blob.count - start)
+      putBlob(.success, blob.count - start, isUnderStateKey: stateKey != nil)
       for i in start..<blob.count { out.append(blob[i]) }
       host.didHandOut(name)
     } catch let error as TPMError {
       log.line("control channel: \(error)")
       putBlob(error.result)
     } catch {
-      log.line("control channel: \(error)")
+      log.line("control channel: the \(name.rawValue) that was to be handed out: \(error)")
       putBlob(.fail)
     }
   }
 
-  /// Result, flags (2 would be: under swtpm's state key), total length and length.
-  private func putBlob(_ result: TPMResult, _ count: Int = 0) {
+  /// Result, flags (2: under the state key), total length and length.
+  private func putBlob(_ result: TPMResult, _ count: Int = 0, isUnderStateKey: Bool = false) {
     put(result)
-    put(UInt32(0))
+    put(UInt32(isUnderStateKey ? 2 : 0))
     put(UInt32(count))
     put(UInt32(count))
   }
@@ -127,7 +132,8 @@ extension ControlChannel {
 
   private func setState(_ name: TPMStateName, _ blob: Span<UInt8>, _ isEncrypted: Bool) -> TPMResult {
     do throws(TPMError) {
-      try tpm.record(.imported, of: name, isEncrypted: isEncrypted)
+      try tpm.record(
+        .imported, of: name, isEncrypted: isEncrypted || SwtpmContainer.isEncrypted(migrationBlob: blob))
     } catch {
       log.line("control channel: \(error)")
       return error.result
@@ -135,7 +141,7 @@ extension ControlChannel {
     do {
       guard
         var state = try SwtpmContainer.state(
-          inMigrationBlob: blob, migrationKey: migrationKey, isEncrypted: isEncrypted)
+          inMigrationBlob: blob, migrationKey: migrationKey, stateKey: stateKey, isEncrypted: isEncrypted)
       else { return tpm.setState(name, nil) }
       defer { wipe(&state) }
       let result = tpm.setState(name, state)
@@ -153,9 +159,9 @@ extension SwtpmFormatError {
   var result: TPMResult {
     switch self {
     case .malformed: .badParameter
-    case .unknownVersion: .badVersion
+    case .unknownVersion, .unkeyedHash: .badVersion
     case .headerSize: .badDataSize
-    case .missing, .crypto: .fail
+    case .missing, .keyUnavailable, .crypto: .fail
     case .keyMissing: .keyNotFound
     case .keySize: .badKeyProperty
     case .wrongKey: .decryptError

@@ -60,7 +60,7 @@ final class ControlChannel {
 
   let tpm: TPM
   let log: Log
-  let hasStateKey: Bool
+  let stateKey: (any SwtpmStateCipher)?
   let migrationKey: SwtpmKey?
   let rejectsLocality4: Bool
   unowned let host: any ControlHost
@@ -78,7 +78,7 @@ final class ControlChannel {
     self.tpm = tpm
     self.host = host
     self.log = log
-    hasStateKey = options.hasStateKey
+    stateKey = options.stateKey
     migrationKey = options.migrationKey
     rejectsLocality4 = options.rejectsLocality4
   }

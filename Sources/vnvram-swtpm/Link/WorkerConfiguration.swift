@@ -8,6 +8,8 @@ import VTPM
 /// two channels. It comes on the channel of requests, after the descriptors that it needs, each in a message of its own.
 struct WorkerConfiguration {
   var server = ServerOptions()
+  /// The size of the key that the monitor has of `--key`, of which `server` gets nothing here; 0 where there is none.
+  var stateKeySize: UInt8 = 0
   /// Whether the monitor has an anchor.
   var hasAnchor = false
   var violations = SystemCallFilter.Action.kill
@@ -51,7 +53,7 @@ struct WorkerConfiguration {
     message.put(server.concludesForGuest)
     message.put(server.rejectsLocality4)
     message.put(server.allowsSetLocality)
-    message.put(server.hasStateKey)
+    message.put(stateKeySize)
     message.put(server.releasesLockOutgoing)
     message.put(server.isIncoming)
     message.put(server.servesWhilePending)
@@ -105,7 +107,7 @@ struct WorkerConfiguration {
     server.concludesForGuest = try message.takeBool()
     server.rejectsLocality4 = try message.takeBool()
     server.allowsSetLocality = try message.takeBool()
-    server.hasStateKey = try message.takeBool()
+    stateKeySize = try message.take(UInt8.self)
     server.releasesLockOutgoing = try message.takeBool()
     server.isIncoming = try message.takeBool()
     server.servesWhilePending = try message.takeBool()

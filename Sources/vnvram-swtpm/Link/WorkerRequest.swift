@@ -22,6 +22,8 @@ enum WorkerRequest {
   case serving
   /// A state is about to leave the store, or to come, over the control channel.
   case record(TPMStateTransfer, TPMStateName, isEncrypted: Bool)
+  /// A state that was recorded is to be encrypted or decrypted.
+  case cipher(CipherRequest)
   case anchor(AnchorRequest)
 
   enum AnchorRequest {
@@ -45,6 +47,7 @@ enum WorkerRequest {
         message.put(UInt8(transfer == .exported ? 0 : 1))
         message.put(UInt8(TPMStateName.allCases.firstIndex(of: name) ?? 0))
         message.put(isEncrypted)
+      case .cipher(let request): request.put(into: &message)
       case .anchor(let request): request.put(into: &message)
       }
     }
@@ -65,6 +68,10 @@ enum WorkerRequest {
     case .anchor(.counter): 11
     case .anchor(.store): 12
     case .anchor(.release): 13
+    case .cipher(.begin): 14
+    case .cipher(.part): 15
+    case .cipher(.finish): 16
+    case .cipher(.take): 17
     }
   }
 
@@ -89,6 +96,10 @@ enum WorkerRequest {
     case 12:
       self = .anchor(.store(try message.takeBytes(atMost: AnchorRecord.size), try message.takeMoment()))
     case 13: self = .anchor(.release)
+    case 14: self = .cipher(try .begin(taking: &message))
+    case 15: self = .cipher(try .part(taking: &message))
+    case 16: self = .cipher(try .finish(taking: &message))
+    case 17: self = .cipher(.take)
     default: throw LinkError("there is no request \(kind)")
     }
   }

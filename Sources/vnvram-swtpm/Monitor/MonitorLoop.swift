@@ -10,6 +10,8 @@ struct MonitorLoop {
   private let signals: MonitorSignals
   private let desk: KeyDesk
   private let images: ImageDesk
+  /// Nil without `--key`.
+  private let ciphers: StateCipherDesk?
   private var anchor: AnchorDesk?
   private let log: Log
   /// Why the worker was told to drop its keys, and by when it must have done so.
@@ -31,13 +33,15 @@ struct MonitorLoop {
   private static let patience = Duration.seconds(60)
 
   init(
-    worker: WorkerProcess, signals: MonitorSignals, desk: KeyDesk, images: ImageDesk, anchor: AnchorDesk?, log: Log
+    worker: WorkerProcess, signals: MonitorSignals, desk: KeyDesk, images: ImageDesk, anchor: AnchorDesk?,
+    ciphers: StateCipherDesk?, log: Log
   ) {
     self.worker = worker
     self.signals = signals
     self.desk = desk
     self.images = images
     self.anchor = anchor
+    self.ciphers = ciphers
     self.log = log
   }
 
@@ -176,7 +180,13 @@ struct MonitorLoop {
         answer = .failure(Failure(.failed, "who started the server is gone"))
       }
     case .record(let transfer, let name, let isEncrypted):
-      do { try desk.record(transfer, name, isEncrypted: isEncrypted) } catch { answer = .failure(Failure(error)) }
+      do {
+        try desk.record(transfer, name, isEncrypted: isEncrypted)
+        ciphers?.permit(transfer)
+      } catch { answer = .failure(Failure(error)) }
+    case .cipher(let request):
+      guard let ciphers else { throw LinkError("there is no key for states") }
+      answer = try ciphers.answer(request)
     case .anchor(let request):
       answer =
         anchor?.answer(request) ?? .failure(Failure(.failed, "there is no anchor"))

@@ -75,7 +75,8 @@ struct MonitorProcess {
     // It is the worker's from now on.
     configuration.server.migrationKey = nil
     var loop = MonitorLoop(
-      worker: worker, signals: signals, desk: desk, images: images, anchor: anchor.map { AnchorDesk($0) }, log: log)
+      worker: worker, signals: signals, desk: desk, images: images, anchor: anchor.map { AnchorDesk($0) },
+      ciphers: keys.cipher.map { StateCipherDesk($0) }, log: log)
     return loop.run {
       do { try pid?.write() } catch {
         log.line("\(error)")
@@ -104,7 +105,7 @@ struct MonitorProcess {
   private func workerConfiguration(_ keys: StateKeys, _ user: RunAs?) throws(TPMError) -> WorkerConfiguration {
     var configuration = WorkerConfiguration()
     configuration.server = options.server
-    configuration.server.hasStateKey = keys.given != nil
+    configuration.stateKeySize = UInt8(keys.cipher?.count ?? 0)
     configuration.server.servesWhilePending = !options.failOnEncryptedDrive
     do throws(SwtpmKeyError) { configuration.server.migrationKey = try options.migrationKey?.load() } catch {
       throw .key(option: OptionName.migrationKey.rawValue, error)

@@ -45,7 +45,11 @@ enum Worker {
     Server.blockTerminationSignals()
     let store = try NVRAMStateStore(
       monitor, configuration.server.version, hasAnchor: configuration.hasAnchor)
-    let server = try Server(options: configuration.server, store: store, log: log)
+    var options = configuration.server
+    if configuration.stateKeySize > 0 {
+      options.stateKey = MonitoredStateKey(monitor: monitor, count: Int(configuration.stateKeySize))
+    }
+    let server = try Server(options: options, store: store, log: log)
     let status: Status
     do {
       try confine(configuration, parent)
