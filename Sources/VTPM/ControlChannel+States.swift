@@ -35,12 +35,10 @@ extension ControlChannel {
     let stateKey = inClear ? nil : self.stateKey
     let isEncrypted = migrationKey != nil || stateKey != nil
     guard !isEncrypted || offset == 0 else {
-      log.line("control channel: under a key a state is handed out whole, and not from an offset")
-      return putBlob(.badParameter)
+      return refuseBlob(.badParameter, "under a key a state is handed out whole, and not from an offset")
     }
     guard let name = TPMStateName(blobType: type) else {
-      log.line("control channel: GET_STATEBLOB: there is no state of type \(type)")
-      return putBlob(.badParameter)
+      return refuseBlob(.badParameter, "there is no state of type \(type)")
     }
     do {
       try tpm.record(.exported, of: name, isEncrypted: isEncrypted)
@@ -65,6 +63,11 @@ extension ControlChannel {
     }
   }
 
+  private func refuseBlob(_ result: TPMResult, _ reason: String) {
+    note(Refusal(result, reason), ControlCommand.getStateBlob.name)
+    putBlob(result)
+  }
+
   /// Result, flags (2: under the state key), total length and length.
   private func putBlob(_ result: TPMResult, _ count: Int = 0, isUnderStateKey: Bool = false) {
     put(result)
@@ -77,20 +80,26 @@ extension ControlChannel {
 
   /// What becomes of the data that follow a command's fixed part.
   func transfer(_ command: ControlCommand, _ message: Connection, length: Int) -> Transfer {
-    guard isAllowed(command) else { return Transfer(.refused(.badOrdinal), length) }
+    if let refusal = wrongState(command) { return refused(refusal, command, length) }
     if command == .hashData { return Transfer(.hash, length) }
     let flags = message.peek(UInt32.self, at: 4)
-    guard let name = TPMStateName(blobType: message.peek(UInt32.self, at: 8)),
-      tpm.version.states.contains(name) || length == 0
-    else { return Transfer(.refused(.badParameter), length) }
+    let type = message.peek(UInt32.self, at: 8)
+    guard let name = TPMStateName(blobType: type), tpm.version.states.contains(name) || length == 0 else {
+      return refused(Refusal(.badParameter, "this TPM has no state of type \(type)"), command, length)
+    }
     guard length <= SwtpmContainer.maximumSize else {
-      log.line("control channel: a state of \(length) bytes is refused; it may have \(SwtpmContainer.maximumSize)")
-      return Transfer(.refused(.badParameter), length)
+      let reason = "a state may have \(SwtpmContainer.maximumSize) bytes, and this one has \(length)"
+      return refused(Refusal(.badParameter, reason), command, length)
     }
     let transfer = Transfer(.blob(name, isEncrypted: flags & 2 != 0), length)
     // At once, so that nothing of it is left behind where the array would have grown.
     transfer.bytes.reserveCapacity(length)
     return transfer
+  }
+
+  private func refused(_ refusal: Refusal, _ command: ControlCommand, _ length: Int) -> Transfer {
+    note(refusal, command.name)
+    return Transfer(.refused(refusal.result), length)
   }
 
   /// Takes what came. True where it is complete and `out` has the response.
@@ -103,7 +112,10 @@ extension ControlChannel {
         switch transfer.purpose {
         case .hash:
           let result = tpm.addHashData(piece.span)
-          if result != .success { transfer.purpose = .refused(result) }
+          if result != .success {
+            note(Refusal(result, "libtpms says so"), ControlCommand.hashData.name)
+            transfer.purpose = .refused(result)
+          }
         case .blob:
           for i in 0..<piece.count { transfer.bytes.append(piece[i]) }
         case .refused: break
@@ -123,11 +135,15 @@ extension ControlChannel {
   }
 
   private func refuseWhereNotAllowed(_ transfer: Transfer) {
+    let command: ControlCommand
     switch transfer.purpose {
-    case .hash where !isAllowed(.hashData), .blob where !isAllowed(.setStateBlob):
-      transfer.purpose = .refused(.badOrdinal)
-    case .hash, .blob, .refused: break
+    case .hash: command = .hashData
+    case .blob: command = .setStateBlob
+    case .refused: return
     }
+    guard let refusal = wrongState(command) else { return }
+    note(refusal, command.name)
+    transfer.purpose = .refused(refusal.result)
   }
 
   private func setState(_ name: TPMStateName, _ blob: Span<UInt8>, _ isEncrypted: Bool) -> TPMResult {
@@ -142,15 +158,20 @@ extension ControlChannel {
       guard
         var state = try SwtpmContainer.state(
           inMigrationBlob: blob, migrationKey: migrationKey, stateKey: stateKey, isEncrypted: isEncrypted)
-      else { return tpm.setState(name, nil) }
+      else { return noted(tpm.setState(name, nil), name) }
       defer { wipe(&state) }
-      let result = tpm.setState(name, state)
-      if result != .success { log.line("control channel: libtpms doesn't take the \(name.rawValue): \(result)") }
-      return result
+      return noted(tpm.setState(name, state), name)
     } catch {
       log.line("control channel: the \(name.rawValue) that was to be set: \(error)")
       return error.result
     }
+  }
+}
+
+extension ControlChannel {
+  private func noted(_ result: TPMResult, _ name: TPMStateName) -> TPMResult {
+    if result != .success { log.line("control channel: libtpms doesn't take the \(name.rawValue): \(result)") }
+    return result
   }
 }
 

@@ -403,6 +403,7 @@ public final class Server {
   func stop() {
     powerOff()
     request = nil
+    if control.hasHeldClients(.initialize) { log.line("an INIT that waits is refused: STOP came") }
     control.answerHeld(.initialize, .fail)
   }
 
@@ -423,14 +424,18 @@ public final class Server {
     }
   }
 
-  func setDataClient(_ descriptor: Int32) -> TPMResult {
+  func setDataClient(_ descriptor: Int32) -> Refusal? {
     guard !data.isOpen else {
       if descriptor >= 0 { Glibc.close(descriptor) }
-      return .inputOutput
+      return Refusal(
+        .inputOutput,
+        options.data == nil
+          ? "there is a data channel already, which came by SET_DATAFD and is still open"
+          : "--server was given (or --port, or --fd), and is the data channel; leave it out for QEMU")
     }
-    guard descriptor >= 0 else { return .badParameter }
+    guard descriptor >= 0 else { return Refusal(.badParameter, "no descriptor came with it") }
     data.adopt(descriptor)
-    return .success
+    return nil
   }
 
   func didHandOut(_ name: TPMStateName) {

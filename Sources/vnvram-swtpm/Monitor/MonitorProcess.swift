@@ -36,7 +36,7 @@ struct MonitorProcess {
     let signals = MonitorSignals()
     // It gets ready while the rest is done here.
     let worker = try WorkerProcess(image: options.image)
-    prepareCrypto()
+    try prepareCrypto()
     let audit = AuditLog(try options.auditDestination(log), subcommand: "socket")
     let specification = (try options.anchor ?? AnchorSpecification.ofEnvironment())?.absolute(Path.absolute)
     let keys = try StateKeys(options)
@@ -118,8 +118,9 @@ struct MonitorProcess {
   }
 
   /// Before keys are used.
-  private func prepareCrypto() {
+  private func prepareCrypto() throws {
     CryptoLibrary.prepare()
+    if let lack = CryptoLibrary.lackOfAlgorithms { throw Failure(.failed, lack) }
     if !CryptoLibrary.keepsKeysProtected { log.line("libcrypto keeps keys in ordinary memory while they are in use") }
     if let lack = CryptoLibrary.lackOfProtection { log.line(lack) }
   }

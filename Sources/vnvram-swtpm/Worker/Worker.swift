@@ -41,6 +41,7 @@ enum Worker {
     _ configuration: WorkerConfiguration, _ monitor: MonitorClient, _ parent: pid_t, _ log: Log
   ) throws -> Status {
     CryptoLibrary.prepare()
+    leaveFIPSMode(log)
     // Before the store has threads, so that none of them takes a signal that the server waits for.
     Server.blockTerminationSignals()
     let store = try NVRAMStateStore(
@@ -70,6 +71,15 @@ enum Worker {
     let failure = store.failure
     try store.close()
     return status == .done ? failure ?? .done : status
+  }
+
+  /// In this process alone, once it has what the store needs.
+  private static func leaveFIPSMode(_ log: Log) {
+    guard FIPSMode.isOn else { return }
+    log.line(
+      FIPSMode.leave()
+        ? "libcrypto is in FIPS mode; the TPM's process leaves it, since libtpms needs more than FIPS allows"
+        : "libcrypto is in FIPS mode and doesn't leave it: libtpms' self-test will fail")
   }
 
   private static func confine(_ configuration: WorkerConfiguration, _ parent: pid_t) throws(ConfinementError) {
