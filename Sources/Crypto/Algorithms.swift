@@ -17,6 +17,14 @@ import Primitives
   static var hmac: OpaquePointer? { unsafe shared.hmac }
   static var sha256: OpaquePointer? { unsafe shared.sha256 }
   static var hkdf: OpaquePointer? { unsafe shared.hkdf }
+  /// What a store can't do without and libcrypto doesn't hand out.
+  static var missing: [String] {
+    let all: [(String, OpaquePointer?)] = unsafe [
+      ("AES-256-XTS", xts), ("AES-256-GCM", gcm), ("CMAC", cmac), ("HMAC", hmac), ("SHA-256", sha256), ("HKDF", hkdf),
+    ]
+    return unsafe all.filter { unsafe $0.1 == nil }.map { unsafe $0.0 }
+  }
+
   /// Whether libcrypto allocates through `KeyScope`. Asking fetches the algorithms.
   static var keysAreProtected: Bool { shared.keysAreProtected }
 

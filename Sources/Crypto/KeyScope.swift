@@ -100,6 +100,14 @@ public enum CryptoLibrary {
   /// module was first used: keys are wiped all the same, but lie in ordinary memory while they are in use.
   public static var keepsKeysProtected: Bool { Algorithms.keysAreProtected }
 
+  /// Algorithms that a store can't do without and that libcrypto doesn't hand out, for a message. Nil where it has them all.
+  public static var lackOfAlgorithms: String? {
+    let missing = Algorithms.missing
+    guard !missing.isEmpty else { return nil }
+    let why = FIPSMode.isOn ? "it is in FIPS mode, and no provider that is configured has them" : "is it configured so?"
+    return "libcrypto hands out no \(missing.joined(separator: ", ")): \(why)"
+  }
+
   /// What is missing in the protection of the memory for keys, for the log. Nil where the kernel keeps it from being swapped.
   public static var lackOfProtection: String? { SecretMemory.shared.lackOfProtection }
 }

@@ -10,6 +10,10 @@ import Primitives
 /// migrate, those fields go, together, into `migrationData`, or encrypted under the migration key into three fields of
 /// its own.
 ///
+/// Version 1, which swtpm wrote before April 2018, has no fields: what follows the header is the state. Where it is
+/// encrypted nothing but a hash without a key, in the ciphertext, tells whether it was changed: swtpm reads that still, and
+/// here it is refused.
+///
 /// Facts from swtpm's published sources and from blobs of Debian's swtpm 0.7.1 (`SwtpmFormatTests`).
 public enum SwtpmContainer {
   static let headerSize = 10
@@ -37,15 +41,21 @@ public enum SwtpmContainer {
 
   // MARK: Making
 
-  /// What GET_STATEBLOB gives: the state in clear, or under a migration key where there is one.
+  /// What GET_STATEBLOB gives: the state in clear, or under a state key; and that under a migration key where there is one.
   public static func migrationBlob(
-    of state: Span<UInt8>, migrationKey: SwtpmKey? = nil
+    of state: Span<UInt8>, stateKey: (any SwtpmStateCipher)? = nil, migrationKey: SwtpmKey? = nil
   ) throws(SwtpmFormatError) -> [UInt8] {
     var flags: Flags = .migrationData
     var inner: [UInt8] = []
-    inner.reserveCapacity(state.count + 6)
-    append(.data, state, to: &inner)
+    inner.reserveCapacity(state.count + 256)
     defer { wipe(&inner) }
+    if let stateKey {
+      flags.insert(.encrypted)
+      if stateKey.count == 32 { flags.insert(.encrypted256) }
+      try append(state, under: stateKey, .encryptedData, .vector, to: &inner)
+    } else {
+      append(.data, state, to: &inner)
+    }
     var blob = [UInt8](repeating: 0, count: headerSize)
     blob.reserveCapacity(inner.count + 256)
     if let migrationKey {
@@ -82,14 +92,12 @@ public enum SwtpmContainer {
   }
 
   private static func append(
-    _ bytes: Span<UInt8>, under key: SwtpmKey, _ tag: Tag, _ vectorTag: Tag, to blob: inout [UInt8]
+    _ bytes: Span<UInt8>, under key: any SwtpmStateCipher, _ tag: Tag, _ vectorTag: Tag, to blob: inout [UInt8]
   ) throws(SwtpmFormatError) {
-    do {
-      let sealed = try key.seal(bytes)
-      append(tag, sealed.ciphertext.span, to: &blob)
-      append(.mac, sealed.mac.array.span, to: &blob)
-      append(vectorTag, sealed.vector.span, to: &blob)
-    } catch { throw .crypto(error) }
+    let sealed = try key.seal(bytes)
+    append(tag, sealed.ciphertext.span, to: &blob)
+    append(.mac, sealed.mac.span, to: &blob)
+    append(vectorTag, sealed.vector.span, to: &blob)
   }
 
   private static func append<T: FixedWidthInteger & UnsignedInteger>(_ value: T, to blob: inout [UInt8]) {
@@ -111,13 +119,17 @@ public enum SwtpmContainer {
   /// The state in a migration blob; nil in an empty one, which says that there is none. `isEncrypted`: the sender says
   /// that the state in it is under the state key, whatever the header says.
   public static func state(
-    inMigrationBlob blob: Span<UInt8>, migrationKey: SwtpmKey? = nil, stateKey: SwtpmKey? = nil,
+    inMigrationBlob blob: Span<UInt8>, migrationKey: SwtpmKey? = nil, stateKey: (any SwtpmStateCipher)? = nil,
     isEncrypted: Bool = false
   ) throws(SwtpmFormatError) -> [UInt8]? {
     guard blob.count > 0 else { return nil }
-    let flags = try header(blob)
+    let (version, flags) = try header(blob)
     let fields = blob.extracting(droppingFirst: headerSize)
     guard fields.count > 0 else { return nil }
+    if version == 1 {
+      guard !isEncrypted, flags.isDisjoint(with: [.encrypted, .migrationEncrypted]) else { throw .unkeyedHash }
+      return fields.array
+    }
     let inner: SecretBytes
     if flags.contains(.migrationEncrypted) {
       guard let migrationKey else { throw .keyMissing(.migration) }
@@ -131,19 +143,30 @@ public enum SwtpmContainer {
     return found.span.array
   }
 
+  /// Whether a migration blob says that it, or the state in it, is encrypted. False for what is none.
+  public static func isEncrypted(migrationBlob blob: Span<UInt8>) -> Bool {
+    guard let flags = try? header(blob).flags else { return false }
+    return !flags.isDisjoint(with: [.encrypted, .migrationEncrypted])
+  }
+
   /// Whether the state in a state directory's file is encrypted.
   public static func isEncrypted(file blob: Span<UInt8>) throws(SwtpmFormatError) -> Bool {
-    try header(blob).contains(.encrypted)
+    try header(blob).flags.contains(.encrypted)
   }
 
   /// The state in a state directory's file.
   public static func state(inFile blob: Span<UInt8>, key: SwtpmKey? = nil) throws(SwtpmFormatError) -> SecretBytes {
-    let flags = try header(blob)
-    return try state(in: blob.extracting(droppingFirst: headerSize), key: key, flags.contains(.encrypted), flags)
+    let (version, flags) = try header(blob)
+    let fields = blob.extracting(droppingFirst: headerSize)
+    if version == 1 {
+      guard !flags.contains(.encrypted) else { throw .unkeyedHash }
+      return SecretBytes(copying: fields)
+    }
+    return try state(in: fields, key: key, flags.contains(.encrypted), flags)
   }
 
   private static func state(
-    in fields: Span<UInt8>, key: SwtpmKey?, _ isEncrypted: Bool, _ flags: Flags
+    in fields: Span<UInt8>, key: (any SwtpmStateCipher)?, _ isEncrypted: Bool, _ flags: Flags
   ) throws(SwtpmFormatError) -> SecretBytes {
     guard isEncrypted else {
       return SecretBytes(copying: fields.extracting(try require(.data, "plain data", in: fields)))
@@ -154,24 +177,18 @@ public enum SwtpmContainer {
   }
 
   private static func open(
-    _ fields: Span<UInt8>, under key: SwtpmKey, _ tag: Tag, _ vectorTag: Tag, _ use: SwtpmFormatError.KeyUse, bits: Int
+    _ fields: Span<UInt8>, under key: any SwtpmStateCipher, _ tag: Tag, _ vectorTag: Tag,
+    _ use: SwtpmFormatError.KeyUse, bits: Int
   ) throws(SwtpmFormatError) -> SecretBytes {
     guard key.count * 8 == bits else { throw .keySize(use, needed: bits) }
     let ciphertext = try require(tag, "encrypted data", in: fields)
     let mac = try require(.mac, "MAC", in: fields)
     let vector = try field(vectorTag, in: fields) ?? 0..<0
-    let plaintext: SecretBytes?
-    do {
-      plaintext = try key.open(
-        fields.extracting(ciphertext), mac: fields.extracting(mac), vector: fields.extracting(vector))
-    } catch { throw .crypto(error) }
-    switch consume plaintext {
-    case .some(let plaintext): return plaintext
-    case .none: throw .wrongKey(use)
-    }
+    return try key.open(
+      fields.extracting(ciphertext), mac: fields.extracting(mac), vector: fields.extracting(vector), as: use)
   }
 
-  private static func header(_ blob: Span<UInt8>) throws(SwtpmFormatError) -> Flags {
+  private static func header(_ blob: Span<UInt8>) throws(SwtpmFormatError) -> (version: UInt8, flags: Flags) {
     guard blob.count >= headerSize else { throw .malformed("\(blob.count) bytes are too few for a header") }
     guard blob.count <= maximumSize else { throw .malformed("\(blob.count) bytes are too many") }
     let total = integer(UInt32.self, blob, at: 6)
@@ -179,8 +196,8 @@ public enum SwtpmContainer {
     guard blob[1] <= 2 else { throw .unknownVersion(blob[1]) }
     let size = Int(integer(UInt16.self, blob, at: 2))
     guard size == headerSize else { throw .headerSize(size) }
-    guard blob[0] >= 2 else { throw .unknownVersion(blob[0]) }
-    return Flags(rawValue: integer(UInt16.self, blob, at: 4))
+    guard blob[0] >= 1 else { throw .unknownVersion(blob[0]) }
+    return (blob[0], Flags(rawValue: integer(UInt16.self, blob, at: 4)))
   }
 
   /// Where the first field with the tag has its bytes, or nil. Throws where a field before it goes beyond the end.

@@ -75,15 +75,9 @@ public final class SwtpmKey: Sendable {
 
   // MARK: Encryption
 
-  struct Sealed {
-    let ciphertext: [UInt8]
-    let mac: InlineBytes32
-    let vector: [UInt8]
-  }
-
   /// Padded to a multiple of the key's size, each byte of the padding being its length; the vector has the key's size
   /// too, of which AES takes the first 16 bytes and the MAC all.
-  func seal(_ plaintext: Span<UInt8>) throws(CryptoError) -> Sealed {
+  func sealed(_ plaintext: Span<UInt8>) throws(CryptoError) -> SwtpmSealed {
     let padding = count - plaintext.count % count
     var padded = SecretBytes(count: plaintext.count + padding)
     var out = padded.mutableSpan
@@ -96,12 +90,12 @@ public final class SwtpmKey: Sendable {
       .encrypt, padded.span, key: secret, vector: vector.span.extracting(first: BlockChaining.blockCount),
       into: ciphertext.mutableSpan)
     let mac = try ForeignMAC.hmacSHA256(ciphertext.span, vector.span, key: secret)
-    return Sealed(ciphertext: ciphertext, mac: mac, vector: vector)
+    return SwtpmSealed(ciphertext: ciphertext, mac: mac.array, vector: vector)
   }
 
   /// Nil where it doesn't verify. The oldest blobs have no vector (it is empty); then it is zero, and no part of the
   /// MAC.
-  func open(_ ciphertext: Span<UInt8>, mac: Span<UInt8>, vector: Span<UInt8>) throws(CryptoError) -> SecretBytes? {
+  func opened(_ ciphertext: Span<UInt8>, mac: Span<UInt8>, vector: Span<UInt8>) throws(CryptoError) -> SecretBytes? {
     guard ciphertext.count > 0, ciphertext.count % BlockChaining.blockCount == 0, mac.count >= 32,
       vector.count == count || vector.count == 0
     else { return nil }

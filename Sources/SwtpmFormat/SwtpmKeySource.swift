@@ -37,18 +37,21 @@ public struct SwtpmKeySource: Sendable, Equatable {
   /// Reads it. Throws where it can't be read, and where it is no such key; messages name the place and never what is
   /// in it.
   public func load() throws(SwtpmKeyError) -> SwtpmKey {
-    let secret = try raw(try read())
-    let key: SwtpmKey
-    switch consume secret {
-    case .key(let bytes): key = SwtpmKey(bytes)
+    let key = try key(from: try raw(try read()))
+    try removeFile()
+    return key
+  }
+
+  /// The key that swtpm has of what was given.
+  public func key(from secret: borrowing Secret) throws(SwtpmKeyError) -> SwtpmKey {
+    switch secret {
+    case .key(let bytes): return SwtpmKey(bytes.copy())
     case .password(let password):
       guard case .password(let derivation) = kind else { preconditionFailure("a password has a derivation") }
-      do { key = try SwtpmKey(password: password, derivation, count: count) } catch {
+      do { return try SwtpmKey(password: password, derivation, count: count) } catch {
         throw SwtpmKeyError(error.status, "\(name): \(error)")
       }
     }
-    try removeFile()
-    return key
   }
 
   /// What was given itself.

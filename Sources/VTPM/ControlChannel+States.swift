@@ -28,42 +28,50 @@ extension ControlChannel {
 
   // MARK: - Handing out
 
-  /// The whole rest of the blob from `offset` on, in one response. The flag "decrypted" changes nothing: there is no
-  /// state key of swtpm's kind under which a state could be handed out. With a migration key there is no offset: each
-  /// request encrypts anew, and parts of two don't fit together.
-  func getStateBlob(_ type: UInt32, offset: UInt32) {
-    guard migrationKey == nil || offset == 0 else {
-      log.line("control channel: with a migration key a state is handed out whole, and not from an offset")
-      return putBlob(.badParameter)
+  /// The whole rest of the blob from `offset` on, in one response; under the state key where there is one and the client
+  /// doesn't ask for the state in clear. Where it is encrypted there is no offset: each request encrypts anew, and parts of two
+  /// don't fit together.
+  func getStateBlob(_ type: UInt32, inClear: Bool, offset: UInt32) {
+    let stateKey = inClear ? nil : self.stateKey
+    let isEncrypted = migrationKey != nil || stateKey != nil
+    guard !isEncrypted || offset == 0 else {
+      return refuseBlob(.badParameter, "under a key a state is handed out whole, and not from an offset")
     }
-    guard let name = TPMStateName(blobType: type) else { return putBlob(.badParameter) }
+    guard let name = TPMStateName(blobType: type) else {
+      return refuseBlob(.badParameter, "there is no state of type \(type)")
+    }
     do {
-      try tpm.record(.exported, of: name, isEncrypted: migrationKey != nil)
+      try tpm.record(.exported, of: name, isEncrypted: isEncrypted)
       guard var state = try tpm.state(name) else {
         host.didHandOut(name)
         return putBlob(.retry)
       }
       defer { wipe(&state) }
-      var blob = try SwtpmContainer.migrationBlob(of: state.span, migrationKey: migrationKey)
+      var blob = try SwtpmContainer.migrationBlob(of: state.span, stateKey: stateKey, migrationKey: migrationKey)
       defer { wipe(&blob) }
       let start = min(Int(offset), blob.count)
       out.reserveCapacity(16 + blob.count - start)
-      putBlob(.success, blob.count - start)
+      putBlob(.success, blob.count - start, isUnderStateKey: stateKey != nil)
       for i in start..<blob.count { out.append(blob[i]) }
       host.didHandOut(name)
     } catch let error as TPMError {
       log.line("control channel: \(error)")
       putBlob(error.result)
     } catch {
-      log.line("control channel: \(error)")
+      log.line("control channel: the \(name.rawValue) that was to be handed out: \(error)")
       putBlob(.fail)
     }
   }
 
-  /// Result, flags (2 would be: under swtpm's state key), total length and length.
-  private func putBlob(_ result: TPMResult, _ count: Int = 0) {
+  private func refuseBlob(_ result: TPMResult, _ reason: String) {
+    note(Refusal(result, reason), ControlCommand.getStateBlob.name)
+    putBlob(result)
+  }
+
+  /// Result, flags (2: under the state key), total length and length.
+  private func putBlob(_ result: TPMResult, _ count: Int = 0, isUnderStateKey: Bool = false) {
     put(result)
-    put(UInt32(0))
+    put(UInt32(isUnderStateKey ? 2 : 0))
     put(UInt32(count))
     put(UInt32(count))
   }
@@ -72,20 +80,26 @@ extension ControlChannel {
 
   /// What becomes of the data that follow a command's fixed part.
   func transfer(_ command: ControlCommand, _ message: Connection, length: Int) -> Transfer {
-    guard isAllowed(command) else { return Transfer(.refused(.badOrdinal), length) }
+    if let refusal = wrongState(command) { return refused(refusal, command, length) }
     if command == .hashData { return Transfer(.hash, length) }
     let flags = message.peek(UInt32.self, at: 4)
-    guard let name = TPMStateName(blobType: message.peek(UInt32.self, at: 8)),
-      tpm.version.states.contains(name) || length == 0
-    else { return Transfer(.refused(.badParameter), length) }
+    let type = message.peek(UInt32.self, at: 8)
+    guard let name = TPMStateName(blobType: type), tpm.version.states.contains(name) || length == 0 else {
+      return refused(Refusal(.badParameter, "this TPM has no state of type \(type)"), command, length)
+    }
     guard length <= SwtpmContainer.maximumSize else {
-      log.line("control channel: a state of \(length) bytes is refused; it may have \(SwtpmContainer.maximumSize)")
-      return Transfer(.refused(.badParameter), length)
+      let reason = "a state may have \(SwtpmContainer.maximumSize) bytes, and this one has \(length)"
+      return refused(Refusal(.badParameter, reason), command, length)
     }
     let transfer = Transfer(.blob(name, isEncrypted: flags & 2 != 0), length)
     // At once, so that nothing of it is left behind where the array would have grown.
     transfer.bytes.reserveCapacity(length)
     return transfer
+  }
+
+  private func refused(_ refusal: Refusal, _ command: ControlCommand, _ length: Int) -> Transfer {
+    note(refusal, command.name)
+    return Transfer(.refused(refusal.result), length)
   }
 
   /// Takes what came. True where it is complete and `out` has the response.
@@ -98,7 +112,10 @@ extension ControlChannel {
         switch transfer.purpose {
         case .hash:
           let result = tpm.addHashData(piece.span)
-          if result != .success { transfer.purpose = .refused(result) }
+          if result != .success {
+            note(Refusal(result, "libtpms says so"), ControlCommand.hashData.name)
+            transfer.purpose = .refused(result)
+          }
         case .blob:
           for i in 0..<piece.count { transfer.bytes.append(piece[i]) }
         case .refused: break
@@ -118,16 +135,21 @@ extension ControlChannel {
   }
 
   private func refuseWhereNotAllowed(_ transfer: Transfer) {
+    let command: ControlCommand
     switch transfer.purpose {
-    case .hash where !isAllowed(.hashData), .blob where !isAllowed(.setStateBlob):
-      transfer.purpose = .refused(.badOrdinal)
-    case .hash, .blob, .refused: break
+    case .hash: command = .hashData
+    case .blob: command = .setStateBlob
+    case .refused: return
     }
+    guard let refusal = wrongState(command) else { return }
+    note(refusal, command.name)
+    transfer.purpose = .refused(refusal.result)
   }
 
   private func setState(_ name: TPMStateName, _ blob: Span<UInt8>, _ isEncrypted: Bool) -> TPMResult {
     do throws(TPMError) {
-      try tpm.record(.imported, of: name, isEncrypted: isEncrypted)
+      try tpm.record(
+        .imported, of: name, isEncrypted: isEncrypted || SwtpmContainer.isEncrypted(migrationBlob: blob))
     } catch {
       log.line("control channel: \(error)")
       return error.result
@@ -135,16 +157,21 @@ extension ControlChannel {
     do {
       guard
         var state = try SwtpmContainer.state(
-          inMigrationBlob: blob, migrationKey: migrationKey, isEncrypted: isEncrypted)
-      else { return tpm.setState(name, nil) }
+          inMigrationBlob: blob, migrationKey: migrationKey, stateKey: stateKey, isEncrypted: isEncrypted)
+      else { return noted(tpm.setState(name, nil), name) }
       defer { wipe(&state) }
-      let result = tpm.setState(name, state)
-      if result != .success { log.line("control channel: libtpms doesn't take the \(name.rawValue): \(result)") }
-      return result
+      return noted(tpm.setState(name, state), name)
     } catch {
       log.line("control channel: the \(name.rawValue) that was to be set: \(error)")
       return error.result
     }
+  }
+}
+
+extension ControlChannel {
+  private func noted(_ result: TPMResult, _ name: TPMStateName) -> TPMResult {
+    if result != .success { log.line("control channel: libtpms doesn't take the \(name.rawValue): \(result)") }
+    return result
   }
 }
 
@@ -153,9 +180,9 @@ extension SwtpmFormatError {
   var result: TPMResult {
     switch self {
     case .malformed: .badParameter
-    case .unknownVersion: .badVersion
+    case .unknownVersion, .unkeyedHash: .badVersion
     case .headerSize: .badDataSize
-    case .missing, .crypto: .fail
+    case .missing, .keyUnavailable, .crypto: .fail
     case .keyMissing: .keyNotFound
     case .keySize: .badKeyProperty
     case .wrongKey: .decryptError

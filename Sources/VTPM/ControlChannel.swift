@@ -61,13 +61,14 @@ final class ControlChannel {
 
   let tpm: TPM
   let log: Log
-  let hasStateKey: Bool
+  let stateKey: (any SwtpmStateCipher)?
   let migrationKey: SwtpmKey?
   let rejectsLocality4: Bool
   unowned let host: any ControlHost
   let clients: ClientPlaces<Client>
   /// A client was hung up on, or left, since `takeLoss`.
   private var hasLostClient = false
+  private var refusals: RefusalLog
   /// The response that is being built; kept for its memory.
   var out: [UInt8] = []
 
@@ -79,7 +80,8 @@ final class ControlChannel {
     self.tpm = tpm
     self.host = host
     self.log = log
-    hasStateKey = options.hasStateKey
+    refusals = RefusalLog(log)
+    stateKey = options.stateKey
     migrationKey = options.migrationKey
     rejectsLocality4 = options.rejectsLocality4
   }
@@ -180,12 +182,10 @@ final class ControlChannel {
   private func begin(_ client: Client) {
     let number = client.connection.peek(UInt32.self, at: 0)
     guard let command = ControlCommand(rawValue: number) else {
-      log.line("control channel: command 0x\(String(number, radix: 16)) is not known")
-      return put(.badOrdinal)
+      return refuse(Refusal(.badOrdinal, "there is no such command"), "command 0x\(String(number, radix: 16))")
     }
     if command.mayBeHeld, clients.indices.count(where: isHeld) >= Self.maximumHeld {
-      log.line("control channel: too many clients wait already")
-      return put(.fail)
+      return refuse(Refusal(.fail, "too many clients wait already"), command.name)
     }
     if command.isMachines { client.isMachines = true }
     if let lengthOffset = command.lengthOffset {
@@ -238,4 +238,27 @@ final class ControlChannel {
   }
 
   func put(_ result: TPMResult) { put(result.rawValue) }
+
+  // MARK: - Refusing
+
+  /// The log says why.
+  func note(_ refusal: Refusal, _ command: String) {
+    refusals.line("control channel: \(command) is answered with \(refusal.result): \(refusal.reason)")
+  }
+
+  /// Answers with a bare result.
+  func refuse(_ refusal: Refusal, _ command: String) {
+    note(refusal, command)
+    put(refusal.result)
+  }
+
+  func refuse(_ command: ControlCommand, _ result: TPMResult, _ reason: String) {
+    refuse(Refusal(result, reason), command.name)
+  }
+
+  /// Answers with what libtpms said.
+  func put(_ result: TPMResult, of command: ControlCommand) {
+    if result != .success { note(Refusal(result, "libtpms says so"), command.name) }
+    put(result)
+  }
 }

@@ -21,6 +21,31 @@ enum ControlCommand: UInt32, CaseIterable {
   case getInfo = 0x12
   case lockStorage = 0x13
 
+  /// For the log, as tpm_ioctl.h has it.
+  var name: String {
+    switch self {
+    case .getCapability: "GET_CAPABILITY"
+    case .initialize: "INIT"
+    case .shutdown: "SHUTDOWN"
+    case .getTPMEstablished: "GET_TPMESTABLISHED"
+    case .setLocality: "SET_LOCALITY"
+    case .hashStart: "HASH_START"
+    case .hashData: "HASH_DATA"
+    case .hashEnd: "HASH_END"
+    case .cancelTPMCommand: "CANCEL_TPM_CMD"
+    case .storeVolatile: "STORE_VOLATILE"
+    case .resetTPMEstablished: "RESET_TPMESTABLISHED"
+    case .getStateBlob: "GET_STATEBLOB"
+    case .setStateBlob: "SET_STATEBLOB"
+    case .stop: "STOP"
+    case .getConfig: "GET_CONFIG"
+    case .setDataDescriptor: "SET_DATAFD"
+    case .setBufferSize: "SET_BUFFERSIZE"
+    case .getInfo: "GET_INFO"
+    case .lockStorage: "LOCK_STORAGE"
+    }
+  }
+
   /// How many bytes follow the command's number, up to data of a length of their own. More may: padding.
   var bodySize: Int {
     switch self {

@@ -97,13 +97,22 @@ extension DataChannel {
     var sent = false
     func send(_ response: Span<UInt8>) { sent = self.send(response, client, framed: command.locality != nil) }
     if let locality = command.locality, locality >= localityCount {
+      log.line(
+        .locality, "data channel: a command with locality \(locality) is refused; 0 to \(localityCount - 1) may be used"
+      )
       connection.drop(command.size)
       send(tpm.version.badLocality.span)
     } else if mode == .running, connection.peek(UInt32.self, at: 6) == Self.setLocalityCode {
       let locality = command.size > Self.headerSize ? connection.peek(UInt8.self, at: Self.headerSize) : nil
       connection.drop(command.size)
-      send((client.mayNameLocality ? setLocality(locality) : tpm.version.failure).span)
+      let answer = client.mayNameLocality ? setLocality(locality) : tpm.version.failure
+      if answer != tpm.version.response(0) {
+        log.line(
+          .locality, "data channel: a command that sets the locality is refused (see --locality allow-set-locality)")
+      }
+      send(answer.span)
     } else {
+      if mode != .running, !isProbe(connection, command) { noteRefusal(mode) }
       connection.consume(command.size) { bytes in run(bytes, at: command.locality ?? tpm.locality, mode) { send($0) } }
     }
     return sent

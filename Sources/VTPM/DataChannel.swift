@@ -33,6 +33,8 @@ final class DataChannel {
   let places: ClientPlaces<DataClient>
   /// A client was hung up on, or left, since `takeLoss`.
   private var hasLostClient = false
+  /// Which commands were last said to be refused: in which mode, and since which start.
+  private var saidRefusal: (mode: Mode, starts: UInt64)?
   /// A response between its size and its acknowledgement; kept for its memory.
   var framed: [UInt8] = []
 
@@ -148,6 +150,18 @@ final class DataChannel {
       }
     }
     places.expire(now)
+  }
+
+  /// Says that commands are refused now: once, until the TPM is on again, however many there are. A guest may send as many as it
+  /// likes.
+  func noteRefusal(_ mode: Mode) {
+    if let said = saidRefusal, said == (mode, tpm.starts) { return }
+    saidRefusal = (mode, tpm.starts)
+    log.write(
+      mode == .unavailable
+        ? "data channel: commands are refused: the image is another server's, or was until now"
+        : "data channel: commands are refused: the TPM is off until INIT comes (see --flags not-need-init)"
+    )
   }
 
   /// Runs the command at the front of the buffer where it is whole.

@@ -1,5 +1,4 @@
 import CLibtpms
-import Glibc
 
 /// What libtpms says of itself where no TPM runs: for `--print-capabilities` and `--print-info`. Not to be used beside a
 /// `TPM`, which has chosen a version for good.
@@ -9,13 +8,14 @@ public enum LibraryInfo {
     [.tpm12, .tpm2].filter { TPMLIB_ChooseTPMVersion($0.libtpms) == TPMResult.success.rawValue }
   }
 
-  /// JSON, as TPMLIB_GetInfo(3) has it. Flags that this libtpms doesn't know add nothing. Nil where it hasn't this version.
+  /// JSON, as `TPMProfile.information` has it. Nil where this libtpms hasn't this version.
   public static func json(_ version: TPMVersion, flags: UInt32) -> String? {
     guard TPMLIB_ChooseTPMVersion(version.libtpms) == TPMResult.success.rawValue else { return nil }
-    guard let text = unsafe TPMLIB_GetInfo(TPMLIB_InfoFlags(flags)) else { return "{}" }
-    defer { unsafe free(text) }
-    return unsafe String(cString: text)
+    return TPMProfile.information(version, flags: flags) ?? "{}"
   }
+
+  /// `--print-profiles`: as above, with which a TPM can be made.
+  public static func profiles(_ version: TPMVersion) -> String? { json(version, flags: 0x40) }
 
   /// The sizes of RSA keys in bits, where libtpms tells them: from `"RSAKeySizes":[1024,2048]` in its JSON.
   public static func rsaKeySizes(_ version: TPMVersion) -> [Int] {

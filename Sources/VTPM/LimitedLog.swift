@@ -7,6 +7,7 @@ struct LimitedLog {
     case left
     case slow
     case libtpms
+    case locality
   }
 
   static let interval = 10_000
@@ -16,6 +17,9 @@ struct LimitedLog {
   private var dropped = [Int](repeating: 0, count: Kind.allCases.count)
 
   init(_ log: Log) { self.log = log }
+
+  /// What its caller limits.
+  func write(_ message: String) { log.line(message) }
 
   mutating func line(_ kind: Kind, _ message: @autoclosure () -> String, now: Int = Clock.now()) {
     let kind = kind.rawValue

@@ -266,7 +266,17 @@ public final class Server {
     refusal = error.status
     if options.startsByItself { return end(error.status) }
     request = nil
-    control.answerHeld(.initialize, TPMError.state(operation: .load, name: .permall, error).result)
+    control.answerHeld(.initialize, refusal(of: error))
+  }
+
+  /// What INIT answers where the store can't be had.
+  private func refusal(of error: TPMStateError) -> TPMResult {
+    refusal(of: TPMError.state(operation: .load, name: .permall, error))
+  }
+
+  /// With a wrong `--key` a TPM 2.0 of swtpm's answers TPM_RC_FAILURE, and a TPM 1.2 TPM_DECRYPT_ERROR.
+  private func refusal(of error: TPMError) -> TPMResult {
+    error.isWrongKey && options.stateKey != nil && options.version == .tpm2 ? .tpm2Failure : error.result
   }
 
   /// Powers the TPM on where it is asked for and the store is ready, and lets those go on who waited.
@@ -280,7 +290,7 @@ public final class Server {
     }
     let byItself = request?.isByItself ?? false
     let result = powerOn()
-    control.answerHeld(.initialize, result?.result ?? .success)
+    control.answerHeld(.initialize, result.map { refusal(of: $0) } ?? .success)
     if let error = result, byItself { end(error.status) }
   }
 
@@ -346,7 +356,7 @@ public final class Server {
       if request != nil { refusal = error.status }
       request = nil
       control.answerHeld(.lockStorage, .fail)
-      control.answerHeld(.initialize, TPMError.state(operation: .load, name: .permall, error).result)
+      control.answerHeld(.initialize, refusal(of: error))
       data.resume(.unavailable, now)
       noteLosses()
     }
@@ -364,7 +374,7 @@ public final class Server {
     case .failed(let error):
       self.request = nil
       refusal = error.status
-      return TPMError.state(operation: .load, name: .permall, error).result
+      return refusal(of: error)
     case .had: control.answerHeld(.lockStorage, .success)
     }
     if case .refused = states.readiness { states.retry() }
@@ -375,17 +385,19 @@ public final class Server {
       powerOff()
       self.request = nil
       refusal = error.status
-      return TPMError.state(operation: .load, name: .permall, error).result
+      return refusal(of: error)
     case .pending, .released: return nil
     }
     let error = powerOn()
-    control.answerHeld(.initialize, error?.result ?? .success)
-    return error?.result ?? .success
+    let result = error.map { refusal(of: $0) } ?? .success
+    control.answerHeld(.initialize, result)
+    return result
   }
 
   func stop() {
     powerOff()
     request = nil
+    if control.hasHeldClients(.initialize) { log.line("an INIT that waits is refused: STOP came") }
     control.answerHeld(.initialize, .fail)
   }
 
@@ -406,14 +418,18 @@ public final class Server {
     }
   }
 
-  func setDataClient(_ descriptor: Int32) -> TPMResult {
+  func setDataClient(_ descriptor: Int32) -> Refusal? {
     guard !data.isOpen else {
       if descriptor >= 0 { Glibc.close(descriptor) }
-      return .inputOutput
+      return Refusal(
+        .inputOutput,
+        options.data == nil
+          ? "there is a data channel already, which came by SET_DATAFD and is still open"
+          : "--server was given (or --port, or --fd), and is the data channel; leave it out for QEMU")
     }
-    guard descriptor >= 0 else { return .badParameter }
+    guard descriptor >= 0 else { return Refusal(.badParameter, "no descriptor came with it") }
     data.adopt(descriptor)
-    return .success
+    return nil
   }
 
   func didHandOut(_ name: TPMStateName) {

@@ -6,6 +6,9 @@ final class ServerHost: ControlHost {
   func stop() { server?.stop() }
   func shutDown() { server?.shutDown() }
   func lockStorage(tries: UInt32) -> TPMResult? { server?.lockStorage(Int(tries)) ?? nil }
-  func setDataClient(_ descriptor: Int32) -> TPMResult { server?.setDataClient(descriptor) ?? .fail }
+  func setDataClient(_ descriptor: Int32) -> Refusal? {
+    guard let server else { return Refusal(.fail, "the server ends") }
+    return server.setDataClient(descriptor)
+  }
   func didHandOut(_ name: TPMStateName) { server?.didHandOut(name) }
 }

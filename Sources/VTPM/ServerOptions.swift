@@ -23,8 +23,8 @@ public struct ServerOptions: Sendable {
   public var rejectsLocality4 = false
   /// `--locality allow-set-locality`: the kernel's command to set it is obeyed.
   public var allowsSetLocality = false
-  /// `--key`: the states lie under a key that was handed over, as GET_CONFIG says.
-  public var hasStateKey = false
+  /// `--key`: under which states leave and come where they are not asked for in clear, as GET_CONFIG says.
+  public var stateKey: (any SwtpmStateCipher)?
   /// `--migration-key`: under which states leave and come. Without one they do in clear.
   public var migrationKey: SwtpmKey?
   /// `--migration release-lock-outgoing`: when the whole state has been handed out, other processes may have the store.

@@ -16,7 +16,7 @@ public struct StateTrial: Sendable {
   ///   already.
   public init(_ version: TPMVersion, states: [TPMStateName: [UInt8]]) throws(TPMError) {
     let store = MemoryStore(states)
-    let tpm = try TPM(version, store: store, log: Log(descriptor: -1))
+    let tpm = try TPM(version, store: store, log: Log(descriptor: -1), hearsLibtpms: false)
     try self.init(tpm, store)
   }
 

@@ -42,10 +42,8 @@ extension TPM {
     return (size, minimum, maximum)
   }
 
-  /// libtpms' JSON about itself, NUL-terminated. `flags`: 1 specification, 2 attributes, 4 features.
+  /// What `TPMProfile.information` says, NUL-terminated.
   func info(flags: UInt32) -> [UInt8]? {
-    guard let text = unsafe TPMLIB_GetInfo(TPMLIB_InfoFlags(flags & 7)) else { return nil }
-    defer { unsafe free(text) }
-    return unsafe Array(UnsafeRawBufferPointer(start: text, count: strlen(text) + 1))
+    TPMProfile.information(version, flags: flags).map { Array($0.utf8) + [0] }
   }
 }

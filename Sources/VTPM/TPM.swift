@@ -13,8 +13,7 @@ import Primitives
 /// - After a failed store nothing is stored any more until the next start; libtpms goes into failure mode and answers
 ///   TPM_RC_FAILURE, and what it acknowledged before is what the store holds.
 /// - A store that is merely locked (its key is gone) is no failed one: see `TPM+Withheld.swift`.
-/// - libtpms' own messages are thrown away: left alone it prints the whole command that led to failure mode, with its
-///   passwords, on standard error.
+/// - Of libtpms' own messages the log gets why it entered failure mode, and nothing else (`LibtpmsMessages`).
 @safe public final class TPM {
   /// What Startup is sent by the server itself (`--flags startup-…`).
   public enum Startup: Sendable {
@@ -46,25 +45,38 @@ import Primitives
   private(set) var conclusion = Conclusion.off
   /// How many it has run.
   private(set) var commands: UInt64 = 0
+  /// How often it was powered on, or was to be.
+  private(set) var starts: UInt64 = 0
   /// libtpms' response buffer: it allocates it at the first command and uses it again.
   private var response: UnsafeMutablePointer<UInt8>?
   private var responseCapacity: UInt32 = 0
 
-  /// Where libtpms' messages go.
-  private var nowhere: Int32 = -1
+  /// Where libtpms' messages go; nil for nowhere.
+  private let messages: LibtpmsMessages?
+  /// Whether the log says that libtpms is in failure mode.
+  private var saidFailureMode = false
 
   public private(set) var isRunning = false
   /// 0 to 4; libtpms asks for it at each command.
   public var locality: UInt8 = 0
 
   /// Claims libtpms for this object and chooses the version.
-  public init(_ version: TPMVersion = .tpm2, store: any TPMStateStore, log: Log) throws(TPMError) {
+  ///
+  /// - Parameter hearsLibtpms: whether the log is told why libtpms enters failure mode. It needs a pipe, which a confined process
+  ///   can't make any more.
+  public init(
+    _ version: TPMVersion = .tpm2, store: any TPMStateStore, log: Log, hearsLibtpms: Bool = true
+  ) throws(TPMError) {
     precondition(unsafe TPM.current == nil, "libtpms holds one TPM per process")
     self.version = version
     states = store
     self.log = log
+    messages = hearsLibtpms ? LibtpmsMessages() : nil
     unsafe TPM.current = self
-    silence()
+    // Without a descriptor libtpms prints errors on standard error, whatever the debug level; one that can't be written to
+    // is as good as none.
+    TPMLIB_SetDebugFD(messages?.descriptor ?? Int32.max)
+    TPMLIB_SetDebugLevel(0)
     let registered = TPM.registerCallbacks()
     guard registered == .success else { throw .libtpms(operation: "registering the callbacks", registered) }
     try choose()
@@ -74,16 +86,7 @@ import Primitives
     if isRunning { TPMLIB_Terminate() }
     unsafe free(response)
     TPMLIB_SetDebugFD(Int32.max)
-    if nowhere >= 0 { close(nowhere) }
     unsafe TPM.current = nil
-  }
-
-  /// Without a descriptor libtpms prints errors on standard error, whatever the debug level.
-  private func silence() {
-    nowhere = unsafe open("/dev/null", O_WRONLY | O_CLOEXEC)
-    // Where there is no /dev/null: a descriptor that can't be written to is as good.
-    TPMLIB_SetDebugFD(nowhere >= 0 ? nowhere : Int32.max)
-    TPMLIB_SetDebugLevel(0)
   }
 
   private func choose() throws(TPMError) {
@@ -100,8 +103,12 @@ import Primitives
     stop()
     failure = nil
     given = []
+    saidFailureMode = false
+    starts += 1
     try choose()
+    _ = messages?.takeFailure()
     let result = TPMResult(rawValue: TPMLIB_MainInit())
+    let reason = messages?.takeFailure()
     // The store's own reason says more than libtpms' code. libtpms counts some failures as success.
     if let failure {
       TPMLIB_Terminate()
@@ -109,8 +116,10 @@ import Primitives
     }
     guard result == .success else {
       TPMLIB_Terminate()
-      throw .libtpms(operation: "starting the TPM from its stored state", result)
+      let place = reason.map { " (failure mode, \($0))" } ?? ""
+      throw .libtpms(operation: "starting the TPM from its stored state\(place)", result)
     }
+    if let reason { sayFailureMode(": \(reason)") }
     if deletingVolatileState, delete(.volatilestate) != .success, let failure {
       TPMLIB_Terminate()
       throw failure
@@ -181,10 +190,25 @@ import Primitives
       throw .libtpms(operation: "processing a command", result)
     }
     let answer = unsafe Span(_unsafeStart: UnsafePointer(response), count: Int(length))
+    if answer.count == 10, !saidFailureMode, failure == nil { noteFailureMode(Self.code(answer)) }
     if withheldInCommand, !storeWithheld(), isBroken || !Self.succeeded(answer) || !Self.needsNoStore(code, version) {
       return respond((isBroken ? version.failure : version.unavailable).span)
     }
     respond(answer)
+  }
+
+  /// Says once why nothing is answered any more: TPM_RC_FAILURE, or a TPM 1.2's TPM_FAILEDSELFTEST. Of the store's own failures
+  /// `note` has told.
+  private func noteFailureMode(_ code: UInt32) {
+    guard code == (version == .tpm2 ? TPMResult.tpm2Failure.rawValue : 0x1C) else { return }
+    let reason = messages?.takeFailure()
+    sayFailureMode(reason.map { ": \($0)" } ?? (version == .tpm2 ? "" : ": a self-test that failed"))
+  }
+
+  private func sayFailureMode(_ reason: String) {
+    saidFailureMode = true
+    let code = version == .tpm2 ? "TPM_RC_FAILURE" : "TPM_FAILEDSELFTEST"
+    log.line("libtpms is in failure mode\(reason); the TPM answers \(code) until it is started anew")
   }
 
   static func code(_ command: Span<UInt8>) -> UInt32 { command.loadBigEndian(UInt32.self, at: 6) }

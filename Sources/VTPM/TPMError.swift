@@ -53,6 +53,11 @@ public enum TPMError: StatusError {
     }
   }
 
+  /// Whether the store was opened with a wrong key.
+  var isWrongKey: Bool {
+    if case .state(_, _, let error) = self { error.status == .wrongKey } else { false }
+  }
+
   /// What INIT answers. 0x800 (TPM_RETRY) is never among them: it would read as "there is no state".
   var result: TPMResult {
     switch self {

@@ -19,6 +19,8 @@ public struct TPMResult: RawRepresentable, Equatable, Sendable, CustomStringConv
   static let badDataSize = TPMResult(rawValue: 0x2B)
   static let badVersion = TPMResult(rawValue: 0x2E)
   static let badLocality = TPMResult(rawValue: 0x3D)
+  /// TPM_RC_FAILURE of a TPM 2.0.
+  static let tpm2Failure = TPMResult(rawValue: 0x101)
   /// From a load callback: "there is none", and then libtpms manufactures a new TPM. Never for anything else.
   static let retry = TPMResult(rawValue: 0x800)
 

@@ -17,6 +17,7 @@ struct CommandLineOptions {
     case version
     case printCapabilities(TPMVersion)
     case printInfo(TPMVersion, flags: UInt32)
+    case printProfiles(TPMVersion)
     case printStates(CommandLineOptions)
     case serve(CommandLineOptions)
   }
@@ -31,6 +32,8 @@ struct CommandLineOptions {
   var keyringKey: String?
   /// `--migration-key`: not loaded yet.
   var migrationKey: SwtpmKeySource?
+  /// `--profile`: not read yet.
+  var profile: ProfileOption?
   var failOnEncryptedDrive = true
   /// Whether a key that is in no keyring is asked for, through /sbin/request-key.
   var asksForKeys = true
@@ -81,6 +84,7 @@ struct CommandLineOptions {
     if names.contains(.help) { return .help }
     if names.contains(.version) { return .version }
     if names.contains(.printCapabilities) { return .printCapabilities(version) }
+    if names.contains(.printProfiles) { return .printProfiles(version) }
     if let flags = given.last(where: { $0.name == .printInfo })?.value {
       return .printInfo(version, flags: try infoFlags(flags))
     }
@@ -113,7 +117,7 @@ struct CommandLineOptions {
       text.hasPrefix("0x") || text.hasPrefix("0X")
       ? UInt32(text.dropFirst(2), radix: 16)
       : text.hasPrefix("0") ? UInt32(text, radix: 8) : UInt32(text)
-    guard let flags else { throw .usage("--print-info is a number: 1, 2, 4, or their sum") }
+    guard let flags else { throw .usage("--print-info is a number: 1, 2, 4, 8, 0x10, 0x20, 0x40, 0x80, or their sum") }
     return flags
   }
 
@@ -190,6 +194,7 @@ struct CommandLineOptions {
     case .locality: try server.parseLocality(value)
     case .migration: try server.parseMigration(value)
     case .migrationKey: migrationKey = try SwtpmKeySource(parsing: value, option: name.rawValue)
+    case .profile: profile = try ProfileOption(parsing: value)
     case .pid: pid = try PIDFile(parsing: value)
     case .log: log = try LogOptions(parsing: value)
     case .seccomp: violations = try Self.action(value)

@@ -22,6 +22,8 @@ enum Help {
       --flags [not-need-init][,startup-clear|startup-state|startup-deactivated|startup-none][,disable-auto-shutdown]
                          not-need-init: power on without waiting for INIT; startup-…: and send TPM2_Startup;
                          disable-auto-shutdown: don't send the TPM2_Shutdown that a killed guest didn't send.
+      --profile name=NAME|profile={JSON}|file=FILE|fd=N[,remove-disabled=check|fips-host]
+                         The profile of a TPM 2.0: "null", which is what libtpms 0.9 has; another one is refused.
       --locality [reject-locality-4][,allow-set-locality]
                          reject-locality-4: nobody gets it; allow-set-locality: obey the kernel's command to set it.
 
@@ -64,7 +66,9 @@ enum Help {
                          JSON: what of swtpm's this program has.
       --print-states     JSON: which states --tpmstate has. An image that no key here opens counts as a state; swtpm's own
                          state is an error.
-      --print-info FLAGS JSON: what libtpms says of itself; 1 its specification, 2 its maker, 4 its key sizes, or a sum.
+      --print-info FLAGS JSON: what the TPM is; 1 its specification, 2 its maker, 4 its key sizes, 8 its algorithms, 0x10 its
+                         commands, 0x20 its profile, 0x40 the profiles that there are, 0x80 its attributes, or a sum.
+      --print-profiles   JSON: the profiles that there are, as --print-info 0x40.
       -h, --help; -v, --version
 
     Ours:
@@ -97,8 +101,8 @@ enum Help {
 
     Of swtpm's interfaces there is socket alone, and no chardev or cuse, which make a device of the host: where this program has
     swtpm's name (make install-as-swtpm), they run the swtpm that was put aside as swtpm.distrib.
-    Of swtpm's, refused: -R, --chroot (the server confines itself; --runas); --profile, --print-profiles (libtpms' "null" is
-    what there is); --pcap (a TPM's commands hold secrets). States that swtpm made are not served as they are, wherever they lie:
+    Of swtpm's, refused: -R, --chroot (the server confines itself; --runas); --pcap (a TPM's commands
+    hold secrets). States that swtpm made are not served as they are, wherever they lie:
     `vnvram import-swtpm` brings them over.
 
     Options for every server of a host, which no manager of virtual machines need know of: \(OptionsFile.standardPath), or

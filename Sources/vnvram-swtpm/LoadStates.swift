@@ -26,6 +26,8 @@ enum LoadStates {
       // Whatever a damaged state leads to, it ends.
       _ = alarm(60)
       CryptoLibrary.prepare()
+      // As the server does.
+      if FIPSMode.isOn { _ = FIPSMode.leave() }
       let input = try InputFile(path: "-")
       try confine()
       let trial = try StateTrial(version, states: try read(input, version))

@@ -22,6 +22,8 @@ enum OptionName: String, CaseIterable {
   case printCapabilities = "--print-capabilities"
   case printStates = "--print-states"
   case printInfo = "--print-info"
+  case profile = "--profile"
+  case printProfiles = "--print-profiles"
   case help = "--help"
   case version = "--version"
   // Ours.
@@ -36,8 +38,6 @@ enum OptionName: String, CaseIterable {
   case requireAudit = "--require-audit"
   // swtpm's that are refused.
   case chroot = "--chroot"
-  case profile = "--profile"
-  case printProfiles = "--print-profiles"
   case pcap = "--pcap"
 
   enum Argument {
@@ -94,8 +94,6 @@ enum OptionName: String, CaseIterable {
     switch self {
     case .chroot:
       "the server confines itself to the places that it needs (landlock, seccomp); use --runas for another user"
-    case .profile, .printProfiles:
-      "a TPM here has everything that its libtpms has, which is the profile \"null\" of newer ones; leave it out"
     case .pcap:
       "the commands of a TPM hold passwords and keys and are never written anywhere; watch them in the guest instead"
     default: nil

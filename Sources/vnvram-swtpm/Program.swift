@@ -12,9 +12,13 @@ enum Program {
     do {
       switch try CommandLineOptions.parse(arguments) {
       case .help: try write(Help.text)
-      case .version: try write("TPM emulator vnvram-swtpm version \(CommandLineOptions.version)\n")
+      // Tools take what stands after "version", and compare it with a version of swtpm's.
+      case .version:
+        try write(
+          "TPM emulator version \(Capabilities.swtpmVersion), vnvram-swtpm \(CommandLineOptions.version)\n")
       case .printCapabilities(let version): try write(Capabilities.json(version) + "\n")
       case .printInfo(let version, let flags): try write(try info(version, flags) + "\n")
+      case .printProfiles(let version): try write(try present(LibraryInfo.profiles(version), version) + "\n")
       case .printStates(let options):
         log = try options.log.open(standardError: 2)
         do { try write(try PrintedStates(options, log).json() + "\n") } catch {
@@ -26,6 +30,7 @@ enum Program {
         try options.server.freeStandardStreams()
         let daemon = options.isDaemon ? try Daemon.start() : nil
         log = try options.log.open(standardError: 2)
+        try options.profile?.check(for: options.server.version)
         return try MonitorProcess(options, daemon, log).run()
       }
       return .done
@@ -43,9 +48,11 @@ enum Program {
   }
 
   private static func info(_ version: TPMVersion, _ flags: UInt32) throws(TPMError) -> String {
-    guard let text = LibraryInfo.json(version, flags: flags) else {
-      throw .usage("this libtpms was built without TPM \(version == .tpm2 ? "2.0" : "1.2")")
-    }
+    try present(LibraryInfo.json(version, flags: flags), version)
+  }
+
+  private static func present(_ text: String?, _ version: TPMVersion) throws(TPMError) -> String {
+    guard let text else { throw .usage("this libtpms was built without TPM \(version == .tpm2 ? "2.0" : "1.2")") }
     return text
   }
 }

@@ -211,6 +211,12 @@ def of_passphrase(image, passphrase):
             yield from of_slot("stretched passphrase", f.scrypt(passphrase, bytes(slot[24:56]), *costs), slot)
 
 
+def of_state_key(key):
+    """A key of 32 bytes under which states go over the control channel, as swtpm has it: AES in CBC mode, and HMAC."""
+    yield from aes("state key", key)
+    yield from hmac_key("state key", key)
+
+
 def of_recovery_key(image, key):
     yield "recovery key: printed", f.recovery_text(key).encode()
     for index in range(f.SLOT_COUNT):

@@ -3,9 +3,11 @@
     VNVRAM_BIN=.build/debug python3 -m unittest discover --start-directory Tests/MemoryScan
 """
 
+import hashlib
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -167,16 +169,16 @@ class Server(Places):
     def start(self, readable, *arguments):
         """A server that has been at work."""
         log = self.folder / "log"
-        socket = self.folder / "tpm"
+        address = self.folder / "tpm"
         with open(log, "wb") as output:
             server = process.start(
-                [BIN / "vnvram-swtpm", "socket", "--tpm2", *arguments, "--server", f"type=unixio,path={socket}",
-                 "--ctrl", f"type=unixio,path={socket}.ctrl", "--flags", "not-need-init,startup-clear"],
+                [BIN / "vnvram-swtpm", "socket", "--tpm2", *arguments, "--server", f"type=unixio,path={address}",
+                 "--ctrl", f"type=unixio,path={address}.ctrl", "--flags", "not-need-init,startup-clear"],
                 readable, self.environment(), stdout=output, stderr=output,
             )  # fmt: skip
         self.addCleanup(self.stop, server)
-        self.wait_for(socket.exists, log)
-        tools = {**os.environ, "TPM2TOOLS_TCTI": f"swtpm:path={socket}"}
+        self.wait_for(address.exists, log)
+        tools = {**os.environ, "TPM2TOOLS_TCTI": f"swtpm:path={address}"}
         for command in (
             "tpm2_getrandom --hex 16",
             "tpm2_nvdefine 0x1500001 -s 32 -C o",
@@ -211,9 +213,15 @@ class Server(Places):
         self.run_server(readable=False)
 
     def test_handed_over(self):
-        """What --key hands over is nowhere once the image is made and open."""
+        """What --key hands over: what opens the image is nowhere once the image is made and open. What swtpm makes of it, under
+        which states go over the control channel, is the monitor's, in protected memory, and never the worker's. Where a raw key
+        of 32 bytes is handed over the two are the same."""
         passphrase = secrets.token_hex(12).encode()
-        for form, content in (("file=KEY,format=binary,mode=aes-256-cbc", self.key), ("pwdfile=KEY", passphrase)):
+        derived = hashlib.pbkdf2_hmac("sha512", passphrase, b"swtpm", 1000, 32)
+        for form, content, state_key in (
+            ("file=KEY,format=binary,mode=aes-256-cbc", self.key, self.key),
+            ("pwdfile=KEY,mode=aes-256-cbc", passphrase, derived),
+        ):
             with self.subTest(form):
                 folder = self.folder / form[0]
                 folder.mkdir()
@@ -222,17 +230,38 @@ class Server(Places):
                 server, log = self.start(
                     True, "--tpmstate", f"dir={folder}", "--key", form.replace("KEY", f"{key},remove")
                 )
+                self.hand_out_and_take()
                 image = (folder / "tpm2-00.permall").read_bytes()
-                known = list(
-                    needles.of_store(image, content) if content == self.key else needles.of_passphrase(image, content)
-                )
-                running = self.scan(self.worker(server), known, f"worker, {form}, running")
+                is_raw = content == self.key
+                known = list(needles.of_store(image, content) if is_raw else needles.of_passphrase(image, content))
+                of_state_key = list(needles.of_state_key(state_key))
+                running = self.scan(self.worker(server), known + of_state_key, f"worker, {form}, running")
                 self.assert_nothing_outside(running, "running")
                 self.assert_no_slot_key(running)
-                self.assert_nothing(self.scan(server.pid, known, f"monitor, {form}, running"), "running")
-                if content == self.key:
+                self.assertEqual([name for name in running.inside if "state key" in name], [], "in the worker")
+                monitor = self.scan(server.pid, known + of_state_key, f"monitor, {form}, running")
+                self.assert_nothing_outside(monitor, "running")
+                self.assertTrue(monitor.inside, "the scan doesn't find what must be there")
+                self.assertLessEqual(set(monitor.inside), {"state key", "key-encryption key" if is_raw else "state key"})
+                if is_raw:
                     self.assertLessEqual(KEPT, set(running.inside), "the scan doesn't find what must be there")
                 self.stop(server)
+
+    def hand_out_and_take(self):
+        """GET_STATEBLOB, not in clear, and SET_STATEBLOB of what came."""
+        with socket.socket(socket.AF_UNIX) as control:
+            control.connect(str(self.folder / "tpm.ctrl"))
+
+            def ask(*words, more=b""):
+                control.sendall(b"".join(word.to_bytes(4, "big") for word in words) + more)
+                return control.recv(1 << 20)
+
+            answer = ask(0xC, 0, 1, 0)
+            self.assertEqual(answer[:8], bytes(7) + b"\2")
+            blob = answer[16:]
+            self.assertEqual(len(blob), int.from_bytes(answer[12:16], "big"))
+            for answer in (ask(0xE), ask(0xD, 2, 1, len(blob), more=blob), ask(2, 0)):
+                self.assertEqual(answer, bytes(4))
 
 
 class Needles(unittest.TestCase):

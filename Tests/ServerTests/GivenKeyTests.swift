@@ -121,6 +121,115 @@ import Testing
     #expect(server.end() == 0)
   }
 
+  // MARK: States that go over the control channel
+
+  /// GET_STATEBLOB: the flags and the blob.
+  private static func blob(_ control: Socket, inClear: Bool) throws -> (flags: UInt8, bytes: [UInt8]) {
+    control.send([0, 0, 0, 0xC, 0, 0, 0, inClear ? 1 : 0, 0, 0, 0, 1, 0, 0, 0, 0])
+    var answer = control.receive(atLeast: 16)
+    try TestFailure.unless(answer.prefix(4) == [0, 0, 0, 0], "\(answer)")
+    let size = answer[12..<16].reduce(0) { $0 << 8 | Int($1) }
+    answer += control.receive(atLeast: 16 + size - answer.count)
+    return (answer[7], Array(answer.dropFirst(16)))
+  }
+
+  /// SET_STATEBLOB of what is encrypted: the result.
+  private static func set(_ control: Socket, _ blob: [UInt8]) -> [UInt8] {
+    let size = (0..<4).map { UInt8(truncatingIfNeeded: blob.count >> (24 - 8 * $0)) }
+    control.send([0, 0, 0, 0xD, 0, 0, 0, 2, 0, 0, 0, 1] + size + blob)
+    return control.receive()
+  }
+
+  /// What isn't asked for in clear goes and comes under --key, as with swtpm: each takes the other's, and it is the same TPM
+  /// there. The key is not where libtpms is; each use is on record.
+  @Test(arguments: forms) func underTheKeyToSwtpmAndBack(form: Form) throws {
+    let place = try Place.forFirstUse()
+    try place.write(form.file, "key")
+    let option = form.option.replacingOccurrences(of: "KEY", with: place.path("key"))
+    let server = try TestServer(place, Self.state + ["--key", option])
+    let control = try server.connect(.control)
+    try server.connect(.data).run(TPMCommand.defineIndex)
+    try server.connect(.data).run(TPMCommand.write(7))
+    let sealed = try Self.blob(control, inClear: false)
+    #expect(sealed.flags == 2 && sealed.bytes[5] & 1 == 1)
+    #expect(try Self.blob(control, inClear: true).flags == 0)
+    let swtpm = try DebianSwtpm(place, .directory, place.path("debian"), key: option, flags: "startup-none")
+    let there = try swtpm.connect(.control)
+    #expect(Self.set(there, sealed.bytes) == [0, 0, 0, 0], "\(swtpm.log)")
+    #expect(there.ask([0, 0, 0, 2, 0, 0, 0, 0]) == [0, 0, 0, 0])
+    let commands = try swtpm.connect(.data)
+    _ = commands.ask([0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x44, 0, 0])
+    #expect(try commands.index() == [UInt8](repeating: 7, count: TPMCommand.indexSize))
+    try commands.run(TPMCommand.write(8))
+    let back = try Self.blob(there, inClear: false)
+    #expect(back.flags == 2)
+    let stop: [UInt8] = [0, 0, 0, 0xE]
+    #expect(control.ask(stop) == [0, 0, 0, 0])
+    var changed = back.bytes
+    changed[changed.count - 100] ^= 1
+    #expect(Self.set(control, changed) == [0, 0, 0, 0x21])
+    #expect(server.log.contains("another state key, or it was changed"), "\(server.log)")
+    #expect(Self.set(control, back.bytes) == [0, 0, 0, 0], "\(server.log)")
+    #expect(control.ask([0, 0, 0, 2, 0, 0, 0, 0]) == [0, 0, 0, 0])
+    let data = try server.connect(.data)
+    _ = data.ask([0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x44, 0, 0])
+    #expect(try data.index() == [UInt8](repeating: 8, count: TPMCommand.indexSize))
+    let records = String(decoding: try place.bytes("audit.jsonl"), as: UTF8.self)
+    for text in [
+      "permall, encrypted, by GET_STATEBLOB", "permall, in clear, by GET_STATEBLOB", "permall, encrypted, by SET_",
+    ] {
+      #expect(records.contains(text), "\(records)")
+    }
+    #expect(server.end() == 0)
+  }
+
+  /// A state of many parts: NV memory that is half full.
+  @Test func aLargeStateUnderTheKey() throws {
+    let place = try Place.forFirstUse()
+    try place.write(Self.bytes, "key")
+    let key = ["--key", "file=\(place.path("key")),format=binary,mode=aes-256-cbc"]
+    let server = try TestServer(place, Self.state + key)
+    let data = try server.connect(.data)
+    for index in UInt8(0)..<40 {
+      // TPM2_NV_DefineSpace of 2048 bytes, and a TPM2_NV_Write to it, so that they are there.
+      let define: [UInt8] =
+        [0x80, 2, 0, 0, 0, 45, 0, 0, 1, 0x2A, 0x40, 0, 0, 1, 0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]
+        + [0, 14, 1, 0x50, 1, index, 0, 11, 2, 2, 0, 2, 0, 0, 8, 0]
+      #expect(data.ask(define).prefix(2) == [0x80, 2])
+      let write: [UInt8] =
+        [0x80, 2, 0, 0, 4, 35, 0, 0, 1, 0x37, 0x40, 0, 0, 1, 1, 0x50, 1, index, 0, 0, 0, 9, 0x40, 0, 0, 9]
+        + [0, 0, 0, 0, 0, 4, 0] + [UInt8](repeating: index, count: 1024) + [4, 0]
+      #expect(data.ask(write).prefix(2) == [0x80, 2])
+    }
+    let control = try server.connect(.control)
+    let (sealed, plain) = (try Self.blob(control, inClear: false), try Self.blob(control, inClear: true))
+    #expect(sealed.bytes.count > 80_000 && sealed.flags == 2)
+    #expect(control.ask([0, 0, 0, 0xE]) == [0, 0, 0, 0])
+    #expect(Self.set(control, sealed.bytes) == [0, 0, 0, 0], "\(server.log)")
+    #expect(control.ask([0, 0, 0, 2, 0, 0, 0, 0]) == [0, 0, 0, 0])
+    #expect(try Self.blob(control, inClear: true).bytes == plain.bytes)
+    #expect(server.end() == 0)
+  }
+
+  /// What INIT answers to a wrong key is what swtpm answers.
+  @Test(arguments: [true, false]) func aWrongKeyAsWithSwtpm(isTPM2: Bool) throws {
+    let place = try Place.forFirstUse(isTPM2: isTPM2)
+    try place.write(Array("right".utf8), "right")
+    try place.write(Array("wrong".utf8), "wrong")
+    var answers: [String: [[UInt8]]] = [:]
+    for key in ["right", "wrong"] {
+      let option = "pwdfile=\(place.path(key))"
+      let server = try TestServer(place, ["--key", option], isTPM2: isTPM2)
+      let swtpm = try DebianSwtpm(
+        place, .directory, place.path("debian"), key: option, isTPM2: isTPM2, flags: "startup-none")
+      answers[key] = try [server.connect(.control), swtpm.connect(.control)].map { $0.ask([0, 0, 0, 2, 0, 0, 0, 0]) }
+      #expect(server.end() == (key == "right" ? 0 : 4), "\(server.log)")
+      swtpm.end()
+    }
+    #expect(answers["right"] == [[0, 0, 0, 0], [0, 0, 0, 0]])
+    #expect(answers["wrong"]?[0] == answers["wrong"]?[1] && answers["wrong"]?[0] != [0, 0, 0, 0], "\(answers)")
+  }
+
   @Test func wrongUse() throws {
     let place = try Place.forFirstUse()
     try place.write(Array("\n".utf8), "newline")

@@ -130,6 +130,61 @@ import Testing
     #expect(try SwtpmContainer.state(inMigrationBlob: header.span) == nil)
   }
 
+  /// Under a state key, and that under a migration key; neither opens with one of the two alone.
+  @Test(arguments: [16, 32]) func statesUnderAStateKey(count: Int) throws {
+    let state = [UInt8](repeating: 9, count: 1315)
+    let (key, other) = (SwtpmKey(try Random.secret(count: count)), SwtpmKey(try Random.secret(count: count)))
+    for migrationKey in [nil, other] {
+      let blob = try SwtpmContainer.migrationBlob(of: state.span, stateKey: key, migrationKey: migrationKey)
+      let isEncrypted = SwtpmContainer.isEncrypted(migrationBlob: blob.span)
+      #expect(isEncrypted)
+      func open(_ stateKey: SwtpmKey?, isEncrypted: Bool = false) throws(SwtpmFormatError) -> [UInt8]? {
+        try SwtpmContainer.state(
+          inMigrationBlob: blob.span, migrationKey: migrationKey, stateKey: stateKey, isEncrypted: isEncrypted)
+      }
+      #expect(try open(key) == state)
+      #expect(try open(key, isEncrypted: true) == state)
+      #expect(throws: SwtpmFormatError.keyMissing(.state)) { try open(nil) }
+      #expect(throws: SwtpmFormatError.wrongKey(.state)) { try open(other) }
+    }
+  }
+
+  // MARK: Version 1
+
+  /// A header of version 1, with these flags, and what follows it.
+  static func versionOne(_ content: [UInt8], flags: UInt8 = 0) -> [UInt8] {
+    let size = UInt32(10 + content.count)
+    return [1, 1, 0, 10, 0, flags] + (0..<4).map { UInt8(truncatingIfNeeded: size >> (24 - 8 * $0)) } + content
+  }
+
+  @Test func plainBlobsOfVersionOne() throws {
+    let state = [UInt8](repeating: 9, count: 1315)
+    let blob = Self.versionOne(state)
+    #expect(try open(blob) == state)
+    #expect(try SwtpmContainer.state(inMigrationBlob: blob.span) == state)
+    // "Migration data are there" says nothing there.
+    let other = Self.versionOne(state, flags: 4)
+    #expect(try SwtpmContainer.state(inMigrationBlob: other.span) == state)
+    #expect(throws: SwtpmFormatError.unknownVersion(0)) { try open([0] + blob.dropFirst()) }
+  }
+
+  /// Whoever can change one can do so unnoticed: there is no MAC, and the hash that is in it has no key. Such a one is never
+  /// opened, with any key.
+  @Test func encryptedBlobsOfVersionOne() throws {
+    let key = SwtpmKey(try Random.secret(count: 16))
+    for flags: UInt8 in [1, 2, 3, 6, 7] {
+      let blob = Self.versionOne([UInt8](repeating: 9, count: 1328), flags: flags)
+      #expect(throws: SwtpmFormatError.unkeyedHash) {
+        try SwtpmContainer.state(inMigrationBlob: blob.span, migrationKey: key, stateKey: key)
+      }
+      if flags & 1 != 0 { #expect(throws: SwtpmFormatError.unkeyedHash) { try open(blob, key: key) } }
+    }
+    let plain = Self.versionOne([UInt8](repeating: 9, count: 1328))
+    #expect(throws: SwtpmFormatError.unkeyedHash) {
+      try SwtpmContainer.state(inMigrationBlob: plain.span, stateKey: key, isEncrypted: true)
+    }
+  }
+
   /// Every byte of a blob changed, and every prefix of it: an error or the same state, never another one, never a
   /// crash.
   @Test func changedBlobs() throws {

@@ -29,6 +29,9 @@ do throws(TPMError) {
     case "--migration-key":
       let source = try SwtpmKeySource(parsing: value, option: option)
       do { options.migrationKey = try source.load() } catch { throw .key(option: option, error) }
+    case "--key":
+      let source = try SwtpmKeySource(parsing: value, option: option)
+      do { options.stateKey = try source.load() } catch { throw .key(option: option, error) }
     case "--key-timeout": options.keyTimeout = Int(value)
     default: throw .usage("unknown option \(option)")
     }

@@ -18,7 +18,7 @@ import Testing
     ("00000011 00000001", "0000000000000af80000 0af800001000"),
     ("00000011 000186a0", "00000000000010000000 0af800001000"),
     ("00000012 0000000000000003 00001388 00000000", "00000003"),
-    ("00000012 0000010000000008 00000000 00000000", "00000000000000030000 00037b7d00"),
+    ("00000012 0000010000000100 00000000 00000000", "00000000000000030000 00037b7d00"),
     ("00000012 0000000000000000 00000001 00000000", "00000000000000030000 00027d00"),
     ("00000012 0000000000000000 00000002 00000000", "00000003"),
     ("00000099", "0000000a"), ("00000000", "0000000a"), ("ffffffff", "0000000a"),
@@ -174,13 +174,14 @@ import Testing
     #expect(Array(rest.dropFirst(12)) == Array(whole.dropFirst(12 + 16)))
   }
 
-  /// Whatever part is asked for, the text is the one that swtpm gives.
+  /// Whatever part is asked for that libtpms 0.9 has, the text is the one that swtpm gives. Of the others its own tests say
+  /// more (`ProfileTests` in Tests/ServerTests).
   @Test func infoIsSwtpms() throws {
     let ours = try TestServer(TestDirectory())
     let theirs = try Swtpm(TestDirectory(), ["--tpm2"])
     let (client, other) = (try Socket(ours, .control), try Socket(path: theirs.controlPath))
     for isOn in [false, true] {
-      for flags in 0...15 {
+      for flags in 0...7 {
         let request = bytes("00000012 00000000000000\(String(flags + 0x100, radix: 16).dropFirst()) 00000000 00000000")
         let answer = client.ask(request)
         #expect(answer == other.ask(request) && answer.count > 12, "flags \(flags)")

@@ -152,6 +152,126 @@ import Testing
     #expect(data.ask(StoreFaultTests.define(0)) == "80010000000a0000014c")
   }
 
+  // MARK: Under the state key
+
+  /// GET_STATEBLOB of the permanent state; `flags`: 1 in clear.
+  private func blob(_ control: Socket, flags: Int) throws -> (flags: UInt32, bytes: [UInt8]) {
+    control.send(bytes("0000000c 0000000\(flags) 00000001 00000000"))
+    var answer = control.receive(atLeast: 16)
+    try TestFailure.unless(answer.prefix(4) == [0, 0, 0, 0], answer.hex)
+    answer += control.receive(atLeast: 16 + Int(answer.integer(at: 12)) - answer.count)
+    return (answer.integer(at: 4), Array(answer.dropFirst(16)))
+  }
+
+  private func set(_ control: Socket, _ blob: [UInt8], flags: Int = 0) -> String {
+    control.send(bytes("0000000d 0000000\(flags) 00000001 \(String(format: "%08x", blob.count))") + blob)
+    return control.receive().hex
+  }
+
+  struct StateKey: CustomStringConvertible, Sendable {
+    let option: String
+    let migrationKey: String?
+    var description: String { option + (migrationKey == nil ? "" : " and a migration key") }
+    func arguments(_ directory: TestDirectory) throws -> [String] {
+      try directory.write("a password, and not a short one", "state.key")
+      try directory.write("0123456789abcdef0123456789abcdef", "migration.key")
+      return ["--key", option.replacing("FILE", with: "\(directory.path)/state.key")]
+        + (migrationKey.map { ["--migration-key", $0.replacing("FILE", with: "\(directory.path)/migration.key")] } ?? [])
+    }
+  }
+
+  /// A state that isn't asked for in clear goes under --key, in both directions between swtpm and here, as swtpm has it;
+  /// who hasn't the key can't take it.
+  @Test(arguments: [
+    StateKey(option: "pwdfile=FILE,mode=aes-256-cbc", migrationKey: nil),
+    StateKey(option: "pwdfile=FILE,kdf=sha512,mode=aes-cbc", migrationKey: nil),
+    StateKey(option: "pwdfile=FILE,mode=aes-256-cbc", migrationKey: "file=FILE,format=binary,mode=aes-256-cbc"),
+    StateKey(option: "pwdfile=FILE", migrationKey: "file=FILE,mode=aes-cbc"),
+  ]) func underTheStateKey(key: StateKey) throws {
+    let directory = try TestDirectory()
+    let arguments = try key.arguments(directory)
+    let swtpm = try Swtpm(directory, ["--tpm2"] + arguments)
+    let server = try TestServer(directory, arguments)
+    let (there, here) = (try Socket(path: swtpm.controlPath), try Socket(server, .control))
+    for control in [there, here] { #expect(control.ask("00000002 00000000") == "00000000") }
+    #expect(here.ask("0000000f") == there.ask("0000000f"))
+    let own = try #require(directory.read("state/permall"))
+    for (source, target) in [(here, there), (there, here)] {
+      let (sealed, plain) = (try blob(source, flags: 0), try blob(source, flags: 1))
+      #expect(sealed.flags == 2 && plain.flags == 0)
+      // Version, least version, header size and flags, which say both keys' sizes.
+      #expect(sealed.bytes[5] & 0x0D == 5 | (key.option.contains("256") ? 8 : 0))
+      #expect(Data(sealed.bytes).range(of: Data(own[20..<60])) == nil)
+      #expect(plain.bytes[5] & 1 == 0)
+      let before = plain.bytes
+      #expect(target.ask("0000000e") == "00000000")
+      #expect(set(target, sealed.bytes, flags: 2) == "00000000")
+      // What says by its header alone that it is encrypted, and one that is changed.
+      #expect(set(target, sealed.bytes) == "00000000")
+      var changed = sealed.bytes
+      changed[changed.count / 2] ^= 1
+      #expect(set(target, changed, flags: 2) == "00000021")
+      #expect(set(target, sealed.bytes, flags: 2) == "00000000")
+      #expect(target.ask("00000002 00000000") == "00000000")
+      let taken = try blob(target, flags: 1).bytes
+      #expect(key.migrationKey != nil || taken == before, "the same TPM")
+    }
+    #expect(here.ask("0000000c 00000000 00000001 00000010") == "00000003" + String(repeating: "0", count: 24))
+    #expect(server.log.contains("handed out whole"))
+  }
+
+  /// Neither swtpm nor this server takes it without the key.
+  @Test func underAStateKeyThatIsNotThere() throws {
+    let directory = try TestDirectory()
+    let swtpm = try Swtpm(
+      directory, ["--tpm2"] + StateKey(option: "pwdfile=FILE", migrationKey: nil).arguments(directory))
+    let there = try Socket(path: swtpm.controlPath)
+    #expect(there.ask("00000002 00000000") == "00000000")
+    let sealed = try blob(there, flags: 0).bytes
+    let server = try TestServer(directory)
+    let other = try Swtpm(TestDirectory(), ["--tpm2"])
+    for control in [try Socket(server, .control), try Socket(path: other.controlPath)] {
+      #expect(set(control, sealed, flags: 2) == "0000000d")
+      #expect(set(control, sealed) == "0000000d")
+    }
+    #expect(server.log.contains("encrypted with a state key, and none was given"))
+  }
+
+  /// What swtpm wrote before April 2018. In clear it is taken; encrypted it has no MAC, and is refused, though swtpm takes it.
+  @Test func blobsOfVersionOne() throws {
+    let directory = try TestDirectory()
+    let key = ["--migration-key", "file=\(directory.path)/key,format=binary,mode=aes-cbc"]
+    try directory.write("0123456789abcdef", "key")
+    let server = try TestServer(directory, key)
+    let swtpm = try Swtpm(TestDirectory(), ["--tpm2"] + key)
+    let source = try TestServer(TestDirectory())
+    #expect(try Socket(source, .control).ask("00000002 00000000") == "00000000")
+    let state = try #require(source.directory.read("state/permall"))
+    let plain = bytes("0101000a0000\(String(format: "%08x", state.count + 10))") + state
+    // SHA-256 and the state, padded, under AES-128-CBC with a vector of zeroes.
+    try directory.write(state, "plain")
+    let made = try Tool.run(
+      [
+        "bash", "-c",
+        """
+        { openssl dgst -sha256 -binary plain; cat plain; } |
+          openssl enc -aes-128-cbc -K $(printf 0123456789abcdef | od -An -tx1 | tr -d ' \n') -iv 00000000000000000000000000000000 >sealed
+        """,
+      ], in: directory.path, environment: [:])
+    try #require(made.status == 0, "\(made.output)")
+    let content = try #require(directory.read("sealed"))
+    let sealed = bytes("0101000a0006\(String(format: "%08x", content.count + 10))") + content
+    let (here, there) = (try Socket(server, .control), try Socket(path: swtpm.controlPath))
+    #expect(set(there, sealed) == "00000000", "it is one that swtpm takes")
+    #expect(set(here, sealed) == "0000002e")
+    #expect(server.log.contains("version 1") && server.log.contains("can do so unnoticed"))
+    for control in [here, there] {
+      #expect(set(control, plain) == "00000000")
+      #expect(control.ask("00000002 00000000") == "00000000")
+    }
+    #expect(directory.read("state/permall") == state)
+  }
+
   /// A TPM 1.2 with its three states, in clear and with a key.
   @Test(arguments: [Key.none, .hashedPassword]) func tpm12(key: Key) throws {
     let directory = try TestDirectory()

@@ -25,6 +25,10 @@ enum MonitorMessage: ~Copyable {
   /// The anchor as it is called now.
   case named(String)
   case anchorFailure(AnchorError)
+  /// A state was encrypted or decrypted: how many bytes came of it; and its MAC and vector where it was encrypted.
+  case ciphered(UInt32, mac: [UInt8], vector: [UInt8])
+  /// The next ones of those bytes.
+  case part(SecretBytes)
 
   /// An anchor has two places.
   private static let mostRecords = 4
@@ -58,6 +62,13 @@ enum MonitorMessage: ~Copyable {
     case .generation(let generation): try link.send(8) { $0.put(generation) }
     case .counter(let counter): try link.send(9) { $0.put(counter) }
     case .named(let name): try link.send(11) { $0.put(name) }
+    case .ciphered(let count, let mac, let vector):
+      try link.send(13) { message in
+        message.put(count)
+        message.put(mac.span)
+        message.put(vector.span)
+      }
+    case .part(let bytes): try link.send(14) { $0.put(bytes.span) }
     case .anchorFailure(let error):
       try link.send(10) { message in
         message.put(Self.number(error.code))
@@ -100,6 +111,11 @@ enum MonitorMessage: ~Copyable {
       self = .anchorFailure(AnchorError(Self.code(number, status), anchor: anchor, detail))
     case 11: self = .named(try message.takeText())
     case 12: self = .end
+    case 13:
+      self = .ciphered(
+        try message.take(UInt32.self), mac: try message.takeBytes(atMost: CipherRequest.longestField),
+        vector: try message.takeBytes(atMost: CipherRequest.longestField))
+    case 14: self = .part(try message.takeSecret(atMost: CipherRequest.longestPart))
     default: throw LinkError("there is no message \(kind)")
     }
   }

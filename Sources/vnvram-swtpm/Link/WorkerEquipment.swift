@@ -9,19 +9,24 @@ struct WorkerEquipment {
   private(set) var data: Int32 = -1
   private(set) var control: Int32 = -1
   private(set) var migrationKey: SwtpmKey?
+  /// Bytes of the key that the monitor has of `--key`, and keeps; 0 where there is none.
+  private(set) var stateKeySize: UInt8 = 0
 
   private enum Kind: UInt8 {
     case data = 1
     case control = 2
-    /// The migration key, or no bytes; and there is no more to come.
+    /// The size of the other key; the migration key, or no bytes; and there is no more to come.
     case complete = 3
   }
 
-  static func send(_ sockets: ServerSockets, migrationKey: SwtpmKey?, on link: Link) throws(LinkError) {
+  static func send(_ sockets: ServerSockets, migrationKey: SwtpmKey?, stateKeySize: Int, on link: Link)
+    throws(LinkError)
+  {
     for (kind, descriptor) in [(Kind.data, sockets.data), (.control, sockets.control)] where descriptor >= 0 {
       try link.send(kind.rawValue, descriptor: descriptor) { _ in }
     }
     try link.send(Kind.complete.rawValue) { message in
+      message.put(UInt8(stateKeySize))
       if let migrationKey {
         let secret = migrationKey.copyOfSecret()
         message.put(secret.span)
@@ -35,25 +40,32 @@ struct WorkerEquipment {
   init(receivingOn link: Link) throws(LinkError) {
     var isComplete = false
     while !isComplete {
-      let (kind, descriptor, key) = try link.await {
-        (kind, passed, message) throws(LinkError) -> (Kind, Int32, SwtpmKey?) in
+      let (kind, descriptor, keys) = try link.await {
+        (kind, passed, message) throws(LinkError) -> (Kind, Int32, Keys?) in
         guard let kind = Kind(rawValue: kind), kind == .complete || passed >= 0 else {
           throw LinkError("a descriptor is missing")
         }
-        return (kind, passed, kind == .complete ? try Self.key(&message) : nil)
+        return (kind, passed, kind == .complete ? try Keys(&message) : nil)
       }
       switch kind {
       case .data: data = descriptor
       case .control: control = descriptor
-      case .complete: (isComplete, migrationKey) = (true, key)
+      case .complete:
+        isComplete = true
+        (stateKeySize, migrationKey) = (keys?.stateKeySize ?? 0, keys?.migrationKey)
       }
     }
   }
 
-  private static func key(_ message: inout MessageBuffer) throws(LinkError) -> SwtpmKey? {
-    let key = try message.takeSecret(atMost: 32)
-    guard key.count > 0 else { return nil }
-    guard key.count == 16 || key.count == 32 else { throw LinkError("a migration key has 16 or 32 bytes") }
-    return SwtpmKey(key)
+  private struct Keys {
+    let stateKeySize: UInt8
+    let migrationKey: SwtpmKey?
+
+    init(_ message: inout MessageBuffer) throws(LinkError) {
+      stateKeySize = try message.take(UInt8.self)
+      let key = try message.takeSecret(atMost: 32)
+      guard [0, 16, 32].contains(key.count) else { throw LinkError("a migration key has 16 or 32 bytes") }
+      migrationKey = key.count > 0 ? SwtpmKey(key) : nil
+    }
   }
 }

@@ -24,6 +24,8 @@ enum WorkerRequest {
   case ending
   /// A state is about to leave the store, or to come, over the control channel.
   case record(TPMStateTransfer, TPMStateName, isEncrypted: Bool)
+  /// A state that was recorded is to be encrypted or decrypted.
+  case cipher(CipherRequest)
   case anchor(AnchorRequest)
 
   enum AnchorRequest {
@@ -47,6 +49,7 @@ enum WorkerRequest {
         message.put(UInt8(transfer == .exported ? 0 : 1))
         message.put(UInt8(TPMStateName.allCases.firstIndex(of: name) ?? 0))
         message.put(isEncrypted)
+      case .cipher(let request): request.put(into: &message)
       case .anchor(let request): request.put(into: &message)
       }
     }
@@ -68,6 +71,10 @@ enum WorkerRequest {
     case .anchor(.store): 12
     case .anchor(.release): 13
     case .ending: 14
+    case .cipher(.begin): 15
+    case .cipher(.part): 16
+    case .cipher(.finish): 17
+    case .cipher(.take): 18
     }
   }
 
@@ -93,6 +100,10 @@ enum WorkerRequest {
       self = .anchor(.store(try message.takeBytes(atMost: AnchorRecord.size), try message.takeMoment()))
     case 13: self = .anchor(.release)
     case 14: self = .ending
+    case 15: self = .cipher(try .begin(taking: &message))
+    case 16: self = .cipher(try .part(taking: &message))
+    case 17: self = .cipher(try .finish(taking: &message))
+    case 18: self = .cipher(.take)
     default: throw LinkError("there is no request \(kind)")
     }
   }

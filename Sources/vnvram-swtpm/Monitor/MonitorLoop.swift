@@ -10,6 +10,8 @@ struct MonitorLoop {
   private let signals: MonitorSignals
   private let desk: KeyDesk
   private let images: ImageDesk
+  /// Nil without `--key`.
+  private let ciphers: StateCipherDesk?
   private var anchor: AnchorDesk?
   private let presence: ServerPresence
   private let log: Log
@@ -33,7 +35,7 @@ struct MonitorLoop {
 
   init(
     worker: WorkerProcess, signals: MonitorSignals, desk: KeyDesk, images: ImageDesk, anchor: AnchorDesk?,
-    presence: ServerPresence, log: Log
+    presence: ServerPresence, ciphers: StateCipherDesk?, log: Log
   ) {
     self.worker = worker
     self.signals = signals
@@ -41,6 +43,7 @@ struct MonitorLoop {
     self.images = images
     self.anchor = anchor
     self.presence = presence
+    self.ciphers = ciphers
     self.log = log
   }
 
@@ -183,7 +186,13 @@ struct MonitorLoop {
       presence.withdraw()
       if deadline == nil { deadline = .now + Self.patience }
     case .record(let transfer, let name, let isEncrypted):
-      do { try desk.record(transfer, name, isEncrypted: isEncrypted) } catch { answer = .failure(Failure(error)) }
+      do {
+        try desk.record(transfer, name, isEncrypted: isEncrypted)
+        ciphers?.permit(transfer)
+      } catch { answer = .failure(Failure(error)) }
+    case .cipher(let request):
+      guard let ciphers else { throw LinkError("there is no key for states") }
+      answer = try ciphers.answer(request)
     case .anchor(let request):
       answer =
         anchor?.answer(request) ?? .failure(Failure(.failed, "there is no anchor"))

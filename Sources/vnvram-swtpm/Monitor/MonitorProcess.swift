@@ -40,7 +40,7 @@ struct MonitorProcess {
     // It gets ready while the rest is done here.
     let worker = try WorkerProcess(
       workerConfiguration(user, hasAnchor: specification != nil), image: options.image)
-    prepareCrypto()
+    try prepareCrypto()
     let audit = AuditLog(try options.auditDestination(log), subcommand: "socket")
     let keys = try StateKeys(options)
     try keys.requireSource()
@@ -71,7 +71,8 @@ struct MonitorProcess {
     let presence = ServerPresence(sockets, options, daemon, log)
     defer { presence.withdraw() }
     try presence.writePIDFile()
-    try WorkerEquipment.send(sockets, migrationKey: migrationKey, on: worker.requests)
+    try WorkerEquipment.send(
+      sockets, migrationKey: migrationKey, stateKeySize: keys.cipher?.count ?? 0, on: worker.requests)
     // They are the worker's from now on.
     migrationKey = nil
     sockets.handedOver()
@@ -85,7 +86,7 @@ struct MonitorProcess {
     }
     var loop = MonitorLoop(
       worker: worker, signals: signals, desk: desk, images: images, anchor: anchor.map { AnchorDesk($0) },
-      presence: presence, log: log)
+      presence: presence, ciphers: keys.cipher.map { StateCipherDesk($0) }, log: log)
     return loop.run()
   }
 
@@ -107,7 +108,6 @@ struct MonitorProcess {
 
   private func workerConfiguration(_ user: RunAs?, hasAnchor: Bool) -> WorkerConfiguration {
     var server = options.server
-    server.hasStateKey = options.key != nil
     server.servesWhilePending = !options.failOnEncryptedDrive
     return WorkerConfiguration(
       server: server, hasAnchor: hasAnchor, violations: options.violations, user: user, log: log.descriptor,
@@ -121,8 +121,9 @@ struct MonitorProcess {
   }
 
   /// Before keys are used.
-  private func prepareCrypto() {
+  private func prepareCrypto() throws {
     CryptoLibrary.prepare()
+    if let lack = CryptoLibrary.lackOfAlgorithms { throw Failure(.failed, lack) }
     if !CryptoLibrary.keepsKeysProtected { log.line("libcrypto keeps keys in ordinary memory while they are in use") }
     if let lack = CryptoLibrary.lackOfProtection { log.line(lack) }
   }

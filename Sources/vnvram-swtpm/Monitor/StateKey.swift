@@ -9,15 +9,15 @@ import VTPM
 /// A raw key of 32 bytes is the key-encryption key of a slot of kind `key`: the same bytes in the keyring, as
 /// `vnvram:swtpm`, open it too. A password, and a raw key of 16 bytes as its 32 digits, is the passphrase of a slot of kind
 /// `passphrase`, which stretches it with scrypt. swtpm's own ways to make a key of a password (kdf=, mode=) are too cheap to
-/// guess at, and aren't used.
+/// guess at, and aren't used for the image.
 final class StateKey {
   /// Of the slot of an image that is made with it.
   static let slotName = "swtpm"
 
   private var key: KeyEncryptionKey?
 
-  init(_ source: SwtpmKeySource) throws(SwtpmKeyError) {
-    switch try source.loadSecret() {
+  init(_ secret: consuming SwtpmKeySource.Secret, _ source: SwtpmKeySource) throws(SwtpmKeyError) {
+    switch consume secret {
     case .key(let bytes) where bytes.count == 32: key = KeyEncryptionKey(.keyring, bytes)
     case .key(let bytes): key = KeyEncryptionKey(.passphrase, Self.digits(bytes))
     case .password(let password): key = KeyEncryptionKey(.passphrase, try Self.passphrase(password, source))

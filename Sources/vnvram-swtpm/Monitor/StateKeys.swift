@@ -9,6 +9,8 @@ struct StateKeys {
   let onlyKey: String?
   /// `--key`, read.
   let given: StateKey?
+  /// `--key` as swtpm has it, for states that go over the control channel; nil where there is none.
+  let cipher: SwtpmKey?
 
   init(_ options: CommandLineOptions) throws(TPMError) {
     var name: String?
@@ -23,7 +25,13 @@ struct StateKeys {
     }
     onlyKey = name
     do throws(SwtpmKeyError) {
-      given = try options.key.map { (source) throws(SwtpmKeyError) in try StateKey(source) }
+      guard let source = options.key else {
+        (given, cipher) = (nil, nil)
+        return
+      }
+      let secret = try source.loadSecret()
+      cipher = options.server.control == nil ? nil : try source.key(from: secret)
+      given = try StateKey(secret, source)
     } catch {
       throw .key(option: "--key", error)
     }

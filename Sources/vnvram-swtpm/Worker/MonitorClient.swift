@@ -2,6 +2,7 @@ import BlockIO
 import Glibc
 import Primitives
 import SecureVolume
+import SwtpmFormat
 import Synchronization
 import VTPM
 
@@ -104,6 +105,46 @@ final class MonitorClient: Sendable {
     }
   }
 
+  /// Has the monitor encrypt or decrypt a state, in parts.
+  func cipher(
+    _ direction: CipherRequest.Direction, _ input: Span<UInt8>, mac: [UInt8], vector: [UInt8]
+  ) throws -> SwtpmCiphered {
+    try done(.begin(direction, size: UInt32(input.count)))
+    for start in stride(from: 0, to: input.count, by: CipherRequest.longestPart) {
+      let end = min(start + CipherRequest.longestPart, input.count)
+      try done(.part(SecretPart(SecretBytes(copying: input.extracting(start..<end)))))
+    }
+    switch try ask(.cipher(.finish(mac: mac, vector: vector))) {
+    case .ciphered(let count, let mac, let vector):
+      guard count <= UInt32(SwtpmContainer.maximumSize) else { throw LinkError("a state that is too large came") }
+      return SwtpmCiphered(try take(Int(count)), mac: mac, vector: vector)
+    case .failure(let failure): throw failure
+    default: throw LinkError("no state came")
+    }
+  }
+
+  private func done(_ request: CipherRequest) throws {
+    switch try ask(.cipher(request)) {
+    case .done: return
+    case .failure(let failure): throw failure
+    default: throw LinkError("another answer came")
+    }
+  }
+
+  private func take(_ count: Int) throws -> SecretBytes {
+    var all = SecretBytes(count: count)
+    var filled = 0
+    while filled < count {
+      guard case .part(let part) = try ask(.cipher(.take)), part.count > 0, part.count <= count - filled else {
+        throw LinkError("no part of a state came")
+      }
+      var place = all.mutableSpan
+      place.copy(from: part.span, at: filled)
+      filled += part.count
+    }
+    return all
+  }
+
   func ask(_ request: WorkerRequest.AnchorRequest) throws(AnchorError) -> MonitorMessage {
     let answer: MonitorMessage
     do { answer = try ask(.anchor(request)) } catch {
@@ -114,4 +155,19 @@ final class MonitorClient: Sendable {
     case let other: return other
     }
   }
+}
+
+/// What came of a state that the monitor encrypted or decrypted.
+struct SwtpmCiphered: ~Copyable {
+  let bytes: SecretBytes
+  /// Of what was encrypted.
+  let mac: [UInt8]
+  let vector: [UInt8]
+
+  init(_ bytes: consuming SecretBytes, mac: [UInt8], vector: [UInt8]) {
+    (self.mac, self.vector) = (mac, vector)
+    self.bytes = bytes
+  }
+
+  consuming func takeBytes() -> SecretBytes { bytes }
 }

@@ -51,6 +51,7 @@ enum Worker {
 
   private static func serve(_ configuration: WorkerConfiguration, _ parent: pid_t, _ log: Log) throws -> Status {
     CryptoLibrary.prepare()
+    leaveFIPSMode(log)
     // Before the store has threads, so that none of them takes a signal that the server waits for.
     Server.blockTerminationSignals()
     let requests = Link(adopting: MonitorClient.requestsDescriptor)
@@ -62,7 +63,7 @@ enum Worker {
     let beginnings = try ServerBeginnings(configuration.server.version, store, log)
     try confine(configuration, parent)
     guard let equipment = try? monitor.awaitEquipment() else { return .failed }
-    let server = try Server(options: configuration.server(with: equipment), beginnings, store: store, log: log)
+    let server = try Server(options: configuration.server(with: equipment, monitor), beginnings, store: store, log: log)
     var (failure, closing): (Status?, NVRAMError?) = (nil, nil)
     func release() {
       failure = store.failure
@@ -90,6 +91,15 @@ enum Worker {
     return status == .done ? failure ?? .done : status
   }
 
+  /// In this process alone, once it has what the store needs.
+  private static func leaveFIPSMode(_ log: Log) {
+    guard FIPSMode.isOn else { return }
+    log.line(
+      FIPSMode.leave()
+        ? "libcrypto is in FIPS mode; the TPM's process leaves it, since libtpms needs more than FIPS allows"
+        : "libcrypto is in FIPS mode and doesn't leave it: libtpms' self-test will fail")
+  }
+
   private static func confine(_ configuration: WorkerConfiguration, _ parent: pid_t) throws(ConfinementError) {
     var confinement = Confinement(.worker)
     confinement.user = configuration.user
@@ -102,11 +112,14 @@ enum Worker {
 
 extension WorkerConfiguration {
   /// The server's options, with channels that are open.
-  fileprivate func server(with equipment: WorkerEquipment) -> ServerOptions {
+  fileprivate func server(with equipment: WorkerEquipment, _ monitor: MonitorClient) -> ServerOptions {
     var options = server
     if equipment.data >= 0 { options.data?.take(equipment.data) }
     if equipment.control >= 0 { options.control?.take(equipment.control) }
     options.migrationKey = equipment.migrationKey
+    if equipment.stateKeySize > 0 {
+      options.stateKey = MonitoredStateKey(monitor: monitor, count: Int(equipment.stateKeySize))
+    }
     return options
   }
 }

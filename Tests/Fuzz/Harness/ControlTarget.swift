@@ -28,9 +28,9 @@ enum ControlTarget {
     func stop() { bench.tpm.stop() }
     func shutDown() {}
     func lockStorage(tries: UInt32) -> TPMResult? { isReady ? .success : tries == 0 ? .fail : nil }
-    func setDataClient(_ descriptor: Int32) -> TPMResult {
+    func setDataClient(_ descriptor: Int32) -> Refusal? {
       if descriptor >= 0 { close(descriptor) }
-      return .inputOutput
+      return Refusal(.inputOutput, "there is no data channel")
     }
     func didHandOut(_: TPMStateName) {}
   }
