@@ -138,6 +138,8 @@ final class NVRAMStateStore: TPMStateStore {
 
   /// The monitor is gone, or doesn't make sense: this process ends with it.
   private func lose(_ error: LinkError) {
+    // One that is gone was killed, and so is this process, by the kernel: nothing more is to be stored meanwhile.
+    if error.isHangUp { raise(SIGKILL) }
     wanting = .refused(TPMStateError(.failed, error.description))
     raise(SIGTERM)
   }
