@@ -11,7 +11,7 @@ enum Program {
     // Until `--log` is known.
     var log = Log.standardError
     do {
-      switch try CommandLineOptions.parse(arguments) {
+      switch try CommandLineOptions.parse(arguments, passed: PassedSocket.ofEnvironment()) {
       case .help: try write(Help.text)
       case .version: try write("TPM emulator vnvram-swtpm version \(CommandLineOptions.version)\n")
       case .printCapabilities(let version): try write(Capabilities.json(version) + "\n")
@@ -21,9 +21,10 @@ enum Program {
         try write(try PrintedStates(options, log).json() + "\n")
       case .serve(var options):
         try options.server.freeStandardStreams()
-        let daemon = options.isDaemon ? try Daemon.start() : nil
+        let manager = ServiceManager.ofEnvironment(log)
+        let daemon = options.isDaemon ? try Daemon.start(manager) : nil
         log = try options.log.open(standardError: 2)
-        return try MonitorProcess(options, daemon, log).run()
+        return try MonitorProcess(options, daemon, manager, log).run()
       }
       return .done
     } catch let error as any StatusError {

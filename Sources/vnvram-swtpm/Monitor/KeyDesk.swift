@@ -202,6 +202,19 @@ final class KeyDesk {
 
   // MARK: Words
 
+  /// How it is, for people who ask the service manager.
+  var situation: String {
+    guard hasImage else { return "\(name.isEmpty ? "The image" : name) is not open" }
+    if grant != nil { return "\(name) is \(isOpen ? "open" : "being opened")" }
+    if let refusal { return refusal.description }
+    switch keeper.standing {
+    case .refused(let error): return error.description
+    case .waiting(let keys), .losing(let keys):
+      return keys.isEmpty ? "\(name): its key is looked for" : waiting(for: keys)
+    case .idle, .granted: return "\(name) is being opened"
+    }
+  }
+
   private func waiting(for keys: WantedKeys) -> String {
     let verb = keeper.isLocked ? "is locked and waits" : "waits"
     return "\(name) \(verb) for a key: \(keys.summary)\(trouble.map { "; \($0)" } ?? "")"

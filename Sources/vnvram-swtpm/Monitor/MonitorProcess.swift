@@ -22,11 +22,13 @@ import VTPM
 struct MonitorProcess {
   private let options: CommandLineOptions
   private let daemon: Daemon?
+  private let manager: ServiceManager?
   private let log: Log
 
-  init(_ options: CommandLineOptions, _ daemon: Daemon?, _ log: Log) {
+  init(_ options: CommandLineOptions, _ daemon: Daemon?, _ manager: ServiceManager?, _ log: Log) {
     self.options = options
     self.daemon = daemon
+    self.manager = manager
     self.log = log
   }
 
@@ -37,7 +39,8 @@ struct MonitorProcess {
     // It gets ready while the rest is done here.
     let worker = try WorkerProcess(image: options.image)
     prepareCrypto()
-    let audit = AuditLog(try options.auditDestination(log), subcommand: "socket")
+    let audit = AuditLog(try options.auditDestination(log, for: user), subcommand: "socket")
+    if let user { audit.makeStandardFolder(for: user.name, user.user, user.group) }
     let specification = (try options.anchor ?? AnchorSpecification.ofEnvironment())?.absolute(Path.absolute)
     let keys = try StateKeys(options)
     try keys.requireSource()
@@ -58,7 +61,7 @@ struct MonitorProcess {
     // With --migration incoming another server still has it.
     if !options.server.isIncoming, !isToBeMade { try images.openAtStart() }
     let sockets = try ServerSockets(options.server, log: log)
-    let presence = ServerPresence(sockets, options, daemon, log)
+    let presence = ServerPresence(sockets, options, daemon, manager, log)
     defer { presence.withdraw() }
     try presence.writePIDFile()
     // Named before a daemon is in another folder.
