@@ -42,7 +42,8 @@ enum Help {
       --migration-key …  As --key. Encrypts the state when it is handed out to migrate. Without it, it goes in clear.
       --migration [release-lock-outgoing][,incoming]
                          release-lock-outgoing: let others have the image when the state has gone out; incoming: take the
-                         image only when it is needed, since another server still has it.
+                         image only when it is needed, since another server still has it; where a folder has none, one is
+                         made for the state that comes, and removed if none does.
 
     The process, as in swtpm:
       -d, --daemon       Go on in the background. Ends with 0 once the server serves, else with its status and message.

@@ -47,17 +47,24 @@ struct MonitorProcess {
     let anchor = try specification?.make()
     var configuration = try workerConfiguration(keys, user)
     configuration.hasAnchor = anchor != nil
-    let folder = options.server.isIncoming ? nil : StateFolder(options.state, options.server.version)
+    let folder = StateFolder(options.state, options.server.version)
     var isToBeMade = try folder.map { try !$0.hasImage(log) } ?? false
+    var provisional: ProvisionalImage?
+    func makeImage() throws {
+      try folder?.makeImage(keys.first, audit, specification, log, asksForKeys: asksForKeys)
+      if options.server.isIncoming { provisional = ProvisionalImage(at: options.image) }
+    }
+    let images = ImageDesk(options.image)
+    defer { if !images.wasHandedOver { provisional?.withdraw() } }
+    let isForIncoming = isToBeMade && options.server.isIncoming
     // As the user who is to have it, where that is another one.
     if isToBeMade, user == nil {
-      try folder?.makeImage(keys.first, audit, specification, log, asksForKeys: asksForKeys)
+      try makeImage()
       isToBeMade = false
     }
     let desk = KeyDesk(
       audit, keyConfiguration(keys), given: keys.given, failOnEncryptedDrive: options.failOnEncryptedDrive,
       isShared: isShared, hasAnchor: anchor != nil, log)
-    let images = ImageDesk(options.image)
     // With --migration incoming another server still has it.
     if !options.server.isIncoming, !isToBeMade { try images.openAtStart() }
     let sockets = try ServerSockets(options.server, log: log)
@@ -65,12 +72,13 @@ struct MonitorProcess {
     defer { presence.withdraw() }
     try presence.writePIDFile()
     // Named before a daemon is in another folder.
-    let places = places(specification)
+    var places = places(specification)
+    if isForIncoming { places.allow(.removeFiles, Path.folder(of: options.image)) }
     try presence.detach()
     try confine(user, places, worker.pid, mayConnect: specification?.isReachedBySockets ?? false, audit) {
       guard isToBeMade else { return }
-      try folder?.makeImage(keys.first, audit, specification, log, asksForKeys: asksForKeys)
-      try images.openAtStart()
+      try makeImage()
+      if !options.server.isIncoming { try images.openAtStart() }
     }
     try configuration.send(on: worker.requests, sockets: sockets, log: log.descriptor)
     sockets.handedOver()
