@@ -64,7 +64,7 @@ struct MonitorProcess {
     }
     let desk = KeyDesk(
       audit, keyConfiguration(keys), given: keys.given, failOnEncryptedDrive: options.failOnEncryptedDrive,
-      isShared: isShared, hasAnchor: anchor != nil, log)
+      isShared: isShared, hasAnchor: anchor != nil, original: anchor == nil ? nil : original, log)
     // With --migration incoming another server still has it.
     if !options.server.isIncoming, !isToBeMade { try images.openAtStart() }
     let sockets = try ServerSockets(options.server, log: log)
@@ -88,6 +88,18 @@ struct MonitorProcess {
       worker: worker, signals: signals, desk: desk, images: images, anchor: anchor.map { AnchorDesk($0) },
       presence: presence, log: log)
     return loop.run()
+  }
+
+  /// The image that this one's folder was copied from, where that is still in its place. Nothing of it is read yet.
+  private var original: FileDevice? {
+    guard options.state?.makesImage == true, let former = StateMarker(image: options.image).formerImage else {
+      return nil
+    }
+    var (own, found) = (stat(), stat())
+    guard unsafe stat(options.image, &own) == 0, unsafe lstat(former, &found) == 0, found.st_mode & S_IFMT == S_IFREG,
+      own.st_dev != found.st_dev || own.st_ino != found.st_ino
+    else { return nil }
+    return try? FileDevice.openUnlocked(path: former)
   }
 
   /// Whether another server has the image before or after this one.
