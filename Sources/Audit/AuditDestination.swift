@@ -14,13 +14,21 @@ public enum AuditDestination: Sendable, Equatable {
   /// What an option or `VNVRAM_AUDIT_LOG` says: a path, or `none`.
   public init(_ text: String) { self = text == "none" ? .none : .file(text) }
 
+  /// Of root's programs. Others may look into it: what is in it is its owners' alone.
+  static let systemFolder = "/var/log/vnvram"
+
+  /// Where root has the record of a server that goes on as this user.
+  static func systemFile(for user: String) -> String { "\(systemFolder)/\(user)/audit.jsonl" }
+
   /// `VNVRAM_AUDIT_LOG`, else `/var/log/vnvram/audit.jsonl` for root, else `vnvram/audit.jsonl` in `$XDG_STATE_HOME` or
   /// `~/.local/state`. The environment is not asked in a set-user-ID program.
   ///
+  /// - Parameter user: whom root is going to go on as, and whose the record is to be: `/var/log/vnvram/USER/audit.jsonl`.
+  ///
   /// Throws `.noPlace` where a user has no home.
-  public static func standard() throws(AuditError) -> AuditDestination {
+  public static func standard(for user: String? = nil) throws(AuditError) -> AuditDestination {
     if let path = environment(variable) { return AuditDestination(path) }
-    if geteuid() == 0 { return .file("/var/log/vnvram/audit.jsonl") }
+    if geteuid() == 0 { return .file(user.map(systemFile) ?? "\(systemFolder)/audit.jsonl") }
     // The XDG base directory specification: a relative path is to be ignored.
     if let state = environment("XDG_STATE_HOME"), state.hasPrefix("/") { return .file(state + "/vnvram/audit.jsonl") }
     if let home = environment("HOME"), home.hasPrefix("/") { return .file(home + "/.local/state/vnvram/audit.jsonl") }

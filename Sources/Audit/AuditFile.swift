@@ -30,12 +30,28 @@ struct AuditFile {
     if size == 0 { try syncFolder() }
   }
 
+  /// The last folder for another user alone, who is to write there, by root. Nothing of one that is there is changed. Failures show
+  /// when the file is opened.
+  func makeFolder(for user: uid_t, _ group: gid_t) {
+    let above = Path.folder(of: folder)
+    guard (try? FolderTrust.check(Path.folder(of: above))) != nil else { return }
+    Self.make(above)
+    guard (try? FolderTrust.check(above)) != nil, unsafe mkdir(folder, 0o700) == 0 else { return }
+    _ = unsafe lchown(folder, user, group)
+  }
+
+  private static func make(_ folder: String) {
+    guard unsafe mkdir(folder, 0o700) == 0, folder == AuditDestination.systemFolder, geteuid() == 0 else { return }
+    // Whatever the umask: other users' records are in it, too.
+    _ = unsafe chmod(folder, 0o755)
+  }
+
   /// For the owner alone, and not where others have a say. Failures show when the file is opened.
   func makeFolders() {
     guard (try? FolderTrust.check(folder)) != nil else { return }
     var end = path.startIndex
     while let slash = path[end...].dropFirst().firstIndex(of: "/") {
-      _ = unsafe mkdir(String(path[..<slash]), 0o700)
+      Self.make(String(path[..<slash]))
       end = slash
     }
   }

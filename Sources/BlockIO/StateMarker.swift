@@ -3,8 +3,8 @@ import Primitives
 
 /// The marker beside the image of a folder of TPM state (`--tpmstate dir=`): an image was made here.
 ///
-/// It outlasts the image: where that is gone and the marker is there, no new TPM is made. It holds no secret, and nothing reads
-/// what is in it: that is for people.
+/// It outlasts the image: where that is gone and the marker is there, no new TPM is made. It holds no secret, and what is in it is for
+/// people, but for the last line, which tells a copied folder from the one that it was copied from.
 public struct StateMarker {
   /// The images' names in such a folder: a TPM 2.0's and a TPM 1.2's.
   public static let imageNames = ["tpm2-00.permall", "tpm-00.permall"]
@@ -18,6 +18,24 @@ public struct StateMarker {
   public var isWanted: Bool { Self.imageNames.contains(name) }
 
   public init(image: String) { self.image = image }
+
+  private static let placeLabel = "Path: "
+  /// More than a marker has. Bytes.
+  private static let longest = 8192
+
+  /// Where the image was when the marker was written: another place than now in a folder that was moved or copied. Nil where it
+  /// doesn't say.
+  public var formerImage: String? {
+    let file = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
+    guard file >= 0 else { return nil }
+    defer { close(file) }
+    var bytes = [UInt8](repeating: 0, count: Self.longest)
+    let count = unsafe read(file, &bytes, bytes.count)
+    guard count > 0 else { return nil }
+    let lines = String(decoding: bytes[..<count], as: UTF8.self).split(separator: "\n")
+    guard let line = lines.last, line.hasPrefix(Self.placeLabel + "/") else { return nil }
+    return String(line.dropFirst(Self.placeLabel.count))
+  }
 
   /// Writes it, whole or not at all. Durable on return.
   ///
@@ -34,6 +52,7 @@ public struct StateMarker {
       The state of a TPM was made here: \(name)\(which).
       Should that file be gone, vnvram-swtpm makes no new one: it would be another TPM, without the keys of the old one.
       Restore it from a backup; or, to begin with a new TPM, remove this file.
+      \(Self.placeLabel)\(image)
 
       """.utf8)
     let file = try NewFile(at: path, size: ByteCount(UInt64(text.count)))

@@ -55,7 +55,8 @@ public struct Log: Sendable {
     beside.output.withLock { $0 }.line(besidePrefix + message, prefix: besidePrefix)
   }
 
-  private static func printable(_ text: String) -> String {
+  /// With "?" for each control character.
+  public static func printable(_ text: String) -> String {
     var result = ""
     for scalar in text.unicodeScalars {
       let isControl = scalar.value < 0x20 || (0x7F..<0xA0).contains(scalar.value)

@@ -65,13 +65,17 @@ struct CommandLineOptions {
     }
   }
 
+  /// Whether the image is `--tpmstate dir=`'s.
+  var isInFolder: Bool { if case .directory = state?.place { true } else { false } }
+
   /// Whether this is swtpm_setup's server, of a TPM that no virtual machine has yet: its only client has both channels.
   private var isSetup: Bool {
     guard case .connected? = server.data?.place, case .connected? = server.control?.place else { return false }
     return server.startsByItself
   }
 
-  static func parse(_ arguments: [String]) throws -> Request {
+  /// - Parameter passed: sockets that a service manager made.
+  static func parse(_ arguments: [String], passed: [PassedSocket] = []) throws -> Request {
     if let first = arguments.first, let option = OptionName(rawValue: first) ?? letter(first) {
       if option == .help { return .help }
       if option == .version { return .version }
@@ -99,6 +103,7 @@ struct CommandLineOptions {
       )
     }
     if names.contains(.printStates) { return .printStates(options) }
+    try options.server.take(passed)
     guard options.server.data != nil || options.server.control != nil else {
       throw TPMError.usage(
         "nobody could reach the TPM: give --server, --ctrl or both (the environment's TPM_PORT is not asked)")
@@ -125,9 +130,11 @@ struct CommandLineOptions {
 
   /// Where uses of keys are recorded. With `--require-audit` somewhere.
   ///
-  /// - Parameter log: is told that they are not.
-  func auditDestination(_ log: Log?) throws -> AuditDestination {
-    let destination = try audit ?? AuditDestination.standard()
+  /// - Parameters:
+  ///   - log: is told that they are not.
+  ///   - user: who is to write them, where that is another one.
+  func auditDestination(_ log: Log?, for user: RunAs? = nil) throws -> AuditDestination {
+    let destination = try audit ?? AuditDestination.standard(for: user.flatMap { $0.user == 0 ? nil : $0.name })
     guard destination == .none else { return destination }
     let words = audit == nil ? "\(AuditDestination.variable)=none" : "\(OptionName.audit.rawValue) none"
     if let place = auditRequiredBy {

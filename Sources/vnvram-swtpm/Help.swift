@@ -46,7 +46,8 @@ enum Help {
       --migration-key …  As --key. Encrypts the state when it is handed out to migrate. Without it, it goes in clear.
       --migration [release-lock-outgoing][,incoming]
                          release-lock-outgoing: let others have the image when the state has gone out; incoming: take the
-                         image only when it is needed, since another server still has it.
+                         image only when it is needed, since another server still has it; where a folder has none, one is
+                         made for the state that comes, and removed if none does.
 
     The process, as in swtpm:
       -d, --daemon       Go on in the background. Ends with 0 once the server serves, else with its status and message.
@@ -59,7 +60,12 @@ enum Help {
       --seccomp action=kill|log|none
                          What to do on a system call that a TPM server doesn't need: end (the default), log it, or allow all.
       -r, --runas USER   Go on as USER once image and sockets are open; for root only. Keys are looked for in USER's keyrings
-                         and in the session's, and the record of uses is USER's to write.
+                         and in the session's, and the record of uses is USER's to write: by default
+                         /var/log/vnvram/USER/audit.jsonl, whose folder is made.
+
+    systemd: a unit of Type=notify hears READY=1, STATUS= with the keys that are waited for, STOPPING=1, and with --daemon MAINPID=
+    (NOTIFY_SOCKET). Sockets of a socket unit (LISTEN_FDS) become the channels that no option names: FileDescriptorName=ctrl
+    is --ctrl, server is --server; of others the first is --ctrl and the second --server.
 
     Instead of serving, as in swtpm:
       --print-capabilities

@@ -10,7 +10,7 @@ enum Program {
     // Until `--log` is known.
     var log = Log.standardError
     do {
-      switch try CommandLineOptions.parse(arguments) {
+      switch try CommandLineOptions.parse(arguments, passed: PassedSocket.ofEnvironment()) {
       case .help: try write(Help.text)
       // Tools take what stands after "version", and compare it with a version of swtpm's.
       case .version:
@@ -28,10 +28,11 @@ enum Program {
         }
       case .serve(var options):
         try options.server.freeStandardStreams()
-        let daemon = options.isDaemon ? try Daemon.start() : nil
+        let manager = ServiceManager.ofEnvironment(log)
+        let daemon = options.isDaemon ? try Daemon.start(manager) : nil
         log = try options.log.open(standardError: 2)
         try options.profile?.check(for: options.server.version)
-        return try MonitorProcess(options, daemon, log).run()
+        return try MonitorProcess(options, daemon, manager, log).run()
       }
       return .done
     } catch let error as any StatusError {

@@ -95,6 +95,36 @@ import Testing
     #expect(server.end() == 0)
   }
 
+  /// A machine is cloned with its TPM's folder, on a host with a folder of anchors: the copy says what it is and locks nobody out; as a
+  /// store of its own it starts, as the message says. A folder that was moved isn't a copy.
+  @Test func aClone() throws {
+    let place = try Place.forFirstUse(state: "vm1")
+    let script = """
+      mkdir anchors; export VNVRAM_AUDIT_LOG=$PWD/audit
+      start() {
+        "$@" --daemon --log file=log.tpm --pid file=log.pid || return
+        swtpm_ioctl --unix tpm.ctrl -s
+      }
+      run() { d=$1; shift; start vnvram-swtpm socket --tpm2 --tpmstate dir=$PWD/$d --keyring-key KEY --anchor $PWD/anchors \\
+        --ctrl type=unixio,path=tpm.ctrl --flags startup-clear; }
+      run vm1 || exit 50
+      cp -a vm1 vm2
+      run vm2 && exit 51
+      run vm1 || exit 52
+      image=$(cd vm2; ls | grep -v made)
+      vnvram dump vm2/$image --der -o dump >/dev/null && rm vm2/$image || exit 56
+      vnvram format vm2/$image --key KEY --profile tpm2 --anchor anchors >/dev/null &&
+      vnvram import-stream vm2/$image dump --anchor anchors >/dev/null || exit 53
+      run vm2 && run vm1 || exit 54
+      mv vm1 vm3 && run vm3 || exit 55
+      """
+    let outcome = try place.run(["bash", "-c", script.replacingOccurrences(of: "KEY", with: place.key.name)])
+    #expect(outcome.status == 0, "\(outcome.text)")
+    for word in ["vm2/", "is a copy of", "vm1/", "import-stream"] {
+      #expect(outcome.text.contains(word), "\(outcome.text)")
+    }
+  }
+
   @Test(arguments: ["", "generation:x", "tpm:7,a"]) func usage(text: String) throws {
     let place = try Place()
     let outcome = try place.runServer(["--anchor", text])

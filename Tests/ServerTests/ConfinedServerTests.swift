@@ -96,6 +96,37 @@ import Testing
     #expect(try place.wasClosedCleanly())
   }
 
+  /// Nobody says where uses are recorded: it is a folder of that user's own, which root makes. (In a /var/log of its own.)
+  @Test(.enabled(if: geteuid() == 0)) func theRecordOfAnotherUser() throws {
+    let place = try Place()
+    #expect(try place.run(["chown", "nobody", place.folder]).status == 0)
+    let script = """
+      mount -t tmpfs -o mode=755 none /var/log || exit 77
+      unset VNVRAM_AUDIT_LOG
+      for before in 'true' 'vnvram ls tpm.vnvram' 'install -d -m 755 /var/log/vnvram'; do
+        rm -rf /var/log/vnvram; $before >/dev/null || exit 50
+        "$@" --daemon --runas nobody --flags startup-clear --pid file=log.pid || exit $?
+        swtpm_ioctl --unix tpm.ctrl -s || exit 51
+        stat -c '%n %U %a' /var/log/vnvram /var/log/vnvram/nobody /var/log/vnvram/nobody/audit.jsonl
+        grep -c '"started"' /var/log/vnvram/nobody/audit.jsonl
+      done
+      # Somebody else's is not written to.
+      chown daemon /var/log/vnvram/nobody; "$@" --runas nobody --flags startup-clear; echo $?
+      """
+    let outcome = try place.run(
+      ["unshare", "-m", "bash", "-c", script, "bash", "vnvram-swtpm", "socket", "--tpm2", "--tpmstate"]
+        + ["backend-uri=vnvram://\(place.image)", "--ctrl", "type=unixio,path=tpm.ctrl", "--log", "file=log.tpm"])
+    let expected = """
+      /var/log/vnvram root 755
+      /var/log/vnvram/nobody nobody 700
+      /var/log/vnvram/nobody/audit.jsonl nobody 600
+      1
+
+      """
+    #expect(outcome.text.hasPrefix(String(repeating: expected, count: 3)), "\(outcome.text)")
+    #expect(outcome.text.hasSuffix("\n12\n"), "\(outcome.text)")
+  }
+
   @Test func wrongOptions() throws {
     let place = try Place()
     for arguments in [["--runas", "no such user"], ["--seccomp", "action=perhaps"], ["--seccomp", "kill"]] {

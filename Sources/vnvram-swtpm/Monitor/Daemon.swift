@@ -13,7 +13,9 @@ struct Daemon {
   private let ready: Int32
 
   /// Returns in the child only, which has a session of its own.
-  static func start() throws(TPMError) -> Daemon {
+  ///
+  /// - Parameter manager: is told by the parent, which it believes: it has started that one.
+  static func start(_ manager: ServiceManager?) throws(TPMError) -> Daemon {
     var ends: [Int32] = [-1, -1]
     guard unsafe pipe(&ends) == 0 else { throw failed("pipe") }
     for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
@@ -21,7 +23,7 @@ struct Daemon {
     guard child >= 0 else { throw failed("fork") }
     guard child == 0 else {
       close(ends[1])
-      wait(ends[0], child)
+      wait(ends[0], child, manager)
     }
     close(ends[0])
     // Whoever signals the parent's group doesn't mean the server.
@@ -34,10 +36,13 @@ struct Daemon {
   }
 
   /// The parent's part.
-  private static func wait(_ ready: Int32, _ child: pid_t) -> Never {
+  private static func wait(_ ready: Int32, _ child: pid_t, _ manager: ServiceManager?) -> Never {
     var (byte, count): (UInt8, Int) = (0, -1)
     repeat { count = unsafe read(ready, &byte, 1) } while count < 0 && errno == EINTR
-    if count == 1 { _exit(0) }
+    if count == 1 {
+      manager?.ready(in: child)
+      _exit(0)
+    }
     var (status, got): (Int32, pid_t) = (0, -1)
     repeat { got = unsafe waitpid(child, &status, 0) } while got < 0 && errno == EINTR
     guard got == child, status & 0x7F == 0 else {

@@ -10,6 +10,9 @@ final class ImageDesk {
   /// The same file for reading: opened with it, since later nothing may be opened by its name any more.
   private var reader: FileDevice?
 
+  /// Whether the worker ever had it.
+  private(set) var wasHandedOver = false
+
   init(_ path: String) { self.path = path }
 
   /// How often it is tried at the start, 0.3 s each time: where a server was killed, its worker has the lock a moment longer.
@@ -51,6 +54,7 @@ final class ImageDesk {
       Result { () throws(LinkError) in try send(image.handover, descriptor) }
     }
     image.abandon()
+    wasHandedOver = true
     (self.image, self.reader) = (nil, nil)
     try result.get()
   }

@@ -18,6 +18,10 @@ final class KeyDesk {
   /// Whether the image may have to be opened once more, later.
   private let isShared: Bool
   private let hasAnchor: Bool
+  /// What this image's folder may be a copy of.
+  private let original: FileDevice?
+  /// Why a copy isn't opened.
+  private var copy: Failure?
   private let log: Log
   private var name = ""
   /// Whether the worker has the image.
@@ -39,7 +43,7 @@ final class KeyDesk {
 
   init(
     _ audit: AuditLog, _ configuration: NVRAMConfiguration, given: StateKey?, failOnEncryptedDrive: Bool,
-    isShared: Bool, hasAnchor: Bool, _ log: Log
+    isShared: Bool, hasAnchor: Bool, original: FileDevice? = nil, _ log: Log
   ) {
     self.audit = audit
     keeper = StoreKeyKeeper(audit: audit, configuration: configuration)
@@ -48,6 +52,7 @@ final class KeyDesk {
     self.failOnEncryptedDrive = failOnEncryptedDrive
     self.isShared = isShared
     self.hasAnchor = hasAnchor
+    self.original = original
     self.log = log
   }
 
@@ -64,6 +69,19 @@ final class KeyDesk {
     name = image.name
     refusal = nil
     keeper.begin(image)
+    copy = reasonToRefuseCopy
+  }
+
+  /// A copy is the same store, and one anchor can't follow both: the first that is started would lock the other out.
+  private var reasonToRefuseCopy: Failure? {
+    guard let original, let uuid = keeper.volume?.uuid, (try? SealedVolume.expected(on: original))?.uuid == uuid else {
+      return nil
+    }
+    return Failure(
+      .refused,
+      "\(name): is a copy of \(original.name), which is there, too: its anchor can't follow both, and starting this one would lock "
+        + "that one out; give the copy a new image, with `vnvram format`, `vnvram dump --der` and `vnvram import-stream`; or, if "
+        + "it takes that one's place, move that one away")
   }
 
   /// The image is closed, or the worker has ended; what kept that from being as it should.
@@ -96,6 +114,7 @@ final class KeyDesk {
     guard hasImage else { return .refused(Failure(.failed, "\(name): is not open")) }
     if grant != nil { return isOpen ? alreadyGiven : .pending("\(name): its key is on its way") }
     isAsked = true
+    if let copy { return .refused(copy) }
     if given != nil { return answerWithGivenKey() }
     do throws(NVRAMError) {
       keeper.reconsider()
@@ -201,6 +220,19 @@ final class KeyDesk {
   func noteTrouble(_ error: NVRAMError) { trouble = error }
 
   // MARK: Words
+
+  /// How it is, for people who ask the service manager.
+  var situation: String {
+    guard hasImage else { return "\(name.isEmpty ? "The image" : name) is not open" }
+    if grant != nil { return "\(name) is \(isOpen ? "open" : "being opened")" }
+    if let refusal { return refusal.description }
+    switch keeper.standing {
+    case .refused(let error): return error.description
+    case .waiting(let keys), .losing(let keys):
+      return keys.isEmpty ? "\(name): its key is looked for" : waiting(for: keys)
+    case .idle, .granted: return "\(name) is being opened"
+    }
+  }
 
   private func waiting(for keys: WantedKeys) -> String {
     let verb = keeper.isLocked ? "is locked and waits" : "waits"

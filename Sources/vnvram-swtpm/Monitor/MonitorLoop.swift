@@ -57,6 +57,7 @@ struct MonitorLoop {
       if ready > 0, descriptors[0].revents != 0 { heedSignals() }
       if ready > 0, descriptors[1].revents != 0 { answer() }
       proceed()
+      presence.show(desk.situation)
       if let end = worker.ended() { return finish(end) }
       if let deadline, deadline <= .now {
         log.line("the TPM's process doesn't end by itself: it is ended")
@@ -104,6 +105,7 @@ struct MonitorLoop {
 
   private mutating func end() {
     guard deadline == nil else { return }
+    presence.isEnding()
     deadline = .now + Self.patience
     let message: MonitorMessage = .end
     do throws(LinkError) { try message.send(on: worker.telling) } catch { fault(error) }

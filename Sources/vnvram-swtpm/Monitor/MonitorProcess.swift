@@ -22,11 +22,13 @@ import VTPM
 struct MonitorProcess {
   private let options: CommandLineOptions
   private let daemon: Daemon?
+  private let manager: ServiceManager?
   private let log: Log
 
-  init(_ options: CommandLineOptions, _ daemon: Daemon?, _ log: Log) {
+  init(_ options: CommandLineOptions, _ daemon: Daemon?, _ manager: ServiceManager?, _ log: Log) {
     self.options = options
     self.daemon = daemon
+    self.manager = manager
     self.log = log
   }
 
@@ -41,12 +43,13 @@ struct MonitorProcess {
     let worker = try WorkerProcess(
       workerConfiguration(user, hasAnchor: specification != nil), image: options.image)
     try prepareCrypto()
-    let audit = AuditLog(try options.auditDestination(log), subcommand: "socket")
+    let audit = AuditLog(try options.auditDestination(log, for: user), subcommand: "socket")
+    if let user { audit.makeStandardFolder(for: user.name, user.user, user.group) }
     let keys = try StateKeys(options)
     try keys.requireSource()
     var migrationKey = try migrationKey()
     let anchor = try specification?.make()
-    let place = options.server.isIncoming ? nil : options.place
+    let place = options.server.isIncoming && !options.isInFolder ? nil : options.place
     let first = FirstImage(
       version: options.server.version, key: keys.first, anchor: specification, audit: audit, asksForKeys: asksForKeys,
       log: log)
@@ -55,20 +58,27 @@ struct MonitorProcess {
       try first.requireKey(for: options.image)
       try place?.prepare(owner: user.map { ($0.user, $0.group) })
     }
+    var provisional: ProvisionalImage?
+    func makeImage() throws {
+      try place?.makeImage(first)
+      if options.server.isIncoming { provisional = ProvisionalImage(at: options.image) }
+    }
+    let images = ImageDesk(options.image)
+    defer { if !images.wasHandedOver { provisional?.withdraw() } }
+    let isForIncoming = isToBeMade && options.server.isIncoming
     // As the user who is to have it, where that is another one.
     if isToBeMade, user == nil {
-      try place?.makeImage(first)
+      try makeImage()
       isToBeMade = false
     }
     let desk = KeyDesk(
       audit, keyConfiguration(keys), given: keys.given, failOnEncryptedDrive: options.failOnEncryptedDrive,
-      isShared: isShared, hasAnchor: anchor != nil, log)
-    let images = ImageDesk(options.image)
+      isShared: isShared, hasAnchor: anchor != nil, original: anchor == nil ? nil : original, log)
     // With --migration incoming another server still has it.
     let openImage = { try images.openAtStart { try place?.accept($0, log) } }
     if !options.server.isIncoming, !isToBeMade { try openImage() }
     let sockets = try ServerSockets(options.server, log: log)
-    let presence = ServerPresence(sockets, options, daemon, log)
+    let presence = ServerPresence(sockets, options, daemon, manager, log)
     defer { presence.withdraw() }
     try presence.writePIDFile()
     try WorkerEquipment.send(
@@ -77,17 +87,30 @@ struct MonitorProcess {
     migrationKey = nil
     sockets.handedOver()
     // Named before a daemon is in another folder.
-    let places = places(specification)
+    var places = places(specification)
+    if isForIncoming { places.allow(.removeFiles, Path.folder(of: options.image)) }
     try presence.detach()
     try confine(user, places, worker.pid, mayConnect: specification?.isReachedBySockets ?? false, audit) {
       guard isToBeMade else { return }
-      try place?.makeImage(first)
-      try openImage()
+      try makeImage()
+      if !options.server.isIncoming { try openImage() }
     }
     var loop = MonitorLoop(
       worker: worker, signals: signals, desk: desk, images: images, anchor: anchor.map { AnchorDesk($0) },
       presence: presence, ciphers: keys.cipher.map { StateCipherDesk($0) }, log: log)
     return loop.run()
+  }
+
+  /// The image that this one's folder was copied from, where that is still in its place. Nothing of it is read yet.
+  private var original: FileDevice? {
+    guard options.isInFolder, let former = StateMarker(image: options.image).formerImage else {
+      return nil
+    }
+    var (own, found) = (stat(), stat())
+    guard unsafe stat(options.image, &own) == 0, unsafe lstat(former, &found) == 0, found.st_mode & S_IFMT == S_IFREG,
+      own.st_dev != found.st_dev || own.st_ino != found.st_ino
+    else { return nil }
+    return try? FileDevice.openUnlocked(path: former)
   }
 
   /// Whether another server has the image before or after this one.

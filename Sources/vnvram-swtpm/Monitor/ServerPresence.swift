@@ -1,23 +1,27 @@
 import Glibc
 import VTPM
 
-/// What others see of the server: its sockets' files, its PID file, and what who started it is told.
+/// What others see of the server: its sockets' files, its PID file, and what who started it and a service manager are told.
 ///
 /// Invariant: what was withdrawn isn't touched again: by then it may be the next server's.
 final class ServerPresence {
   private let sockets: ServerSockets
   private var pid: PIDFile?
   private let daemon: Daemon?
+  private let manager: ServiceManager?
   private let log: Log
   /// Whether the log is elsewhere than in standard error.
   private let isLogElsewhere: Bool
   /// What was standard error, of a daemon that doesn't serve yet.
   private var standardError: Int32 = -1
 
-  init(_ sockets: ServerSockets, _ options: CommandLineOptions, _ daemon: Daemon?, _ log: Log) {
+  init(
+    _ sockets: ServerSockets, _ options: CommandLineOptions, _ daemon: Daemon?, _ manager: ServiceManager?, _ log: Log
+  ) {
     self.sockets = sockets
     pid = options.pid
     self.daemon = daemon
+    self.manager = manager
     isLogElsewhere = options.log.isElsewhere
     self.log = log
   }
@@ -37,6 +41,7 @@ final class ServerPresence {
   func announce() -> Bool {
     guard let daemon else {
       if isLogElsewhere { log.setBeside(-1) }
+      manager?.ready()
       return true
     }
     // Closed first: who reads it, up to its end, may be who waits for the parent.
@@ -46,8 +51,15 @@ final class ServerPresence {
     return daemon.isReady()
   }
 
+  /// How the server is, in words for people.
+  func show(_ situation: String) { manager?.status(situation) }
+
+  /// It is about to end.
+  func isEnding() { manager?.stopping() }
+
   /// Nothing is to be seen of it any more.
   func withdraw() {
+    isEnding()
     sockets.remove()
     pid?.remove()
     pid = nil
