@@ -23,6 +23,8 @@ final class ManagedHost {
       "PATH": "\(programs):\(Program.directory):\(path)", "VNVRAM_SWTPM_OPTIONS": place.path("options"),
       // Where Debian's swtpm_setup looks for its configuration first.
       "XDG_CONFIG_HOME": place.path("configuration"),
+      // One for all working directories, as a host has it.
+      "VNVRAM_MARKERS": place.path("markers"),
     ]
   }
 
@@ -52,6 +54,15 @@ final class ManagedHost {
     let outcome = try run(arguments, in: folder)
     try TestFailure.unless(outcome.status == 0, "\(arguments): \(outcome.status): \(outcome.text)")
     return outcome.text
+  }
+
+  /// Waits until a daemon has ended, whether or not anybody collects it.
+  static func waitForTheEnd(of process: pid_t) {
+    for _ in 0..<10_000 {
+      guard let status = try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8) else { return }
+      if status.split(separator: ")").last?.hasPrefix(" Z") ?? true { return }
+      usleep(2000)
+    }
   }
 
   /// A copy of a folder or a file, as a manager makes it: with owner, mode and whatever lies beside the image.

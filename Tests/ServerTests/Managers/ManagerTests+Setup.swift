@@ -27,9 +27,14 @@ extension ManagerTests {
         + ["--pid", "file=" + os.path.abspath(path), "--tpm2"] + sys.argv[4:]
         + ["--log", "file=" + os.path.abspath("setup.log"), "--server", f"type=tcp,fd={theirData.fileno()}"]
         + ["--ctrl", f"type=unixio,clientfd={theirControl.fileno()}"], pass_fds=[theirData.fileno(), theirControl.fileno()])
-      while os.fstat(number).st_size == 0:
+      # Its own file is written, and none in its place; it gives up after 5 seconds.
+      for _ in range(6000):
+        if os.fstat(number).st_size > 0: break
         assert server.poll() is None, server.poll()
         time.sleep(0.005)
+      else:
+        server.kill()
+        sys.exit("no process number")
       os.unlink(path)
       theirControl.close(); theirData.close()
       def ask(end, request):
