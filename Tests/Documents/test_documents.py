@@ -10,7 +10,7 @@ import document
 from document import ROOT
 
 DOCUMENTS = sorted(
-    path for pattern in ("*.md", "Keys/*.md", "Tests/*.md", "Tests/*/README.md") for path in ROOT.glob(pattern))
+    path for pattern in ("*.md", "Documentation/*.md", "Keys/*.md", "Tests/*.md", "Tests/*/README.md") for path in ROOT.glob(pattern))
 TEST_SOURCES = sorted(path for pattern in ("*.swift", "*.py", "*.sh") for path in (ROOT / "Tests").rglob(pattern))
 
 

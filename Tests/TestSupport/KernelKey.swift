@@ -6,8 +6,9 @@ public final class KernelKey: Sendable {
   public let name: String
   public let content: [UInt8]
 
-  public init() {
-    name = "server-\(UUID().uuidString.prefix(8).lowercased())"
+  /// - Parameter name: one that no other test has; random where none is given.
+  public init(_ name: String? = nil) {
+    self.name = name ?? "server-\(UUID().uuidString.prefix(8).lowercased())"
     content = Self.random()
   }
 
