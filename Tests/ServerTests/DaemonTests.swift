@@ -158,6 +158,15 @@ import Testing
     try Daemon(place).end()
     #expect(place.names == ["tpm.vnvram"])
 
+    // One that was made, empty, for the server is filled, and none put in its place: swtpm_setup has it open, and waits for that.
+    try place.write([], "tpm.pid")
+    let made = unsafe open(place.path("tpm.pid"), O_RDONLY | O_CLOEXEC)
+    defer { close(made) }
+    #expect(try place.run(Self.command("tpm.vnvram")).status == 0)
+    let size = lseek(made, 0, SEEK_END)
+    #expect(size > 1)
+    try Daemon(place).end()
+
     try place.write(Array("precious".utf8), "log.precious")
     let image = try place.bytes()
     for name in ["tpm.vnvram", "log.precious"] {

@@ -7,8 +7,9 @@ import VTPM
 /// `--pid`: a file with the server's process number and a newline, written when the sockets listen and before the process gives up
 /// its rights.
 ///
-/// Invariant: a file that is named is there whole or not at all: it is written under another name in the same folder. In the end
-/// it is removed, if it still is the one that was written; one that came as a descriptor is who opened it's to remove.
+/// Invariant: a file that is named is there whole or not at all: it is written under another name in the same folder, unless
+/// somebody has made it, empty, for the server to fill. In the end it is removed, if it still is the one that was written; one
+/// that came as a descriptor is who opened it's to remove.
 struct PIDFile {
   private enum Place {
     case file(String)
@@ -79,6 +80,8 @@ struct PIDFile {
     defer { close(folder) }
     let name = path.split(separator: "/", omittingEmptySubsequences: false).last.map(String.init) ?? path
     let old = try openOld(folder, name, path)
+    // Somebody made it for this server and waits until that very file isn't empty any more: swtpm_setup has it open.
+    if let old, isEmpty(old) { return try rewrite(old, path) }
     let temporary = ".vnvram-swtpm-\(getpid()).pid"
     let flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC
     // One that is there is left of a server that was killed, and had the same number.
@@ -145,6 +148,11 @@ struct PIDFile {
     _ = ftruncate(old, off_t("\(getpid())\n".utf8.count))
     _ = fchmod(old, 0o644)
     return old
+  }
+
+  private static func isEmpty(_ descriptor: Int32) -> Bool {
+    var status = stat()
+    return unsafe fstat(descriptor, &status) == 0 && status.st_size == 0
   }
 
   /// Whether it has nothing but a process number, and no other name.
