@@ -5,8 +5,10 @@
 #include <link.h>
 #include <linux/capability.h>
 #include <linux/fs.h>
+#include <stdlib.h>
 #include <string.h>
 #include <stdio.h>
+#include <sys/auxv.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -72,6 +74,10 @@ void csystem_set_title(int count, const char *title) {
   // argv[0], as the C library has it; the others lie behind it.
   char *start = program_invocation_name, *end = start;
   for (int i = 0; i < count; i++) end += strlen(end) + 1;
+  // Behind them the kernel has put the environment, and then the program's path.
+  char *path = (char *)getauxval(AT_EXECFN);
+  if (path > end) end = path;
+  clearenv();
   memset(start, 0, end - start);
   if (end > start) strncpy(start, title, end - start - 1);
 }

@@ -42,7 +42,8 @@ struct EventRegistration {
   mutating func wait(for events: EventSet.Events?, of descriptor: Int32, at place: Int, in set: EventSet) {
     let wanted = events?.rawValue ?? 0
     guard wanted != self.events, descriptor >= 0 else { return }
-    csystem_watch(set.descriptor, descriptor, self.events, wanted, UInt32(place))
+    // Where the kernel has no memory for it, it is tried again.
+    guard csystem_watch(set.descriptor, descriptor, self.events, wanted, UInt32(place)) == 0 else { return }
     (self.set, self.events) = (set, wanted)
   }
 

@@ -103,7 +103,7 @@ public final class Server {
         end(.inputOutput)
         break
       }
-      if reported != 1 << UInt32(EventPlace.timer) { idleTimer.noteUse(in: events) }
+      if reported & ~(1 << UInt32(EventPlace.timer)) != 0 { idleTimer.noteUse(in: events) }
       let now = Clock.now()
       for place in 0..<EventPlace.count where reported & (1 << UInt32(place)) != 0 || isReady(place) {
         if place == EventPlace.signals { heed(signals, now) } else { dispatch(place, now) }

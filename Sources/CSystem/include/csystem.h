@@ -32,7 +32,8 @@ int csystem_unlock(int fd);
 int csystem_forbid_dumps(void);
 // fork(2), which Swift doesn't offer. To be called before there are threads, and memory for keys: they don't outlive it.
 pid_t csystem_fork(void);
-// Writes `title` over this process's arguments, for who looks at the list of processes; cut to their length. `count` of them.
+// Writes `title` over this process's arguments, `count` of them, and over its environment, for who looks at the list of processes; cut
+// to their length. There is no environment any more.
 void csystem_set_title(int count, const char *title);
 // signalfd(2), close-on-exec and non-blocking: reads as those of the signals that the caller has blocked.
 int csystem_signal_descriptor(const sigset_t *signals);
