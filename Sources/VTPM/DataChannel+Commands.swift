@@ -93,6 +93,7 @@ extension DataChannel {
   /// Runs one command, or refuses it. False where the answer didn't reach the client.
   func answer(_ client: DataClient, _ command: Command, _ mode: Mode) -> Bool {
     let connection = client.connection
+    if mode != .running, !isProbe(connection, command) { noteRefusal(mode) }
     if command.offset > 0 { connection.drop(command.offset) }
     var sent = false
     func send(_ response: Span<UInt8>) { sent = self.send(response, client, framed: command.locality != nil) }
@@ -112,7 +113,6 @@ extension DataChannel {
       }
       send(answer.span)
     } else {
-      if mode != .running, !isProbe(connection, command) { noteRefusal(mode) }
       connection.consume(command.size) { bytes in run(bytes, at: command.locality ?? tpm.locality, mode) { send($0) } }
     }
     return sent

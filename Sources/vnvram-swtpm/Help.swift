@@ -18,7 +18,8 @@ enum Help {
       --key file=FILE|fd=N[,format=hex|binary][,mode=aes-cbc|aes-256-cbc][,remove]
       --key pwdfile=FILE|pwdfd=N[,kdf=pbkdf2|sha512][,mode=aes-cbc|aes-256-cbc][,remove]
                          A key or a password that opens the image, instead of keys of the kernel's. It takes the place of
-                         --keyring-key in a file of options.
+                         --keyring-key in a file of options. States leave and come under it over the control channel, where
+                         they aren't asked for in clear.
       --flags [not-need-init][,startup-clear|startup-state|startup-deactivated|startup-none][,disable-auto-shutdown]
                          not-need-init: power on without waiting for INIT; startup-…: and send TPM2_Startup;
                          disable-auto-shutdown: don't send the TPM2_Shutdown that a killed guest didn't send.

@@ -86,6 +86,8 @@ import Testing
     let (data, control) = (try Socket(server, .data), try Socket(server, .control))
     func lines() -> Int { server.log.components(separatedBy: "the TPM is off until INIT comes").count - 1 }
     #expect(data.ask("8001 0000000a 00000181") == "80010000000a00000101")
+    // With a prefix, too.
+    #expect(data.ask("00000008 00 0000000a 8001 0000000a 00000181").hasSuffix("80010000000a0000010100000000"))
     #expect(lines() == 0)
     for _ in 0..<300 { #expect(data.ask("8001 0000000c 0000017b 0004") == "80010000000a00000101") }
     #expect(lines() == 1)
