@@ -42,8 +42,8 @@ final class Connection {
     close(descriptor)
   }
 
-  /// Has `set` report these events, and no others, from now on.
-  func wait(for events: EventSet.Events, at place: Int, in set: EventSet) {
+  /// Has `set` report these events, and no others, from now on. False where it can't: then nothing would be heard of the client.
+  func wait(for events: EventSet.Events, at place: Int, in set: EventSet) -> Bool {
     registration.wait(for: events, of: descriptor, at: place, in: set)
   }
 

@@ -84,7 +84,7 @@ extension ControlChannel {
       put(.success)
       out += [bit ? 1 : 0, 0, 0, 0]
     } catch {
-      log.line("control channel: \(error)")
+      say("\(error)")
       put(error.result)
       put(UInt32(0))
     }
@@ -95,7 +95,7 @@ extension ControlChannel {
       try tpm.storeVolatileState()
       put(.success)
     } catch {
-      log.line("control channel: \(error)")
+      say("\(error)")
       put(error.result)
     }
   }

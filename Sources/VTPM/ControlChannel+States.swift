@@ -55,10 +55,10 @@ extension ControlChannel {
       for i in start..<blob.count { out.append(blob[i]) }
       host.didHandOut(name)
     } catch let error as TPMError {
-      log.line("control channel: \(error)")
+      say("\(error)")
       putBlob(error.result)
     } catch {
-      log.line("control channel: the \(name.rawValue) that was to be handed out: \(error)")
+      say("the \(name.rawValue) that was to be handed out: \(error)")
       putBlob(.fail)
     }
   }
@@ -151,7 +151,7 @@ extension ControlChannel {
       try tpm.record(
         .imported, of: name, isEncrypted: isEncrypted || SwtpmContainer.isEncrypted(migrationBlob: blob))
     } catch {
-      log.line("control channel: \(error)")
+      say("\(error)")
       return error.result
     }
     do {
@@ -162,7 +162,7 @@ extension ControlChannel {
       defer { wipe(&state) }
       return noted(tpm.setState(name, state), name)
     } catch {
-      log.line("control channel: the \(name.rawValue) that was to be set: \(error)")
+      say("the \(name.rawValue) that was to be set: \(error)")
       return error.result
     }
   }
@@ -170,7 +170,7 @@ extension ControlChannel {
 
 extension ControlChannel {
   private func noted(_ result: TPMResult, _ name: TPMStateName) -> TPMResult {
-    if result != .success { log.line("control channel: libtpms doesn't take the \(name.rawValue): \(result)") }
+    if result != .success { say("libtpms doesn't take the \(name.rawValue): \(result)") }
     return result
   }
 }

@@ -96,9 +96,11 @@ final class ControlChannel {
   func wait(in set: EventSet) {
     for place in clients.indices {
       guard let client = clients[place] else { continue }
-      client.connection.wait(
-        for: client.held != nil ? .leaving : client.connection.hasOutput ? .output : .input,
-        at: EventPlace.controlClients.lowerBound + place, in: set)
+      let events: EventSet.Events = client.held != nil ? .leaving : client.connection.hasOutput ? .output : .input
+      if !client.connection.wait(for: events, at: EventPlace.controlClients.lowerBound + place, in: set) {
+        say("hanging up on a client that the kernel can't tell of")
+        hangUp(place)
+      }
     }
     clients.waitForClients(at: EventPlace.controlListener, in: set)
   }
@@ -243,8 +245,11 @@ final class ControlChannel {
 
   /// The log says why.
   func note(_ refusal: Refusal, _ command: String) {
-    refusals.line("control channel: \(command) is answered with \(refusal.result): \(refusal.reason)")
+    say("\(command) is answered with \(refusal.result): \(refusal.reason)")
   }
+
+  /// Logs why a client is refused, as often as `RefusalLog` lets it.
+  func say(_ why: String) { refusals.line("control channel: \(why)") }
 
   /// Answers with a bare result.
   func refuse(_ refusal: Refusal, _ command: String) {

@@ -67,8 +67,11 @@ final class DataChannel {
   func wait(in set: EventSet) {
     for place in places.indices {
       guard let client = places[place] else { continue }
-      client.connection.wait(
-        for: client.isHolding ? .leaving : .input, at: EventPlace.dataClients.lowerBound + place, in: set)
+      let events: EventSet.Events = client.isHolding ? .leaving : .input
+      if !client.connection.wait(for: events, at: EventPlace.dataClients.lowerBound + place, in: set) {
+        log.line(.unheard, "data channel: hanging up on a client that the kernel can't tell of")
+        hangUp(place)
+      }
     }
     places.waitForClients(at: EventPlace.dataListener, in: set)
   }

@@ -38,13 +38,16 @@ struct EventRegistration {
   private var set: EventSet?
   private var events: UInt32 = 0
 
+  /// Returns false where the kernel can't: it has no memory for it, or it is a file, of which nothing is ever told.
+  ///
   /// - Parameter events: nil to wait for nothing.
-  mutating func wait(for events: EventSet.Events?, of descriptor: Int32, at place: Int, in set: EventSet) {
+  @discardableResult
+  mutating func wait(for events: EventSet.Events?, of descriptor: Int32, at place: Int, in set: EventSet) -> Bool {
     let wanted = events?.rawValue ?? 0
-    guard wanted != self.events, descriptor >= 0 else { return }
-    // Where the kernel has no memory for it, it is tried again.
-    guard csystem_watch(set.descriptor, descriptor, self.events, wanted, UInt32(place)) == 0 else { return }
+    guard wanted != self.events, descriptor >= 0 else { return true }
+    guard csystem_watch(set.descriptor, descriptor, self.events, wanted, UInt32(place)) == 0 else { return false }
     (self.set, self.events) = (set, wanted)
+    return true
   }
 
   mutating func end(of descriptor: Int32) {

@@ -8,6 +8,7 @@ struct LimitedLog {
     case slow
     case libtpms
     case locality
+    case unheard
   }
 
   static let interval = 10_000

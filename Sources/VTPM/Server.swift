@@ -97,6 +97,8 @@ public final class Server {
     tell(&isTold, serving)
     while ending == nil {
       listen(to: signals)
+      noteLosses()
+      guard ending == nil else { break }
       guard let reported = events.wait(timeout()) else {
         if errno == EINTR { continue }
         log.line("epoll failed: \(unsafe String(cString: strerror(errno)))")
@@ -428,6 +430,11 @@ public final class Server {
           : "--server was given (or --port, or --fd), and is the data channel; leave it out for QEMU")
     }
     guard descriptor >= 0 else { return Refusal(.badParameter, "no descriptor came with it") }
+    var status = stat()
+    guard unsafe csystem_fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFSOCK else {
+      Glibc.close(descriptor)
+      return Refusal(.badParameter, "the descriptor that came with it is no socket")
+    }
     data.adopt(descriptor)
     return nil
   }

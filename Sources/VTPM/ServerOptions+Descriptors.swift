@@ -29,8 +29,8 @@ extension ServerOptions {
     case .listening(let descriptor), .connected(let descriptor): number = descriptor
     default: return nil
     }
-    guard let status = socket(number) else {
-      throw .usage("--\(role.rawValue): descriptor \(number) is not open, or no socket")
+    guard let status = socket(number), isStream(number) else {
+      throw .usage("--\(role.rawValue): descriptor \(number) is not open, or no socket of streams")
     }
     guard number <= 2 else { return status }
     let other = fcntl(number, F_DUPFD_CLOEXEC, 3)
@@ -41,6 +41,11 @@ extension ServerOptions {
       channel?.place = .connected(other)
     }
     return status
+  }
+
+  private static func isStream(_ descriptor: Int32) -> Bool {
+    var (type, size): (Int32, socklen_t) = (0, socklen_t(MemoryLayout<Int32>.size))
+    return unsafe getsockopt(descriptor, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == Int32(SOCK_STREAM.rawValue)
   }
 
   /// What is known of the descriptor, if it is a socket.

@@ -136,6 +136,21 @@ import Testing
     #expect(server.end() == 0)
   }
 
+  /// Who is to hand a key over doesn't: the server can be ended, and nothing was made.
+  @Test(arguments: [SIGTERM, SIGINT]) func endsWhileItReadsAKey(signal: Int32) throws {
+    let place = try Place()
+    try FileManager.default.createDirectory(atPath: place.path("state"), withIntermediateDirectories: true)
+    let server = try place.start([
+      "sh", "-c",
+      "mkfifo never; exec 8<>never; exec vnvram-swtpm socket --tpm2 --tpmstate dir=state --key pwdfd=8 --ctrl type=unixio,path=tpm.ctrl",
+    ])
+    // It has its child by the time that it reads.
+    for _ in 0..<5000 where try Child.children(of: server.identifier).isEmpty { usleep(2000) }
+    kill(server.identifier, signal)
+    _ = server.wait()
+    #expect(try FileManager.default.contentsOfDirectory(atPath: place.path("state")) == [])
+  }
+
   /// A server that waits ends when it is asked to, with the image as it was.
   @Test func endsWhileItWaits() throws {
     let place = try Self.seeded()

@@ -114,7 +114,9 @@ import Testing
     names = sys.argv[1].split(",")
     sockets = []
     for name in names:
-        one = socket.socket(socket.AF_UNIX); one.bind(name); one.listen(); sockets.append(one)
+        kind = socket.SOCK_DGRAM if name == "datagram" else socket.SOCK_STREAM
+        one = socket.socket(socket.AF_UNIX, kind); one.bind(name); sockets.append(one)
+        if kind == socket.SOCK_STREAM: one.listen()
     for number, one in enumerate(sockets): os.dup2(one.fileno(), 100 + number, inheritable=False)
     for number in range(len(sockets)): os.dup2(100 + number, 3 + number)
     os.environ["LISTEN_PID"] = sys.argv[3].replace("own", str(os.getpid()))
@@ -129,6 +131,13 @@ import Testing
     try place.start(
       ["python3", "-c", Self.activation, sockets, names, process, "vnvram-swtpm", "socket", "--tpm2", "--tpmstate"]
         + ["backend-uri=vnvram://\(place.image)"] + TestServer.startsByItself + arguments)
+  }
+
+  @Test func noStream() throws {
+    let place = try Place()
+    let server = try start(place, "datagram", names: "ctrl")
+    #expect(server.wait() == 2, "\(server.text)")
+    #expect(server.text.contains("no socket of streams"), "\(server.text)")
   }
 
   /// `ctrl` and `data` are sockets' names in the folder, which tell which channel is expected there.

@@ -28,6 +28,17 @@ import Testing
     #expect(data.ask(DataChannelTests.family) == DataChannelTests.familyAnswer)
   }
 
+  /// Of a file the kernel tells nothing: it would take the channel's place for good.
+  @Test func noSocket() throws {
+    let server = try TestServer(TestDirectory(), ["--flags", "startup-clear"], channels: [.control])
+    let control = try Socket(server, .control)
+    for path in ["/dev/null", "/proc/self/stat"] { #expect(unsafe send(control, [open(path, O_RDONLY)]) == "00000003") }
+    #expect(server.log.contains("the descriptor that came with it is no socket"), "\(server.log)")
+    let (data, theirs) = try Socket.pair()
+    #expect(send(control, [theirs]) == "00000000")
+    #expect(data.ask(DataChannelTests.family) == DataChannelTests.familyAnswer)
+  }
+
   @Test func anotherOneWhenTheFirstHasGone() throws {
     let server = try TestServer(TestDirectory(), ["--flags", "startup-clear"], channels: [.control])
     let control = try Socket(server, .control)

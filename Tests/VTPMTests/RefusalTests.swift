@@ -48,6 +48,14 @@ import Testing
       ])
   }
 
+  /// What fails again and again is said once.
+  @Test func badStatesAreNoFlood() throws {
+    let server = try TestServer(TestDirectory())
+    let control = try Socket(server, .control)
+    for _ in 0..<200 { #expect(control.ask("0000000d 00000000 00000001 00000001 aa") == "00000003") }
+    #expect(server.log.components(separatedBy: "the permall that was to be set").count == 2, "\(server.log)")
+  }
+
   @Test func whileTheTPMIsOn() throws {
     let server = try TestServer(TestDirectory(), ["--flags", "startup-clear"])
     try check(

@@ -35,7 +35,6 @@ struct MonitorProcess {
   func run() throws -> Status {
     // Asked for while the user database can still be read.
     let user = try options.user.map { (name) throws(ConfinementError) in try RunAs(name) }
-    let signals = MonitorSignals()
     let specification = (try options.anchor ?? AnchorSpecification.ofEnvironment())?.absolute(Path.absolute)
     // Once for both.
     CryptoLibrary.load()
@@ -49,6 +48,8 @@ struct MonitorProcess {
     try keys.requireSource()
     var migrationKey = try migrationKey()
     let anchor = try specification?.make()
+    // From here on there may be something to take back; before, while keys are waited for, they end this process.
+    let signals = MonitorSignals()
     let place = options.server.isIncoming && !options.isInFolder ? nil : options.place
     let first = FirstImage(
       version: options.server.version, key: keys.first, anchor: specification, audit: audit, asksForKeys: asksForKeys,
