@@ -42,7 +42,14 @@ int csystem_block_device_read_only(int fd, int *read_only) { return ioctl(fd, BL
 int csystem_allocate(int fd, int64_t length) { return fallocate(fd, 0, 0, length); }
 
 int csystem_rename_new(const char *from, const char *to) {
-  return renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
+  if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0) return 0;
+  // EINVAL: a file system that can't, such as NFS. A link doesn't replace either.
+  if (errno != EINVAL || link(from, to) != 0) return -1;
+  if (unlink(from) == 0) return 0;
+  int error = errno;
+  unlink(to);
+  errno = error;
+  return -1;
 }
 
 int csystem_open_unnamed(const char *directory) { return open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600); }

@@ -2,10 +2,13 @@ import CSystem
 import Glibc
 import ProgramIO
 
-/// A socket that waits for clients, non-blocking, from the beginning on. A Unix socket's path is removed when it is closed.
+/// A socket that waits for clients, non-blocking, from the beginning on. A Unix socket's path is removed when it is closed, if it
+/// still is that socket's.
 final class ListeningSocket {
   private(set) var descriptor: Int32
   private var path: String?
+  /// The socket's file, as `O_PATH` has it: as long as that is open, no other file has its number. -1 where there is none.
+  private var file: Int32 = -1
   /// Given up to turn a client away where the process may have no more descriptors; else the client would stay in the
   /// queue, and be reported again and again.
   private var spare: Int32 = -1
@@ -81,6 +84,7 @@ final class ListeningSocket {
     guard fits else { throw .usage("\(path): too long for a Unix socket") }
     let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
     guard descriptor >= 0 else { throw .socket(operation: "socket", address: path, errno: errno) }
+    var file: Int32 = -1
     do throws(TPMError) {
       try Self.removeStale(path, &address)
       // The file that bind makes takes the socket's own mode, so it is never wider than asked for.
@@ -90,13 +94,16 @@ final class ListeningSocket {
           try unsafe Self.bind(descriptor, pointer, socklen_t(MemoryLayout<sockaddr_un>.size), path)
         }
       }
-      try Self.grant(path, mode, user, group)
+      file = try Self.find(path)
+      try Self.grant(file, path, mode, user, group)
       try Self.prepare(descriptor, path)
     } catch {
+      if file >= 0 { close(file) }
       close(descriptor)
       throw error
     }
     self.descriptor = descriptor
+    self.file = file
     // A daemon leaves the folder that it was started in.
     self.path = Path.absolute(path)
     try reserveSpare()
@@ -105,12 +112,17 @@ final class ListeningSocket {
   /// From fcntl.h, which shows them to GNU sources only: `O_PATH`, `AT_EMPTY_PATH`.
   private static let (pathOnly, emptyPath): (Int32, Int32) = (0x20_0000, 0x1000)
 
-  /// Gives the socket's file its mode, which bind cut by the umask, and its owner. Never another file's: whoever may write
-  /// in the folder may have put a link there in the meantime.
-  private static func grant(_ path: String, _ mode: mode_t, _ user: uid_t?, _ group: gid_t?) throws(TPMError) {
+  /// The file that bind has made. Never what a link leads to: whoever may write in the folder may have put one there meanwhile.
+  private static func find(_ path: String) throws(TPMError) -> Int32 {
     let file = unsafe open(path, pathOnly | O_NOFOLLOW | O_CLOEXEC)
     guard file >= 0 else { throw .socket(operation: "open", address: path, errno: errno) }
-    defer { close(file) }
+    return file
+  }
+
+  /// Gives the socket's file its mode, which bind cut by the umask, and its owner.
+  private static func grant(
+    _ file: Int32, _ path: String, _ mode: mode_t, _ user: uid_t?, _ group: gid_t?
+  ) throws(TPMError) {
     var info = stat()
     guard unsafe fstat(file, &info) == 0 else { throw .socket(operation: "fstat", address: path, errno: errno) }
     guard info.st_mode & S_IFMT == S_IFSOCK else { throw .addressInUse(path) }
@@ -126,11 +138,19 @@ final class ListeningSocket {
 
   deinit { remove() }
 
-  /// Stops listening, and removes a Unix socket's path.
+  /// Stops listening, and removes a Unix socket's path, unless that is another socket's by now: the next server's, perhaps.
   func remove() {
-    if let path { _ = unsafe unlink(path) }
+    if let path, hasName(path) { _ = unsafe unlink(path) }
     path = nil
+    if file >= 0 { close(file) }
+    file = -1
     stopListening()
+  }
+
+  private func hasName(_ path: String) -> Bool {
+    var (own, found) = (stat(), stat())
+    return unsafe fstat(file, &own) == 0 && lstat(path, &found) == 0 && own.st_dev == found.st_dev
+      && own.st_ino == found.st_ino
   }
 
   /// Closes the socket alone: its file stays, and another process may have the socket.

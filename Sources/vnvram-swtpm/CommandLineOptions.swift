@@ -68,10 +68,14 @@ struct CommandLineOptions {
   /// Whether the image is `--tpmstate dir=`'s.
   var isInFolder: Bool { if case .directory = state?.place { true } else { false } }
 
-  /// Whether this is swtpm_setup's server, of a TPM that no virtual machine has yet: its only client has both channels.
-  private var isSetup: Bool {
-    guard case .connected? = server.data?.place, case .connected? = server.control?.place else { return false }
-    return server.startsByItself
+  /// Whether this is swtpm_setup's server, of a TPM that no virtual machine has yet: its only client has both channels, the server
+  /// writes a PID file, and is told when to end. A manager may hand over both channels, too, and its server is a virtual machine's.
+  var isSetup: Bool {
+    guard case .connected? = server.data?.place, let control = server.control, case .connected = control.place,
+      server.startsByItself, pid != nil
+    else { return false }
+    let isMoved = server.isIncoming || server.releasesLockOutgoing
+    return !isMoved && !control.terminates && !server.terminatesOnHangUp
   }
 
   /// - Parameter passed: sockets that a service manager made.

@@ -39,6 +39,12 @@ import Testing
     func end() throws {
       kill(identifier, SIGTERM)
       for _ in 0..<5000 where place.names.contains("tpm.pid") { usleep(2000) }
+      // Its files go before the image is closed.
+      for _ in 0..<5000 where isThere { usleep(2000) }
+    }
+
+    private var isThere: Bool {
+      (try? String(contentsOfFile: "/proc/\(identifier)/stat", encoding: .utf8)).map { !$0.contains(") Z ") } ?? false
     }
   }
 
@@ -184,6 +190,34 @@ import Testing
     #expect(linked.status == 11 && linked.text.contains("tpm.pid"), "\(linked.text)")
     #expect(try place.bytes("log.precious") == Array("precious".utf8))
     #expect(place.names == ["tpm.pid", "tpm.vnvram"], "the sockets are gone, the link isn't")
+  }
+
+  /// An empty file that another user made stays that user's, who could say later whom somebody ends: it is not filled, unless it is the
+  /// user that the server goes on as.
+  @Test(.enabled(if: geteuid() == 0)) func aPIDFileOfAnotherUsers() throws {
+    let place = try Place()
+    let nobody = try unsafe #require(getpwnam("nobody"))
+    let (user, group) = unsafe (nobody.pointee.pw_uid, nobody.pointee.pw_gid)
+    try FileManager.default.createDirectory(atPath: place.path("log-shared"), withIntermediateDirectories: false)
+    let isShared = unsafe chmod(place.path("log-shared"), 0o1777) == 0
+    try #require(isShared)
+    let pid = place.path("log-shared/pid")
+    try File.write([], to: pid)
+    let isGiven = unsafe chown(pid, user, group) == 0
+    try #require(isGiven)
+    let refused = try place.runServer(["--pid", "file=\(pid)"])
+    #expect(refused.status == 15 && refused.text.contains("isn't an old PID file; remove it"), "\(refused.text)")
+    #expect(try File.bytes(pid).isEmpty)
+    for path in [place.folder, place.image] {
+      let given = unsafe chown(path, user, group) == 0
+      try #require(given)
+    }
+    let server = try TestServer(
+      place,
+      TestServer.startsByItself
+        + ["--pid", "file=\(pid)", "--runas", "nobody", "--audit", place.path("log-of-nobody")])
+    #expect(String(decoding: try File.bytes(pid), as: UTF8.self) == "\(server.identifier)\n", "\(server.log)")
+    #expect(server.end() == 0)
   }
 
   /// A descriptor's file is written and left to who opened it.

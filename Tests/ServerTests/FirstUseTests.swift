@@ -84,6 +84,35 @@ import Testing
     }
   }
 
+  /// A file system with neither files without a name nor renameat2's RENAME_NOREPLACE, as NFS: strace stands in for it.
+  @Test(.enabled(if: SystemCallTrace.isAvailable, "strace can't trace processes here")) func onASimplerFileSystem()
+    throws
+  {
+    let place = try Place.forFirstUse()
+    let trace = place.path("log.trace")
+    let strace = [
+      "strace", "-f", "-qq", "-o", trace, "-e", "trace=renameat2,access,faccessat,faccessat2", "-e",
+      "inject=renameat2:error=EINVAL", "-e", "inject=access,faccessat,faccessat2:error=ENOENT",
+    ]
+    let server = try place.start(
+      strace + ["vnvram-swtpm", "socket", "--tpm2", "--tpmstate", place.state ?? ""]
+        + TestServer.unixSockets(place.folder) + TestServer.startsByItself + Self.key(place))
+    var control: Socket?
+    while server.isRunning, control == nil {
+      control = try? Socket(path: place.path("tpm.ctrl"))
+      usleep(2000)
+    }
+    #expect(control?.ask([0, 0, 0, 3]) == [0, 0, 0, 0])
+    #expect(server.wait() == 0, "\(server.text)")
+    let calls = String(decoding: try File.bytes(trace), as: UTF8.self).split(separator: "\n")
+    #expect(calls.filter { $0.contains("renameat2(") && $0.contains("EINVAL") }.count == 2, "image and marker")
+    #expect(
+      try FileManager.default.contentsOfDirectory(atPath: place.path("state")).sorted() == [
+        "tpm2-00.made.permall", "tpm2-00.permall",
+      ])
+    #expect(try place.run(["vnvram", "check", place.image]).status == 0)
+  }
+
   // MARK: Not made
 
   private func expectNothingMade(_ place: Place, _ arguments: [String], status: Int32, _ words: String...) throws {

@@ -118,6 +118,8 @@ import Testing
     let words = try String(contentsOfFile: "/proc/\(worker)/cmdline", encoding: .utf8).split(separator: "\0")
     #expect(words.first?.hasPrefix("vnvram-swtpm worker ") == true, "\(words)")
     #expect(words.count == 1, "\(words)")
+    let environment = try File.bytes("/proc/\(worker)/environ")
+    #expect(environment.allSatisfy { $0 == 0 }, "\(String(decoding: environment, as: UTF8.self))")
     let places = try [server.identifier, worker].map { process in
       try String(contentsOfFile: "/proc/\(process)/maps", encoding: .utf8).split(separator: "\n")
         .filter { $0.contains("secretmem") }.map { $0.prefix { $0 != "-" } }

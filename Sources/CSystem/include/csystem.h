@@ -17,7 +17,8 @@ int csystem_block_device_physical_block(int fd, uint32_t *bytes);
 int csystem_block_device_read_only(int fd, int *read_only);
 // fallocate(2), mode 0: space for bytes 0 to `length`, which the file then has at least. 0 or -1 and errno.
 int csystem_allocate(int fd, int64_t length);
-// renameat2(2) with RENAME_NOREPLACE: EEXIST where the new name is taken. 0 or -1 and errno.
+// renameat2(2) with RENAME_NOREPLACE, or link(2) and unlink(2) where the file system hasn't that: EEXIST where the new name is
+// taken. 0 or -1 and errno.
 int csystem_rename_new(const char *from, const char *to);
 // open(2) with O_TMPFILE: a file without a name in `directory`, mode 0600, for reading and writing. EOPNOTSUPP where the file
 // system has none. A descriptor, or -1 and errno.

@@ -10,8 +10,8 @@ final class ImageDesk {
   /// The same file for reading: opened with it, since later nothing may be opened by its name any more.
   private var reader: FileDevice?
 
-  /// Whether the worker ever had it.
-  private(set) var wasHandedOver = false
+  /// Set until the worker has it, where it was made for a state that is to come.
+  private var provisional: ProvisionalImage?
 
   init(_ path: String) { self.path = path }
 
@@ -34,6 +34,23 @@ final class ImageDesk {
     if let image { try accept(image) }
   }
 
+  /// Opens and locks what was just made for a state that is to come, which nobody else gets until then.
+  ///
+  /// - Parameter isWithdrawn: it goes again where none comes.
+  func openNew(isWithdrawn: Bool) throws(BlockError) {
+    let new = ProvisionalImage(at: path)
+    try open()
+    if isWithdrawn { provisional = new }
+  }
+
+  /// Lets go of what wasn't handed over. An image that no state came to is removed before.
+  func withdraw() {
+    if let image { provisional?.withdraw(image) }
+    provisional = nil
+    image?.close()
+    (image, reader) = (nil, nil)
+  }
+
   /// Opens and locks it, if that wasn't done.
   func open() throws(BlockError) {
     guard image == nil else { return }
@@ -54,7 +71,7 @@ final class ImageDesk {
       Result { () throws(LinkError) in try send(image.handover, descriptor) }
     }
     image.abandon()
-    wasHandedOver = true
+    provisional = nil
     (self.image, self.reader) = (nil, nil)
     try result.get()
   }

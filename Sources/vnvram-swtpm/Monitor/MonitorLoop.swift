@@ -186,6 +186,7 @@ struct MonitorLoop {
       }
     case .ending:
       presence.withdraw()
+      images.withdraw()
       if deadline == nil { deadline = .now + Self.patience }
     case .record(let transfer, let name, let isEncrypted):
       do {

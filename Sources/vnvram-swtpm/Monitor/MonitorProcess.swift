@@ -50,7 +50,7 @@ struct MonitorProcess {
     let anchor = try specification?.make()
     // From here on there may be something to take back; before, while keys are waited for, they end this process.
     let signals = MonitorSignals()
-    let place = options.server.isIncoming && !options.isInFolder ? nil : options.place
+    let place = options.place
     let first = FirstImage(
       version: options.server.version, key: keys.first, anchor: specification, audit: audit, asksForKeys: asksForKeys,
       log: log)
@@ -59,14 +59,17 @@ struct MonitorProcess {
       try first.requireKey(for: options.image)
       try place?.prepare(owner: user.map { ($0.user, $0.group) })
     }
-    var provisional: ProvisionalImage?
+    let images = ImageDesk(options.image)
+    defer { images.withdraw() }
+    let isForIncoming = isToBeMade && options.server.isIncoming && options.isInFolder
     func makeImage() throws {
       try place?.makeImage(first)
-      if options.server.isIncoming { provisional = ProvisionalImage(at: options.image) }
+      if options.server.isIncoming { try images.openNew(isWithdrawn: isForIncoming) }
     }
-    let images = ImageDesk(options.image)
-    defer { if !images.wasHandedOver { provisional?.withdraw() } }
-    let isForIncoming = isToBeMade && options.server.isIncoming
+    // Another server still has it, perhaps: it is looked at now, while that can be done, and opened when it is needed.
+    if options.server.isIncoming, !isToBeMade {
+      try place?.accept(try FileDevice.openUnlocked(path: options.image), log)
+    }
     // As the user who is to have it, where that is another one.
     if isToBeMade, user == nil {
       try makeImage()
@@ -81,7 +84,7 @@ struct MonitorProcess {
     let sockets = try ServerSockets(options.server, log: log)
     let presence = ServerPresence(sockets, options, daemon, manager, log)
     defer { presence.withdraw() }
-    try presence.writePIDFile()
+    try presence.writePIDFile(for: user?.user)
     try WorkerEquipment.send(
       sockets, migrationKey: migrationKey, stateKeySize: keys.cipher?.count ?? 0, on: worker.requests)
     // They are the worker's from now on.

@@ -48,13 +48,14 @@ struct PIDFile {
 
   /// Writes it, in place of an older one. Everybody may read it, as a process number is no secret.
   ///
+  /// - Parameter user: who the server goes on as, where that is another one.
   /// - Throws: what is no regular file is not written to, and a symbolic link not followed; a file that is named is an old
   ///   PID file, or empty, or it stays as it is: this may be root, before it becomes another user.
-  mutating func write() throws(FileError) {
+  mutating func write(for user: uid_t?) throws(FileError) {
     switch place {
     case .file(let path):
       place = .file(Path.absolute(path))
-      descriptor = try Self.write(path)
+      descriptor = try Self.write(path, user)
     case .descriptor(let number):
       let name = "descriptor \(number)"
       // A daemon's standard streams lead nowhere.
@@ -74,14 +75,14 @@ struct PIDFile {
   private static let pathOnly: Int32 = 0x20_0000
 
   /// Everything happens in the folder that the path leads to now. Returns the file.
-  private static func write(_ path: String) throws(FileError) -> Int32 {
+  private static func write(_ path: String, _ user: uid_t?) throws(FileError) -> Int32 {
     let folder = unsafe open(Path.folder(of: path), pathOnly | O_DIRECTORY | O_CLOEXEC)
     guard folder >= 0 else { throw FileError(errno: errno, file: path, "making the PID file") }
     defer { close(folder) }
     let name = path.split(separator: "/", omittingEmptySubsequences: false).last.map(String.init) ?? path
     let old = try openOld(folder, name, path)
     // Somebody made it for this server and waits until that very file isn't empty any more: swtpm_setup has it open.
-    if let old, isEmpty(old) { return try rewrite(old, path) }
+    if let old, isEmpty(old) { return try rewrite(old, path, user) }
     let temporary = ".vnvram-swtpm-\(getpid()).pid"
     let flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC
     // One that is there is left of a server that was killed, and had the same number.
@@ -90,7 +91,7 @@ struct PIDFile {
     guard new >= 0 else {
       guard let old else { throw FileError(errno: errno, file: path, "making the PID file") }
       // Somebody made it for a server that may make nothing in that folder.
-      return try rewrite(old, path)
+      return try rewrite(old, path, user)
     }
     var isDone = false
     defer {
@@ -131,17 +132,23 @@ struct PIDFile {
     guard unsafe fstat(old, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
       throw FileError(EINVAL, file: path, detail: "is no regular file, as a PID file must be")
     }
-    guard isOld(old, status) else {
-      throw FileError(
-        EEXIST, file: path, detail: "is there, and isn't an old PID file; remove it, or name another with --pid")
-    }
+    guard isOld(old, status) else { throw foreign(path) }
     isGood = true
     return old
   }
 
-  /// Writes over what the file has, which so is never empty.
-  private static func rewrite(_ old: Int32, _ path: String) throws(FileError) -> Int32 {
-    do throws(FileError) { try fill(old, path) } catch {
+  private static func foreign(_ path: String) -> FileError {
+    FileError(EEXIST, file: path, detail: "is there, and isn't an old PID file; remove it, or name another with --pid")
+  }
+
+  /// Writes over what the file has, which so is never empty. Who owns it can change the number at any time, and with that whom
+  /// somebody ends who reads it: that must be nobody else than root or this server's user.
+  private static func rewrite(_ old: Int32, _ path: String, _ user: uid_t?) throws(FileError) -> Int32 {
+    do throws(FileError) {
+      var status = stat()
+      guard unsafe fstat(old, &status) == 0, [0, geteuid(), user].contains(status.st_uid) else { throw foreign(path) }
+      try fill(old, path)
+    } catch {
       close(old)
       throw error
     }

@@ -27,7 +27,9 @@ final class ServerPresence {
   }
 
   /// Before rights are given up; the sockets listen by now.
-  func writePIDFile() throws { try pid?.write() }
+  ///
+  /// - Parameter user: who the server goes on as.
+  func writePIDFile(for user: uid_t?) throws { try pid?.write(for: user) }
 
   /// A daemon leaves where it was started.
   func detach() throws {

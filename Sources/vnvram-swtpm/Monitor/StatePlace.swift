@@ -21,8 +21,9 @@ protocol StatePlace {
   /// Makes the image, and the marker, once it is prepared. Durable on return.
   func makeImage(_ first: FirstImage) throws
 
-  /// Looks at what is there, opened and locked, before it is served: an image gets its marker if it has none.
+  /// Looks at what is there, before it is served: an image gets its marker if it has none.
   ///
+  /// - Parameter device: opened, and locked unless another server still has it.
   /// - Throws: `.refused` for a state of swtpm's; `.notAnImage` for what is nobody's.
   func accept(_ device: FileDevice, _ log: Log) throws
 

@@ -67,8 +67,9 @@ enum Worker {
     var (failure, closing): (Status?, NVRAMError?) = (nil, nil)
     func release() {
       failure = store.failure
-      do throws(NVRAMError) { try store.close() } catch { closing = error }
+      // While the image is locked: the next server, which has the lock first, finds the sockets' names free, and keeps its own.
       monitor.tellEnding()
+      do throws(NVRAMError) { try store.close() } catch { closing = error }
     }
     let status: Status
     do {
@@ -83,6 +84,7 @@ enum Worker {
       }
     } catch {
       server.close()
+      monitor.tellEnding()
       try? store.close()
       throw error
     }
