@@ -237,7 +237,7 @@ import Testing
     let refused = try host.setup("--not-overwrite")
     #expect(refused.status != 0 && refused.text.contains("vnvram slot remove"), "\(refused.text)")
     #expect(try place.bytes() == before)
-    #expect(try place.run(["vnvram", "slot", "remove", image, "recovery"]).status == 0)
+    #expect(try place.run(["vnvram", "slot", "remove", image, "recovery-key"]).status == 0)
     let done = try host.setup("--not-overwrite")
     #expect(done.status == 0 && done.text.contains("Successfully authored"), "\(done.text)")
     _ = try host.identity()
