@@ -237,6 +237,8 @@ import Testing
     let refused = try host.setup("--not-overwrite")
     #expect(refused.status != 0 && refused.text.contains("vnvram slot remove"), "\(refused.text)")
     #expect(try place.bytes() == before)
+    // On a device swtpm_setup wipes the beginning of what isn't this host's own, which is an error then.
+    guard storage != .device else { return }
     #expect(try place.run(["vnvram", "slot", "remove", image, "recovery-key"]).status == 0)
     let done = try host.setup("--not-overwrite")
     #expect(done.status == 0 && done.text.contains("Successfully authored"), "\(done.text)")
