@@ -76,6 +76,9 @@ public final class FileDevice: BlockDevice {
     return own.st_dev == named.st_dev && own.st_ino == named.st_ino
   }
 
+  /// Whether its path is a symbolic link, and it is a file and no block device. True where that can't be told.
+  public var isLinkedFile: Bool { kind == .regular && !hasName(name) }
+
   /// Whether `path` names this very file, and no link to it.
   public func hasName(_ path: String) -> Bool {
     var (own, named) = (stat(), stat())

@@ -28,6 +28,12 @@ public enum DeviceIdentity {
     return ""
   }
 
+  /// Whether it is one of a file, which has another one as soon as it is written anew.
+  public static func isFile(_ identity: String) -> Bool { identity.hasPrefix("file ") }
+
+  /// Whether it is the device's under each of its paths, and no other's.
+  public static func isLasting(_ identity: String) -> Bool { !identity.isEmpty && !isFile(identity) }
+
   private static func file(_ path: String, _ status: stat) -> String {
     var (seconds, nanoseconds): (Int64, UInt32) = (0, 0)
     let isKnown = unsafe csystem_birth_time(path, &seconds, &nanoseconds) == 0

@@ -79,6 +79,8 @@ public final class HostMarker {
     }
     let text = "\(title)\n\(used(isUsed))\npath \(path)\ndevice \(device)\n"
     let temporary = "\(name).\(getpid()).tmp"
+    // Left by a process of this number that was killed.
+    _ = unsafe unlink(temporary)
     let raw = unsafe open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
     guard raw >= 0 else { throw HostMarkerError(errno: errno, temporary, "making this marker") }
     defer { close(raw) }
@@ -93,7 +95,7 @@ public final class HostMarker {
     }
   }
 
-  private static func syncFolder(of name: String) throws(FileError) {
+  static func syncFolder(of name: String) throws(FileError) {
     let folder = Path.folder(of: name)
     let raw = unsafe open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     guard raw >= 0 else { throw FileError(errno: errno, file: folder, "opening it") }

@@ -38,20 +38,34 @@ public struct HostMarkers {
   // MARK: Looking
 
   /// All that there are, in the order of their paths. Empty where there is no folder.
-  public func all() throws(HostMarkerError) -> [HostMarker] { try found("") }
+  public func all() throws(HostMarkerError) -> [HostMarker] { try found() }
 
-  /// Those of a path, whatever device it was.
+  /// Those of a path, however it is spelled, whatever device it was.
   public func of(path: String) throws(HostMarkerError) -> [HostMarker] {
-    try found(Self.digits(path) + "-").filter { $0.path == path }
+    let path = Path.folded(path)
+    return try found(prefix: Self.digits(path) + "-").filter { $0.path == path }
   }
 
-  /// Those of a path that may be of this device: where of either nothing is known, they are.
+  /// Those of what lies at a path, used or not: the path's that may be of this device (where of either nothing is known, they
+  /// are), those of any file that was there where it is a file, and this device's under other paths.
+  public func concerning(path: String, device: String) throws(HostMarkerError) -> [HostMarker] {
+    let own = try of(path: path).filter {
+      $0.device == device || $0.device.isEmpty || device.isEmpty || Self.areFiles($0.device, device)
+    }
+    guard DeviceIdentity.isLasting(device) else { return own }
+    let path = Path.folded(path)
+    return own + (try found(ending: "-" + Self.digits(device)).filter { $0.device == device && $0.path != path })
+  }
+
+  /// Those that say what may be made there: without the unused ones of other files.
   public func of(path: String, device: String) throws(HostMarkerError) -> [HostMarker] {
-    try of(path: path).filter { $0.device == device || $0.device.isEmpty || device.isEmpty }
+    try concerning(path: path, device: device).filter {
+      $0.isUsed || $0.device == device || !Self.areFiles($0.device, device)
+    }
   }
 
-  private func found(_ prefix: String) throws(HostMarkerError) -> [HostMarker] {
-    let names = try names().filter { $0.hasPrefix(prefix) && $0.hasSuffix(Self.suffix) }
+  private func found(prefix: String = "", ending: String = "") throws(HostMarkerError) -> [HostMarker] {
+    let names = try names().filter { $0.hasPrefix(prefix) && $0.hasSuffix(ending + Self.suffix) }
     guard !names.isEmpty else { return [] }
     try checkFolder()
     var markers: [HostMarker] = []
@@ -83,15 +97,13 @@ public struct HostMarkers {
   ///
   /// - Parameter isUsed: see `HostMarker`.
   public func make(path: String, device: String, isUsed: Bool) throws(HostMarkerError) -> HostMarker {
-    for folder in [Path.folder(of: folder), folder] {
-      guard unsafe mkdir(folder, 0o700) == 0 || errno == EEXIST else {
-        throw HostMarkerError(
-          errno: errno, folder, "making it, for markers,", "; say another place with \(Self.variable)")
-      }
-    }
+    let path = Path.folded(path)
+    try makeFolder(Path.folder(of: folder))
+    try makeFolder(folder)
     try checkFolder()
-    // Of a file that had this path before, nothing is to be remembered any more.
-    for old in try of(path: path) where old.device != device && Self.isFile(old.device) && Self.isFile(device) {
+    // Of a file that had this path before, and that no virtual machine had, nothing is to be remembered any more.
+    for old in try of(path: path)
+    where !old.isUsed && old.device != device && Self.areFiles(old.device, device) {
       try old.remove()
     }
     if let marker = try of(path: path).first(where: { $0.device == device }) { return marker }
@@ -100,7 +112,21 @@ public struct HostMarkers {
     return try HostMarker(name)
   }
 
-  private static func isFile(_ device: String) -> Bool { device.hasPrefix("file ") }
+  private static func areFiles(_ one: String, _ other: String) -> Bool {
+    DeviceIdentity.isFile(one) && DeviceIdentity.isFile(other)
+  }
+
+  /// Durable on return: with a folder that power takes away its markers would go, too.
+  private func makeFolder(_ folder: String) throws(HostMarkerError) {
+    guard unsafe mkdir(folder, 0o700) == 0 else {
+      if errno == EEXIST { return }
+      throw HostMarkerError(
+        errno: errno, folder, "making it, for markers,", "; say another place with \(Self.variable)")
+    }
+    do { try HostMarker.syncFolder(of: folder) } catch {
+      throw HostMarkerError(error.status, error.description)
+    }
+  }
 
   private func checkFolder() throws(HostMarkerError) {
     do { try FolderTrust.check(folder) } catch {

@@ -13,6 +13,23 @@ public enum Path {
     return (folder.hasSuffix("/") ? folder : folder + "/") + path
   }
 
+  /// An absolute one without `//`, `/./` and `/../`, by its text alone: links are not looked at.
+  public static func folded(_ path: String) -> String {
+    guard path.hasPrefix("/") else { return path }
+    var names: [Substring] = []
+    for name in path.split(separator: "/") where name != "." {
+      if name == ".." { _ = names.popLast() } else { names.append(name) }
+    }
+    return "/" + names.joined(separator: "/")
+  }
+
+  /// Where it really is, links followed. Nil where that isn't there.
+  public static func resolved(_ path: String) -> String? {
+    guard let resolved = unsafe realpath(path, nil) else { return nil }
+    defer { unsafe free(resolved) }
+    return unsafe String(cString: resolved)
+  }
+
   /// Nil where it is gone.
   public static var workingFolder: String? {
     guard let folder = unsafe getcwd(nil, 0) else { return nil }

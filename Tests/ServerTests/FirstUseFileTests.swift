@@ -179,18 +179,81 @@ import Testing
     try expectRefused(disk, status: 11, "is gone")
   }
 
-  /// As when a machine's disk goes and another one of the same name is made.
+  /// A file that is removed, or written anew, has another number, and is another one only where somebody says so.
   @Test func anotherFile() throws {
     let disk = try Disk(.blankFile)
     let place = disk.place
     #expect(try Self.start(place).end() == 0)
     // The old one stays while the new one is made: else it could have its number.
     try FileManager.default.moveItem(atPath: place.image, toPath: place.path("old"))
+    try expectRefused(disk, status: 11, "is gone")
     try place.write([UInt8](repeating: 0, count: Self.size))
+    try expectRefused(disk, status: 11, "made one in it before", "vnvram marker forget \(place.image)")
+    #expect(try printed(place, Self.options(place)).status == 11)
+    #expect(try place.run(["vnvram", "marker", "forget", place.image]).status == 0)
     let server = try Self.start(place)
     #expect(server.log.contains("made"), "\(server.log)")
     #expect(server.end() == 0)
-    #expect(disk.markers.count == 1, "of the old file nothing is remembered")
+    #expect(disk.markers.count == 1)
+    #expect(try place.bytes().count == Self.size, "a file keeps its size")
+  }
+
+  /// A device is the same one by each of its paths, and a path by each of its spellings.
+  @Test(.enabled(if: LoopDevice.isPermitted)) func otherPaths() throws {
+    let disk = try Disk(.blankDevice)
+    let place = disk.place
+    let device = try #require(disk.loop).path
+    #expect(try Self.start(place).end() == 0)
+    try disk.blank()
+    let folder = place.folder
+    for path in ["\(folder)//vm-100-disk-1", "\(folder)/./x/../vm-100-disk-1", "/..\(place.image)", device] {
+      if path.contains("/x/") {
+        try FileManager.default.createDirectory(atPath: place.path("x"), withIntermediateDirectories: true)
+      }
+      place.state = "backend-uri=file://\(path)"
+      try expectRefused(disk, status: 11, "made one in it before", "vnvram marker forget \(path)")
+    }
+    let forgotten = try place.run(["vnvram", "marker", "forget", device])
+    #expect(forgotten.status == 0 && forgotten.text.contains("\(place.image): forgotten, too"), "\(forgotten.text)")
+    let records = String(decoding: try place.bytes("audit.jsonl"), as: UTF8.self)
+    #expect(records.contains("\"event\":\"marker-forgotten\",\"store\":\"\(place.image)\""), "\(records)")
+    #expect(disk.markers == [])
+    let server = try Self.start(place)
+    #expect(server.log.contains("made"), "\(server.log)")
+    #expect(server.end() == 0)
+  }
+
+  /// The spellings of a file's path, too.
+  @Test func otherSpellings() throws {
+    let disk = try Disk(.blankFile)
+    let place = disk.place
+    place.state = "backend-uri=file://\(place.folder)/.//vm-100-disk-1"
+    #expect(try Self.start(place).end() == 0)
+    try disk.blank()
+    place.state = "backend-uri=file://\(place.image)"
+    try expectRefused(disk, status: 11, "made one in it before")
+    #expect(try place.run(["vnvram", "marker", "forget", ".//vm-100-disk-1"]).status == 0)
+    #expect(try Self.start(place).end() == 0)
+  }
+
+  /// A TPM that swtpm_setup made is used by whatever start for a virtual machine, with the option or without.
+  @Test(arguments: Kind.all.filter { $0 == .blankFile || $0 == .blankDevice }) func usedWithoutTheOption(
+    kind: Kind
+  ) throws {
+    let disk = try Disk(kind)
+    let place = disk.place
+    #expect(try Self.start(place).end() == 0)
+    let marker = place.path("markers/") + (try #require(disk.markers.first))
+    try File.overwrite(marker, Array("used no ".utf8), at: 16)
+    if kind == .blankFile {
+      // In a file that was written anew, too.
+      let image = try place.bytes()
+      try FileManager.default.moveItem(atPath: place.image, toPath: place.path("old"))
+      try place.write(image)
+    }
+    let server = try TestServer(place, TestServer.startsByItself + ["--keyring-key", place.key.name])
+    #expect(server.end() == 0, "\(server.log)")
+    #expect(try File.bytes(marker).dropFirst(16).prefix(8) == Array("used yes".utf8)[...])
     try disk.blank()
     try expectRefused(disk, status: 11, "made one in it before")
   }
@@ -271,6 +334,47 @@ import Testing
   @Test(.enabled(if: LoopDevice.isPermitted)) func tooSmall() throws {
     let disk = try Disk(.blankDevice, bytes: 512 << 10)
     try expectRefused(disk, status: 10, "are needed")
+  }
+
+  /// A volume that isn't active is no file in memory.
+  @Test func belowDev() throws {
+    let place = try Place(nil)
+    // Its folder isn't there either, so that nothing could be made.
+    let path = "/dev/vnvram-\(UUID().uuidString)/vm-100-disk-1"
+    for spelled in [path, "/tmp/..//\(path)"] {
+      place.state = "backend-uri=file://\(spelled)"
+      for outcome in [
+        try place.runServer(Self.options(place)), try printed(place, Self.options(place)),
+      ] {
+        #expect(outcome.status == 11 && outcome.text.contains("activate the volume"), "\(outcome.text)")
+      }
+    }
+    #expect(!File.exists(place.path("markers")))
+  }
+
+  /// Who may write to the folder names no other file by it.
+  @Test(arguments: Kind.all.filter { $0 == .empty || $0 == .blankFile }) func linkToAFile(kind: Kind) throws {
+    let disk = try Disk(kind)
+    let place = disk.place
+    try FileManager.default.moveItem(atPath: place.image, toPath: place.path("other"))
+    try FileManager.default.createSymbolicLink(atPath: place.image, withDestinationPath: place.path("other"))
+    try expectRefused(disk, status: 15, "is a link to a file", "name the file itself")
+    #expect(try printed(place, Self.options(place)).status == 15)
+    #expect(disk.markers == [])
+    // An image that is there may have a link.
+    place.state = "backend-uri=file://\(place.path("other"))"
+    #expect(try Self.start(place).end() == 0)
+    place.state = "backend-uri=file://\(place.image)"
+    #expect(try Self.start(place).end() == 0)
+  }
+
+  /// swtpm_setup deletes what is there where it is told that there is no state.
+  @Test(arguments: Kind.all) func printedWithoutAKey(kind: Kind) throws {
+    let disk = try Disk(kind)
+    let outcome = try printed(disk.place, ["--make-on-first-use"])
+    #expect(outcome.status == 3 && outcome.text.contains("--keyring-key NAME"), "\(outcome.text)")
+    #expect(File.exists(disk.place.image) == (kind != .nothing))
+    #expect(disk.markers == [])
   }
 
   /// Killed at any moment of its first start, it leaves what is no image, and is made anew, or a whole one.
@@ -371,6 +475,25 @@ import Testing
     try other.place.write([], "markers")
     try expectRefused(other, status: 11, "markers")
     #expect(try other.place.bytes().allSatisfy { $0 == 0 })
+  }
+
+  /// What a kill left, by a process whose number is given out again.
+  @Test func temporaryOfAKilledProcess() throws {
+    let disk = try Disk(.blankFile)
+    let place = disk.place
+    #expect(try Self.start(place).end() == 0)
+    let marker = place.path("markers/") + (try #require(disk.markers.first))
+    #expect(try place.run(["vnvram", "marker", "forget", place.image]).status == 0)
+    try disk.blank()
+    let outcome = try place.run([
+      "bash", "-c",
+      """
+      (: > "\(marker).$BASHPID.tmp"; exec vnvram-swtpm socket --tpm2 --tpmstate '\(place.state ?? "")' \
+      --ctrl type=unixio,path=c --make-on-first-use --keyring-key \(place.key.name)) & server=$!
+      until [ -S c ] || ! kill -0 $server; do sleep 0.05; done; swtpm_ioctl --unix c -s; wait $server
+      """,
+    ])
+    #expect(outcome.status == 0 && outcome.text.contains("made"), "\(outcome.text)")
   }
 
   @Test func forgotten() throws {

@@ -221,6 +221,30 @@ import Testing
     #expect(try host.identity() != first)
   }
 
+  /// An image that somebody prepared, with a second way to open it: it isn't replaced by one without.
+  @Test(arguments: Storage.all) func anImageWithMoreSlots(storage: Storage) throws {
+    let host = try Host(storage)
+    let (place, image) = (host.place, host.place.image)
+    try authority(place)
+    for command in [
+      ["format", image, "--key", place.key.name, "--profile", "tpm2"],
+      ["slot", "add", image, "--recovery-key", "--recovery-key-fd", "1"],
+    ] {
+      let outcome = try place.run(["vnvram"] + command)
+      try #require(outcome.status == 0, "\(outcome.status)")
+    }
+    let before = try place.bytes()
+    let refused = try host.setup("--not-overwrite")
+    #expect(refused.status != 0 && refused.text.contains("vnvram slot remove"), "\(refused.text)")
+    #expect(try place.bytes() == before)
+    // On a device swtpm_setup wipes the beginning of what isn't this host's own, which is an error then.
+    guard storage != .device else { return }
+    #expect(try place.run(["vnvram", "slot", "remove", image, "recovery-key"]).status == 0)
+    let done = try host.setup("--not-overwrite")
+    #expect(done.status == 0 && done.text.contains("Successfully authored"), "\(done.text)")
+    _ = try host.identity()
+  }
+
   /// Proxmox' two command lines, at each start of a machine.
   @Test(arguments: Storage.all.filter { $0 != .folder }) func asProxmox(storage: Storage) throws {
     let host = try Host(storage)

@@ -33,6 +33,7 @@ final class StateFile: StatePlace {
   func isVacant() throws -> Bool {
     guard makes else { return false }
     guard let device = DeviceIdentity.of(path) else {
+      try refuseBelowDev()
       guard try !HostMarkers().of(path: path).contains(where: \.isUsed) else { throw lost("is gone") }
       return true
     }
@@ -42,6 +43,12 @@ final class StateFile: StatePlace {
   private func isVacant(_ file: FileDevice, _ device: String) throws -> Bool {
     let beginning = try ImageBeginning(file)
     guard [.empty, .zeros, .wipedImage].contains(beginning) else { return false }
+    // In a folder of another user's it may lead to any blank file of the system.
+    guard !file.isLinkedFile else {
+      throw TPMStateError(
+        .refused,
+        "\(path): is a link to a file, and no image is made in what a link leads to but a device; name the file itself")
+    }
     let markers = try HostMarkers().of(path: path, device: device)
     guard !markers.contains(where: \.isUsed) else {
       if beginning == .wipedImage { throw wiped }
@@ -52,6 +59,15 @@ final class StateFile: StatePlace {
       if try VolumeFormatter.mayBeCutShort(file) { return true }
     }
     return try Self.isBlank(file)
+  }
+
+  /// It would be in memory, in the place of a device that isn't there yet.
+  private func refuseBelowDev() throws {
+    let folder = Path.resolved(Path.folder(of: path)) ?? Path.folder(of: path)
+    guard [Path.folded(path), folder + "/"].contains(where: { $0.hasPrefix("/dev/") }) else { return }
+    throw TPMStateError(
+      .inputOutput,
+      "\(path): isn't there, and below /dev no file is made in a device's place; activate the volume, and try again")
   }
 
   private static func isBlank(_ file: FileDevice) throws(BlockError) -> Bool {
@@ -95,6 +111,7 @@ final class StateFile: StatePlace {
 
   /// An empty file.
   private func makeFile(_ owner: (user: uid_t, group: gid_t)?) throws {
+    try refuseBelowDev()
     let raw = unsafe open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, 0o600)
     guard raw >= 0 else { throw FileError(errno: errno, file: path, "making it") }
     defer { close(raw) }
@@ -117,14 +134,13 @@ final class StateFile: StatePlace {
 
   func accept(_ device: FileDevice, _ log: Log) throws {
     try check(device)
-    guard makes, !wasMade else { return }
+    guard !wasMade else { return }
+    // Only who makes images must have a place for markers. What another start marked is used from now on in either case.
+    guard makes || (try? HostMarkers()) != nil else { return }
     let identity = DeviceIdentity.of(path) ?? ""
-    let marker = try HostMarkers().of(path: path, device: identity).first
-    if let marker {
-      if !isSetup { try marker.use() }
-    } else {
-      _ = try HostMarkers().make(path: path, device: identity, isUsed: true)
-    }
+    let markers = try HostMarkers().concerning(path: path, device: identity)
+    if !isSetup { for marker in markers { try marker.use() } }
+    if makes, markers.isEmpty { _ = try HostMarkers().make(path: path, device: identity, isUsed: true) }
   }
 
   func check() throws { try check(try FileDevice.openUnlocked(path: path)) }
@@ -151,8 +167,11 @@ final class StateFile: StatePlace {
 
   /// swtpm_setup deletes a file that is there, and fails where it isn't.
   func prepareForSetup(hasKey: Bool) throws {
-    guard DeviceIdentity.of(path) != nil else { return try makeFile(nil) }
-    guard !hasKey, try ImageBeginning(try FileDevice.openUnlocked(path: path)) == .image else { return }
-    throw TPMStateError.wouldBeDeleted(path)
+    let isThere = DeviceIdentity.of(path) != nil
+    if isThere, try ImageBeginning(try FileDevice.openUnlocked(path: path)) == .image {
+      return try Self.requireReplaceable(path, hasKey: hasKey)
+    }
+    guard hasKey else { throw TPMStateError.noKeyForSetup(path) }
+    if !isThere { try makeFile(nil) }
   }
 }

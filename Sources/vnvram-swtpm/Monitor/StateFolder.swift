@@ -67,9 +67,9 @@ struct StateFolder: StatePlace {
 
   func check() throws { try refuseForeign(try ImageBeginning(try FileDevice.openUnlocked(path: image))) }
 
-  func prepareForSetup(hasKey: Bool) throws(TPMStateError) {
-    guard !hasKey, NewFile.isTaken(image) else { return }
-    throw .wouldBeDeleted(image)
+  func prepareForSetup(hasKey: Bool) throws {
+    guard NewFile.isTaken(image) else { return }
+    try Self.requireReplaceable(image, hasKey: hasKey)
   }
 
   /// - Throws: where it is no image.

@@ -33,11 +33,34 @@ protocol StatePlace {
   /// Before swtpm_setup is told that there is no state: it deletes what is there, and starts a server that is to make an image.
   ///
   /// - Parameter hasKey: whether there is a key to make one with.
-  /// - Throws: `.keyMissing` where an image without a state would only be lost.
+  /// - Throws: `.keyMissing` where an image without a state would only be lost; `.refused` where slots would be that another
+  ///   image wouldn't have.
   func prepareForSetup(hasKey: Bool) throws
 }
 
+extension StatePlace {
+  /// For an image without a state, which the given key opened, if there is one.
+  static func requireReplaceable(_ image: String, hasKey: Bool) throws {
+    guard hasKey else { throw TPMStateError.wouldBeDeleted(image) }
+    let slots = try SealedVolume(try FileDevice.openUnlocked(path: image)).slots
+    guard slots.count <= 1 else {
+      throw TPMStateError(
+        .refused,
+        "\(image): is an image without a TPM's state that has \(slots.count) slots; swtpm_setup would replace it by one with a "
+          + "single slot: remove the other slots (`vnvram slot remove`), and add them (`vnvram slot add`) when swtpm_setup has made the TPM"
+      )
+    }
+  }
+}
+
 extension TPMStateError {
+  static func noKeyForSetup(_ image: String) -> TPMStateError {
+    TPMStateError(
+      .keyMissing,
+      "\(image): there is no image yet, and no key for swtpm_setup's server to make it with; give --keyring-key NAME, or --key"
+    )
+  }
+
   static func wouldBeDeleted(_ image: String) -> TPMStateError {
     TPMStateError(
       .keyMissing,
