@@ -8,7 +8,7 @@ public final class NewFile {
   public let path: String
   public let device: FileDevice
   private let temporary: String
-  /// Whether there is something under `temporary`.
+  /// Whether it may have the name `temporary`.
   private var isNamed: Bool
 
   /// Makes a file of zeros.
@@ -25,14 +25,21 @@ public final class NewFile {
   }
 
   /// Whether anything has the name, a symbolic link that leads nowhere, too.
-  public static func isTaken(_ path: String) -> Bool {
+  ///
+  /// - Throws: where that can't be told.
+  public static func isTaken(_ path: String) throws(BlockError) -> Bool {
     var status = stat()
-    return unsafe lstat(path, &status) == 0
+    if unsafe lstat(path, &status) == 0 { return true }
+    guard errno == ENOENT || errno == ENOTDIR else {
+      throw BlockError(errno: errno, device: path, "looking whether it is there")
+    }
+    return false
   }
 
   deinit {
+    // What else has that name by now stays.
+    if isNamed, device.hasName(temporary) { _ = unsafe unlink(temporary) }
     device.close()
-    if isNamed { _ = unsafe unlink(temporary) }
   }
 
   /// Gives it its name; durable on return.
@@ -43,8 +50,9 @@ public final class NewFile {
     if !isNamed {
       guard replacing else { return try device.link(as: path) }
       // A link replaces nothing; a name can.
-      try device.link(as: temporary)
+      // Before: where only the directory can't be synced it has the name, and there is an error.
       isNamed = true
+      try device.link(as: temporary)
     }
     guard device.hasName(temporary) else {
       // That name is somebody else's now, and not to be removed.

@@ -12,7 +12,8 @@ public struct StateMarker {
   public let image: String
   /// `tpm2-00.made.permall` for `tpm2-00.permall`.
   public var path: String { image.hasSuffix(".permall") ? image.dropLast(8) + ".made.permall" : image + ".made" }
-  public var isThere: Bool { NewFile.isTaken(path) }
+  /// - Throws: where that can't be told. What can't be seen may be there.
+  public var isThere: Bool { get throws(BlockError) { try NewFile.isTaken(path) } }
   private var name: String { image.split(separator: "/").last.map(String.init) ?? image }
   /// Whether `--tpmstate dir=` would look for a TPM under the image's name.
   public var isWanted: Bool { Self.imageNames.contains(name) }

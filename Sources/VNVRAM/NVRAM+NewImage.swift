@@ -119,11 +119,11 @@ extension NVRAM {
   ) throws(NVRAMError) -> StoreUUID {
     var isUnmade = true
     // Without its image an anchor would only be in the next one's way.
-    defer { if isUnmade, !NewFile.isTaken(path) { recipe.anchor?.withdraw() } }
+    defer { if isUnmade, (try? NewFile.isTaken(path)) == false { recipe.anchor?.withdraw() } }
     let file: NewFile
     do throws(BlockError) {
       // Anything counts, a symbolic link that leads nowhere, too.
-      guard !NewFile.isTaken(path) else { throw BlockError(.exists, device: path, "exists already") }
+      guard try !NewFile.isTaken(path) else { throw BlockError(.exists, device: path, "exists already") }
       file = try NewFile(at: path, size: geometry.imageSize)
       try file.setMode(mode)
     } catch { throw NVRAMError(error) }

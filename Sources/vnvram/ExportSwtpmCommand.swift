@@ -65,7 +65,7 @@ struct ExportSwtpmCommand: Subcommand {
       fields: [
         ("image", .string(image)), ("target", .string(target)), ("tpm", .string(version.rawValue)),
         ("states", .array(states.map(\.json))), ("encrypted", .bool(key != nil)), ("single_file", .bool(singleFile)),
-        ("files", .array(place.written.map { .string($0) })),
+        ("files", .array(place.files.map { .string($0) })),
         ("kept", .array(place.kept.map { [.string($0)] } ?? [])),
       ], warnings: warnings)
   }

@@ -95,7 +95,7 @@ struct ImportSwtpmCommand: Subcommand {
     } else {
       made = try target.fill(opening.options, force: force, audit: try opening.audit.log(), detail: detail)
     }
-    try mark(made)
+    try mark(made, source)
     if removeSource {
       try source.remove(image: image)
     } else if source.isInPlace {
@@ -132,20 +132,22 @@ struct ImportSwtpmCommand: Subcommand {
   }
 
   /// Where `--tpmstate dir=` is to find the image it gets its marker, without which no image means a new TPM.
-  private func mark(_ made: SwtpmImage.Result) throws {
+  private func mark(_ made: SwtpmImage.Result, _ source: SwtpmSource) throws {
     let marker = StateMarker(image: image)
-    guard marker.isWanted, made.wasMade || !marker.isThere else { return }
+    guard marker.isWanted else { return }
     var status = stat()
     let keepsOwner = unsafe geteuid() != 0 || stat(image, &status) != 0
     status.st_mode = 0o600
     do throws(BlockError) {
+      if !made.wasMade, try marker.isThere { return }
       // A marker that is there is that of an image that is gone.
       try marker.write(store: made.uuid, owner: keepsOwner ? nil : status, replacing: true)
     } catch {
       throw Failure(
         error.status,
-        "the image is made and verified, and the source as it was; but what is to say that \(image) was made couldn't be "
-          + "written: \(error)")
+        "the image is made and verified, and what swtpm had is in \(source.kept.joined(separator: ", ")), as it was; but what is "
+          + "to say that \(image) was made couldn't be written: \(error). Once the disk is sound, start vnvram-swtpm with the image, "
+          + "which writes it, too")
     }
   }
 

@@ -69,7 +69,7 @@ struct SwtpmImage {
     var isUnmade = true
     defer {
       // Without its image an anchor would only be in the next one's way.
-      let isThere = source.isInPlace ? new.device.hasName(image) : NewFile.isTaken(image)
+      let isThere = source.isInPlace ? new.device.hasName(image) : (try? NewFile.isTaken(image)) != false
       if isUnmade, !isThere { anchor?.withdraw() }
     }
     let uuid = try VolumeFormatter.format(

@@ -1,3 +1,4 @@
+import BlockIO
 import Glibc
 import Primitives
 import ProgramIO
@@ -18,11 +19,13 @@ final class SwtpmSource {
   let isInPlace: Bool
   /// The owner of the permanent state, for the image that takes its place.
   let owner: stat
+  /// Whether all of it is kept beside the image that takes its place.
+  private let isKept: Bool
   private let files: [SwtpmSourceFile]
   /// Where a state could be, and none was.
   private let missing: [String]
   /// Held for its lock alone.
-  private let lock: SwtpmSourceFile?
+  private let lock: SwtpmLock?
 
   /// - Parameters:
   ///   - version: what was asked for; nil to find out.
@@ -32,14 +35,14 @@ final class SwtpmSource {
     var status = stat()
     guard unsafe stat(path, &status) == 0 else { throw FileError(errno: errno, file: path, "looking for it") }
     self.path = path
-    let isReplaced = { (place: String) in Self.isOne(place, image) }
     switch status.st_mode & S_IFMT {
     case S_IFDIR:
       isSingleFile = false
-      let lock = try SwtpmSourceFile.lock(in: path)
+      let lock = try SwtpmLock.take(in: path)
       let found = try Self.version(in: path, version)
       self.version = found
-      isInPlace = isReplaced("\(path)/\(found.fileName(.permall))")
+      isInPlace = try Self.isOne("\(path)/\(found.fileName(.permall))", image)
+      isKept = isInPlace && !removing
       let removing = removing || isInPlace
       var (files, missing): ([SwtpmSourceFile], [String]) = ([], [])
       for kind in found.states {
@@ -52,10 +55,11 @@ final class SwtpmSource {
       }
       guard let first = files.first, first.kind == .permall else { throw Self.none(path) }
       (self.files, self.missing, owner) = (files, missing, first.status)
-      self.lock = lock == nil && removing ? try SwtpmSourceFile.makeLock(in: path, owner: first.status) : lock
+      self.lock = lock == nil && removing ? try SwtpmLock.make(in: path, owner: first.status) : lock
     default:
       isSingleFile = true
-      isInPlace = isReplaced(path)
+      isInPlace = try Self.isOne(path, image)
+      isKept = isInPlace && !removing
       let removing = removing || isInPlace
       (lock, missing) = (nil, [])
       self.version = version
@@ -86,10 +90,25 @@ final class SwtpmSource {
     return only
   }
 
-  private static func isOne(_ a: String, _ b: String) -> Bool {
+  /// Whether the image's place is the state's.
+  ///
+  /// - Throws: `.refused` for a link to the state, symbolic or hard: that alone would become the image.
+  private static func isOne(_ place: String, _ image: String) throws(Failure) -> Bool {
     var (one, other) = (stat(), stat())
-    return unsafe stat(a, &one) == 0 && stat(b, &other) == 0 && one.st_dev == other.st_dev && one.st_ino == other.st_ino
+    guard unsafe stat(place, &one) == 0, unsafe stat(image, &other) == 0, isSame(one, other) else { return false }
+    let isFile = unsafe lstat(image, &other) == 0 && other.st_mode & S_IFMT == S_IFREG && isSame(one, other)
+    guard isFile, unsafe lstat(place, &one) == 0, isSame(one, other), name(of: place) == name(of: image) else {
+      throw Failure(
+        .refused, "\(image): is a link to swtpm's state, or swtpm's name for it is one; name the file itself")
+    }
+    return true
   }
+
+  private static func isSame(_ one: stat, _ other: stat) -> Bool {
+    one.st_dev == other.st_dev && one.st_ino == other.st_ino
+  }
+
+  private static func name(of path: String) -> Substring { path.split(separator: "/").last ?? "" }
 
   private static func exists(_ path: String) -> Bool {
     var status = stat()
@@ -192,17 +211,36 @@ final class SwtpmSource {
     do { try checkUnchanged() } catch {
       throw Failure(error.status, "\(error); nothing was changed; once no swtpm runs on it, import it again")
     }
+    for file in isKept ? files : [files[0]] where try NewFile.isTaken(file.keptPath) {
+      throw Failure(
+        .refused,
+        "\(file.keptPath): is there already, and swtpm's state was to be kept there; move it away; nothing was changed")
+    }
     try files[0].keep()
     do { try place() } catch {
-      files[0].unkeep()
-      throw error
+      if files[0].hasItsName {
+        files[0].unkeep()
+        throw error
+      }
+      let (failure, path, kept) = (Failure(error), files[0].path, files[0].keptPath)
+      throw Failure(
+        failure.status,
+        "\(failure); the image has swtpm's place, but perhaps not durably, and what swtpm had is kept in \(kept): once the disk is "
+          + "sound, `mv \(Text.escaped(kept)) \(Text.escaped(path))`, and import it again")
     }
     files[0].hasMadeWay()
   }
 
   /// The states beside the permanent one go to where that is kept: without it they are of no use, and would only be in the way.
   func moveRestAside() throws {
-    for file in files.dropFirst() { try file.moveAside() }
+    for file in files.dropFirst() {
+      do { try file.moveAside() } catch {
+        let failure = Failure(error)
+        throw Failure(
+          failure.status,
+          "the image is made and verified, but \(failure); swtpm's other files are of no use to it: move them away")
+      }
+    }
   }
 
   /// Where swtpm's files are kept.

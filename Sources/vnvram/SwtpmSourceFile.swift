@@ -1,4 +1,3 @@
-import CSystem
 import Crypto
 import Glibc
 import Primitives
@@ -18,19 +17,13 @@ final class SwtpmSourceFile {
   private let isWritable: Bool
   /// Of what was read.
   private var digest: InlineBytes32?
-  /// Whether it was made here and is to be gone again.
-  private var isTemporary = false
 
   private init(_ path: String, _ kind: SwtpmStateKind?, _ descriptor: Int32, _ status: stat, isWritable: Bool) {
     (self.path, self.kind, self.descriptor, self.status) = (path, kind, descriptor, status)
     self.isWritable = isWritable
   }
 
-  deinit {
-    // While it is locked: who makes it anew locks another file.
-    if isTemporary { _ = unsafe unlink(path) }
-    close(descriptor)
-  }
+  deinit { close(descriptor) }
 
   /// Nil where there is none.
   convenience init?(_ path: String, _ kind: SwtpmStateKind?, limit: Int, removing: Bool) throws {
@@ -78,38 +71,6 @@ final class SwtpmSourceFile {
 
   // MARK: Locks
 
-  /// swtpm holds a lock on the file .lock in its directory while it runs. Taking it keeps swtpm from starting, too.
-  static func lock(in directory: String) throws -> SwtpmSourceFile? {
-    let path = directory + "/.lock"
-    var descriptor = unsafe Glibc.open(path, O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW | O_RDWR)
-    if descriptor < 0, errno == EACCES || errno == EROFS {
-      descriptor = unsafe Glibc.open(path, O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW | O_RDONLY)
-    }
-    guard descriptor >= 0 else { return nil }
-    var status = stat()
-    unsafe fstat(descriptor, &status)
-    let file = SwtpmSourceFile(path, nil, descriptor, status, isWritable: true)
-    try file.take(of: directory)
-    return file
-  }
-
-  /// Makes the file `.lock`, as swtpm would, for whose state it is, and locks it.
-  static func makeLock(in directory: String, owner: stat) throws -> SwtpmSourceFile {
-    let path = directory + "/.lock"
-    let descriptor = unsafe Glibc.open(path, O_CLOEXEC | O_NOFOLLOW | O_RDWR | O_CREAT | O_EXCL, 0o600)
-    guard descriptor >= 0 else {
-      throw FileError(errno: errno, file: path, "making it, to keep swtpm out,")
-    }
-    // Should this program be killed swtpm must be able to open it.
-    if geteuid() == 0 { _ = fchown(descriptor, owner.st_uid, owner.st_gid) }
-    var status = stat()
-    unsafe fstat(descriptor, &status)
-    let file = SwtpmSourceFile(path, nil, descriptor, status, isWritable: true)
-    try file.take(of: directory)
-    file.isTemporary = true
-    return file
-  }
-
   private enum Lease {
     static let set: Int32 = 1024  // F_SETLEASE
     static let get: Int32 = 1025  // F_GETLEASE
@@ -120,7 +81,7 @@ final class SwtpmSourceFile {
   ///
   /// - Throws: `.refused` where a file that is to be removed can't have one.
   func lockAgainstSwtpm() throws {
-    try take(of: path)
+    try SwtpmLock.take(descriptor, of: path)
     if isWritable {
       _ = try takeLease()
     } else if fcntl(descriptor, Lease.set, F_RDLCK) != 0, errno == EAGAIN {
@@ -150,10 +111,9 @@ final class SwtpmSourceFile {
   /// - Throws: `.inUse`, saying so.
   func checkUnchanged() throws {
     let hasLease = try takeLease()
-    var (now, named) = (stat(), stat())
+    var now = stat()
     // A name that leads to another file by now: swtpm makes a new one for each state.
-    guard unsafe lstat(path, &named) == 0, named.st_ino == status.st_ino, named.st_dev == status.st_dev,
-      unsafe fstat(descriptor, &now) == 0, now.st_size == status.st_size
+    guard hasItsName, unsafe fstat(descriptor, &now) == 0, now.st_size == status.st_size
     else { throw Self.newer(path) }
     let before = digest
     _ = try read()
@@ -166,16 +126,7 @@ final class SwtpmSourceFile {
     Failure(.inUse, "\(path): changed, or was opened, after it was read")
   }
 
-  private func take(of place: String) throws {
-    if csystem_lock_exclusive(descriptor) == 0 { return }
-    // Opened for reading: a shared one is kept from swtpm's, too.
-    if errno == EBADF, csystem_lock_shared(descriptor) == 0 { return }
-    if errno == EAGAIN || errno == EACCES { throw Self.inUse(place) }
-  }
-
-  private static func inUse(_ path: String) -> Failure {
-    Failure(.inUse, "\(path): a swtpm that runs uses it; shut the virtual machine down first")
-  }
+  private static func inUse(_ path: String) -> Failure { Failure(SwtpmRunsError(place: path)) }
 
   // MARK: Content
 
@@ -209,13 +160,14 @@ final class SwtpmSourceFile {
   /// - Throws: `.refused` where something has that name.
   func keep() throws {
     guard unsafe link(path, keptPath) == 0 else {
-      guard errno != EEXIST else {
-        throw Failure(
-          .refused,
-          "\(keptPath): is there already, and swtpm's state was to be kept there; move it away; nothing was changed")
-      }
       throw FileError(errno: errno, file: keptPath, "keeping swtpm's state there")
     }
+  }
+
+  /// Whether its name still is its own. False where that can't be told.
+  var hasItsName: Bool {
+    var named = stat()
+    return unsafe lstat(path, &named) == 0 && named.st_ino == status.st_ino && named.st_dev == status.st_dev
   }
 
   /// Takes the second name away again.
@@ -224,9 +176,10 @@ final class SwtpmSourceFile {
   /// An image has the first name now.
   func hasMadeWay() { path = keptPath }
 
-  /// Gives it the name under which it is kept, and no other.
+  /// Gives it the name under which it is kept, and no other. Nothing is replaced by it.
   func moveAside() throws {
-    guard unsafe rename(path, keptPath) == 0 else {
+    try keep()
+    guard unsafe unlink(path) == 0 else {
       throw FileError(errno: errno, file: path, "moving it to \(keptPath)")
     }
     path = keptPath
@@ -235,6 +188,13 @@ final class SwtpmSourceFile {
 
   /// Overwrites it with zeros, syncs that, and removes its name, after `checkUnchanged`. Durable on return.
   func remove() throws {
+    var now = stat()
+    guard unsafe fstat(descriptor, &now) == 0, now.st_nlink == 1, hasItsName else {
+      throw Failure(
+        .refused,
+        "the image is made and verified, but \(path) has another name by now, too, or no more this one, and is not overwritten; "
+          + "remove it yourself")
+    }
     do {
       let zeros = ByteBuffer(count: 65536)
       var offset = 0

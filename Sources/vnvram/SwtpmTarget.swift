@@ -1,5 +1,4 @@
 import BlockIO
-import CSystem
 import Glibc
 import Primitives
 import ProgramIO
@@ -14,9 +13,13 @@ final class SwtpmTarget {
   /// The directory, where it was there.
   private var directory: stat?
   /// swtpm's lock, held until all is written.
-  private var lock: Int32 = -1
+  private var lock: SwtpmLock?
+  /// The paths of those that took nothing's place, once they are there.
+  private var written: [String] = []
+  /// The image's place, once all else was done and swtpm's state has it.
+  private var taken: [String] = []
   /// The files' paths, once they are there.
-  private(set) var written: [String] = []
+  var files: [String] { written + taken }
   /// Where the image is, once swtpm's state has its place.
   private(set) var kept: String?
   private let image: String
@@ -40,12 +43,12 @@ final class SwtpmTarget {
         .refused, "\(path): is there, and is no directory; say --single-file for a file, or name another place")
     }
     directory = status
-    try takeLock()
+    lock = try SwtpmLock.take(in: path)
     for version in SwtpmVersion.allCases {
       for kind in version.states {
         let name = "\(path)/\(version.fileName(kind))"
         let isPlace = version == self.version && kind == .permall && isImage(name)
-        guard unsafe isPlace || lstat(name, &status) != 0 else {
+        guard try isPlace || !NewFile.isTaken(name) else {
           throw Failure(.refused, "\(name): is there already; nothing was written; name another directory")
         }
       }
@@ -59,16 +62,8 @@ final class SwtpmTarget {
       && own.st_dev == named.st_dev && own.st_ino == named.st_ino
   }
 
-  deinit { if lock >= 0 { close(lock) } }
-
-  /// swtpm's `.lock`, where it ever ran there.
-  private func takeLock() throws {
-    lock = unsafe open(path + "/.lock", O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
-    guard lock >= 0, csystem_lock_exclusive(lock) != 0, errno == EAGAIN || errno == EACCES else { return }
-    throw Failure(.inUse, "\(path): a swtpm that runs uses it; shut the virtual machine down first")
-  }
-
-  /// Writes them, encrypted where there is a key. Durable on return; after an error what was written is gone again.
+  /// Writes them, encrypted where there is a key. Durable on return; after an error what was written is gone again, and the image is
+  /// where it was, unless the error says where else.
   func write(_ states: [SwtpmState], _ key: SwtpmKey?) throws {
     var containers: [(kind: SwtpmStateKind, bytes: [UInt8])] = []
     defer { for index in containers.indices { wipe(&containers[index].bytes) } }
@@ -126,16 +121,38 @@ final class SwtpmTarget {
       }
       throw FileError(errno: errno, file: aside, "keeping the image there")
     }
-    do { try file.place(replacing: true) } catch {
-      if !file.device.hasName(name) { _ = unsafe unlink(aside) }
-      throw error
+    do {
+      try file.place(replacing: true)
+      // Last of all: without it and the image there would be a new TPM. Nothing is lost if a power cut brings it back.
+      let marker = StateMarker(image: name)
+      guard unsafe unlink(marker.path) == 0 || errno == ENOENT else {
+        throw FileError(errno: errno, file: marker.path, "removing it, now that swtpm's state is there,")
+      }
+    } catch { throw putBack(aside, name, file, after: error) }
+    (taken, kept) = ([name], aside)
+  }
+
+  /// Gives the image its place back, whether it lost it or not.
+  ///
+  /// - Returns: the error to throw, which says where the image is.
+  private func putBack(_ aside: String, _ name: String, _ file: NewFile, after error: any Error) -> Failure {
+    let failure = Failure(error)
+    guard unsafe rename(aside, name) == 0 else {
+      // The other states belong to the one that stays.
+      if file.device.hasName(name) { written = [] }
+      return Failure(
+        failure.status,
+        "\(failure); the image is \(aside), and couldn't be given its name back: do so with `mv \(Text.escaped(aside)) "
+          + "\(Text.escaped(name))`")
     }
-    written.append(name)
-    kept = aside
-    let marker = StateMarker(image: name)
-    if marker.isThere, unsafe unlink(marker.path) != 0 {
-      throw FileError(errno: errno, file: marker.path, "removing it, now that swtpm's state is there,")
+    // Both names are the image's where it never lost its own: then nothing was renamed.
+    _ = unsafe unlink(aside)
+    do throws(BlockError) { try FileDevice.syncDirectory(containing: name) } catch {
+      return Failure(
+        failure.status,
+        "\(failure); the image has its place again, but that is not durable (\(error)): after a power cut look for it in \(aside), too"
+      )
     }
-    try FileDevice.syncDirectory(containing: name)
+    return Failure(failure.status, "\(failure); the image has its place again, as it was")
   }
 }

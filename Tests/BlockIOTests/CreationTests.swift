@@ -53,6 +53,18 @@ import Testing
     #expect(code { _ = try FileDevice.createUnnamed(for: scratch.file("missing/a"), size: .zero) } == .notFound)
   }
 
+  /// Only what is known not to be there counts as that: an image or a marker that can't be seen may be there.
+  @Test func whetherANameIsTaken() throws {
+    let file = scratch.file("a", holding: [1])
+    #expect(try NewFile.isTaken(file))
+    #expect(try !NewFile.isTaken(scratch.file("b")))
+    #expect(try !NewFile.isTaken(file + "/b"))
+    try FileManager.default.createSymbolicLink(atPath: scratch.file("loop"), withDestinationPath: scratch.file("loop"))
+    #expect(try NewFile.isTaken(scratch.file("loop")))
+    #expect(code { _ = try NewFile.isTaken(scratch.file("loop/b")) } == .inputOutput(errno: ELOOP))
+    #expect(code { _ = try StateMarker(image: scratch.file("loop/b")).isThere } == .inputOutput(errno: ELOOP))
+  }
+
   @Test func emptyFile() throws {
     let device = try FileDevice.create(path: scratch.file("a"), size: .zero, replacing: false)
     #expect(device.size == .zero)

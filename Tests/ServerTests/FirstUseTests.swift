@@ -166,6 +166,38 @@ import Testing
     #expect(server.end() == 0)
   }
 
+  /// A swtpm that runs in the folder would put its state into the image's place: none is made there, and none served. Its lock is free
+  /// again once the image has its name.
+  @Test func whileASwtpmRuns() throws {
+    let place = try Place.forFirstUse()
+    let state = place.path("state")
+    #expect(try TestServer(place, TestServer.startsByItself + Self.key(place)).end() == 0)
+    let (image, marker) = (try place.bytes(), try File.bytes(place.marker))
+    for name in [place.image, place.marker] { unsafe unlink(name) }
+    let swtpm = try DebianSwtpm(place, .directory, state)
+    try #require(swtpm.isRunning, "\(swtpm.log)")
+    unsafe unlink(place.image)
+    let running = "a swtpm that runs uses it"
+    let made = try place.runServer(Self.key(place))
+    #expect(made.status == 9 && made.text.contains(running), "\(made.text)")
+    #expect(!File.exists(place.image) && !File.exists(place.marker))
+    try place.write(image)
+    try File.write(marker, to: place.marker)
+    let served = try place.runServer(Self.key(place))
+    #expect(served.status == 9 && served.text.contains(running), "\(served.text)")
+    #expect(try place.bytes() == image)
+    swtpm.end()
+    for isThere in [true, false] {
+      if !isThere { for name in [place.image, place.marker] { unsafe unlink(name) } }
+      let server = try TestServer(place, TestServer.startsByItself + Self.key(place))
+      try #require(server.isRunning, "\(server.log)")
+      let other = try DebianSwtpm(place, .directory, state, isTPM2: false)
+      #expect(other.isRunning, "\(other.log)")
+      other.end()
+      #expect(server.end() == 0)
+    }
+  }
+
   @Test func noFolder() throws {
     let place = try Place.forFirstUse()
     for state in ["dir=\(place.path("nowhere"))", "dir=\(place.path("state"))/x/"] {

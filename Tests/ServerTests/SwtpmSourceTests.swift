@@ -252,6 +252,36 @@ import Testing
     #expect(audit.contains("\"event\":\"imported\""))
   }
 
+  /// A link to swtpm's state is not its place: the image would take the link's, and the state would stay, or be lost.
+  @Test(arguments: [[], ["--remove-source"]]) func linksToTheState(more: [String]) throws {
+    let place = try Place()
+    let there = try Self.source(place)
+    let file = there + "/tpm2-00.permall"
+    let state = try File.bytes(file)
+    func refused(_ link: String, sourceLocation: SourceLocation = #_sourceLocation) throws {
+      let outcome = try place.run(["vnvram", "import-swtpm", there, link, "--key", place.key.name] + more)
+      #expect(
+        outcome.status == 15 && outcome.text.contains("name the file itself"), "\(outcome.text)",
+        sourceLocation: sourceLocation)
+      #expect(try File.bytes(file) == state && File.bytes(link) == state, sourceLocation: sourceLocation)
+      unsafe unlink(link)
+    }
+    let link = place.path("link")
+    #expect(unsafe symlink(file, link) == 0)
+    try refused(link)
+    // Hard ones; the second is the one that an import makes itself for a moment.
+    for link in [link, file + ".swtpm"] {
+      #expect(unsafe Glibc.link(file, link) == 0)
+      try refused(link)
+    }
+    // The folder may be reached by one.
+    #expect(unsafe symlink(there, link) == 0)
+    let image = link + "/tpm2-00.permall"
+    let outcome = try place.run(["vnvram", "import-swtpm", there, image, "--key", place.key.name] + more)
+    #expect(outcome.status == 0, "\(outcome.text)")
+    #expect(try File.bytes(file) != state && File.exists(file + ".swtpm") == more.isEmpty)
+  }
+
   /// As root with libvirt's user: the image is that user's, and so is what comes back.
   @Test(.enabled(if: geteuid() == 0)) func owners() throws {
     let place = try Place()

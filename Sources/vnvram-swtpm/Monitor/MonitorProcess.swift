@@ -54,6 +54,7 @@ struct MonitorProcess {
     let first = FirstImage(
       version: options.server.version, key: keys.first, anchor: specification, audit: audit, asksForKeys: asksForKeys,
       log: log)
+    let swtpmLock = try place?.lock()
     var isToBeMade = try place?.isVacant() ?? false
     if isToBeMade {
       try first.requireKey(for: options.image)
@@ -95,6 +96,7 @@ struct MonitorProcess {
     if isForIncoming { places.allow(.removeFiles, Path.folder(of: options.image)) }
     try presence.detach()
     try confine(user, places, worker.pid, mayConnect: specification?.isReachedBySockets ?? false, audit) {
+      defer { swtpmLock?.release() }
       guard isToBeMade else { return }
       try makeImage()
       if !options.server.isIncoming { try openImage() }

@@ -30,6 +30,9 @@ final class StateFile: StatePlace {
 
   // MARK: Looking
 
+  /// On a single file swtpm takes none.
+  func lock() -> SwtpmLock? { nil }
+
   func isVacant() throws -> Bool {
     guard makes else { return false }
     guard let device = DeviceIdentity.of(path) else {

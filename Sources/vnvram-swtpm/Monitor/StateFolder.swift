@@ -1,6 +1,7 @@
 import BlockIO
 import Glibc
 import Primitives
+import ProgramIO
 import SecureVolume
 import VNVRAM
 import VTPM
@@ -19,6 +20,9 @@ struct StateFolder: StatePlace {
   private var folder: String { image.lastIndex(of: "/").map { String(image[..<$0]) } ?? "." }
   private var marker: StateMarker { StateMarker(image: image) }
 
+  /// A swtpm that runs would put its own state into the image's place.
+  func lock() throws(SwtpmRunsError) -> SwtpmLock? { try SwtpmLock.take(in: folder) }
+
   /// - Throws: `.inputOutput` where there is no folder.
   func isVacant() throws -> Bool {
     var status = stat()
@@ -26,14 +30,15 @@ struct StateFolder: StatePlace {
       throw TPMStateError(
         .inputOutput, unsafe "\(folder): \(String(cString: strerror(errno))); make the folder, or name another")
     }
-    guard !NewFile.isTaken(image) else { return false }
+    guard try !NewFile.isTaken(image) else { return false }
     try refuseOlderTPM()
     return true
   }
 
-  /// - Throws: `.inputOutput` where an image was made and is gone; `.refused` where another state of swtpm's TPM lies there.
-  private func refuseOlderTPM() throws(TPMStateError) {
-    guard !marker.isThere else {
+  /// - Throws: `.inputOutput` where an image was made and is gone, or that can't be told; `.refused` where another state of swtpm's
+  ///   TPM lies there.
+  private func refuseOlderTPM() throws {
+    guard try !marker.isThere else {
       throw TPMStateError(
         .inputOutput,
         "\(image): was made before and is gone; restore it from a backup, or remove \(marker.path) to begin with a new TPM"
@@ -42,7 +47,7 @@ struct StateFolder: StatePlace {
     // NVChip is libtpms' own, of a TPM 2.0 that a program without swtpm's storage had.
     let left =
       version == .tpm2 ? ["tpm2-00.volatilestate", "NVChip"] : ["tpm-00.volatilestate", "tpm-00.savestate"]
-    for name in left where NewFile.isTaken("\(folder)/\(name)") {
+    for name in left where try NewFile.isTaken("\(folder)/\(name)") {
       throw TPMStateError(
         .refused,
         "\(folder)/\(name): is left of another TPM, whose permanent state is not here, and no new TPM is made beside it; put "
@@ -59,8 +64,9 @@ struct StateFolder: StatePlace {
 
   func accept(_ device: FileDevice, _ log: Log) throws {
     try refuseForeign(try ImageBeginning(device))
-    guard !marker.isThere else { return }
-    do throws(BlockError) { try marker.write(store: nil, mode: mode) } catch {
+    do throws(BlockError) {
+      if try !marker.isThere { try marker.write(store: nil, mode: mode) }
+    } catch {
       log.line("without a marker beside the image: \(error)")
     }
   }
@@ -68,17 +74,17 @@ struct StateFolder: StatePlace {
   func check() throws { try refuseForeign(try ImageBeginning(try FileDevice.openUnlocked(path: image))) }
 
   func prepareForSetup(hasKey: Bool) throws {
-    guard NewFile.isTaken(image) else { return }
+    guard try NewFile.isTaken(image) else { return }
     try Self.requireReplaceable(image, hasKey: hasKey)
   }
 
   /// - Throws: where it is no image.
-  private func refuseForeign(_ beginning: ImageBeginning) throws(TPMStateError) {
+  private func refuseForeign(_ beginning: ImageBeginning) throws {
     // Nothing deletes a file so, but a disk that lost its first block; the second header is there for that.
     if beginning == .wipedImage { return }
     let foreign = ForeignState(
       path: image, beginning: beginning,
-      marked: marker.isThere ? "remove \(image) and \(marker.path) to begin with a new TPM" : nil,
+      marked: try marker.isThere ? "remove \(image) and \(marker.path) to begin with a new TPM" : nil,
       importing: "vnvram import-swtpm \(folder) \(image) --key NAME")
     if let error = foreign.error { throw error }
   }

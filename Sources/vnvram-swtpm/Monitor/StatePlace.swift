@@ -1,5 +1,6 @@
 import BlockIO
 import Glibc
+import ProgramIO
 import SecureVolume
 import VTPM
 
@@ -8,6 +9,11 @@ import VTPM
 /// One rule for all: a new TPM is made only where no image ever was, as far as a marker tells, and nothing lies that may be a
 /// state; what swtpm made is neither served nor replaced.
 protocol StatePlace {
+  /// Keeps swtpm out until an image that is to be made has its name. Nil where there is nothing to be locked.
+  ///
+  /// - Throws: where a swtpm runs there.
+  func lock() throws(SwtpmRunsError) -> SwtpmLock?
+
   /// Whether an image is to be made here: there is none, and none is missing.
   ///
   /// - Throws: where there is none and none may be made.
