@@ -198,6 +198,23 @@ import Testing
     }
   }
 
+  /// On a disk with bad blocks, or a file server that is away: what can't be looked for may be there.
+  @Test(
+    .enabled(if: SystemCallTrace.isAvailable, "strace can't trace processes here"),
+    arguments: ["tpm2-00.permall", "tpm2-00.made.permall", "tpm2-00.volatilestate"]
+  ) func whereItCannotBeTold(name: String) throws {
+    let place = try Place.forFirstUse()
+    let path = place.path("state/\(name)")
+    let failing = [
+      "strace", "-f", "-qq", "-o", "/dev/null", "-P", path, "-e", "trace=%stat,%lstat,%fstat", "-e",
+      "inject=%stat,%lstat,%fstat:error=EIO",
+    ]
+    let outcome = try place.runServer(Self.key(place), through: failing)
+    #expect(outcome.status == 11 && outcome.text.contains("\(path): looking whether"), "\(outcome.text)")
+    #expect(try FileManager.default.contentsOfDirectory(atPath: place.path("state")) == [])
+    #expect(try TestServer(place, TestServer.startsByItself + Self.key(place)).end() == 0)
+  }
+
   @Test func noFolder() throws {
     let place = try Place.forFirstUse()
     for state in ["dir=\(place.path("nowhere"))", "dir=\(place.path("state"))/x/"] {
