@@ -28,7 +28,7 @@ public final class SwtpmLock {
     descriptor = -1
   }
 
-  /// Takes it, without waiting. Nil where swtpm never ran there, or whoever calls may not open the file.
+  /// Takes it. Nil where swtpm never ran there, or whoever calls may not open the file.
   ///
   /// - Throws: where a swtpm has it.
   public static func take(in directory: String) throws(SwtpmRunsError) -> SwtpmLock? {
@@ -58,15 +58,22 @@ public final class SwtpmLock {
     return lock
   }
 
+  /// How often it is tried, every 10 ms: what a killed program has started holds the lock a moment longer.
+  private static let tries = 30
+
   /// Locks an open file as swtpm does.
   ///
   /// - Parameter place: for the message.
   /// - Throws: where another has a lock on it.
   public static func take(_ descriptor: Int32, of place: String) throws(SwtpmRunsError) {
-    if csystem_lock_exclusive(descriptor) == 0 { return }
-    // Opened for reading: a shared one is kept from swtpm's, too.
-    if errno == EBADF, csystem_lock_shared(descriptor) == 0 { return }
-    if errno == EAGAIN || errno == EACCES { throw SwtpmRunsError(place: place) }
+    for _ in 0..<tries {
+      if csystem_lock_exclusive(descriptor) == 0 { return }
+      // Opened for reading: a shared one is kept from swtpm's, too.
+      if errno == EBADF, csystem_lock_shared(descriptor) == 0 { return }
+      guard errno == EAGAIN || errno == EACCES else { return }
+      usleep(10_000)
+    }
+    throw SwtpmRunsError(place: place)
   }
 }
 

@@ -35,7 +35,8 @@ import Testing
       let server = try TestServer(place)
       let worker = try server.worker
       try server.connect(.data).run(TPMCommand.getRandom)
-      _ = server.kill()
+      server.signal(SIGKILL)
+      _ = server.wait()
       // At once: who starts it anew doesn't wait.
       let next = try TestServer(place)
       #expect(next.isRunning, "\(next.log)")
