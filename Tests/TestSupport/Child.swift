@@ -122,6 +122,23 @@ public final class Child: Sendable {
 
   public func kill() { signal(SIGKILL) }
 
+  /// Kills it, and waits for it and for those that it has started itself, if the kernel ends them with it: until a server's worker is
+  /// gone it may be writing, and has the image. What `wait` gives.
+  public func killWithChildren() -> Int32 {
+    let children = (try? Self.children(of: identifier)) ?? []
+    kill()
+    let status = wait()
+    for child in children {
+      for _ in 0..<5000 where Self.isThere(child) { usleep(1000) }
+    }
+    return status
+  }
+
+  private static func isThere(_ process: pid_t) -> Bool {
+    guard let status = try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8) else { return false }
+    return !status.contains(") Z ")
+  }
+
   /// The exit status; minus the signal's number where one ended it, ours after two minutes among them.
   public func wait() -> Int32 {
     for _ in 0..<120_000 {

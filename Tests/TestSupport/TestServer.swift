@@ -93,21 +93,7 @@ public final class TestServer {
     return wait()
   }
 
-  /// Also waits for the worker, whose end the kernel sees to: until then it may be writing.
-  public func kill() -> Int32 {
-    let workers = (try? Child.children(of: identifier)) ?? []
-    signal(SIGKILL)
-    let status = wait()
-    for worker in workers {
-      for _ in 0..<5000 where Self.isThere(worker) { usleep(1000) }
-    }
-    return status
-  }
-
-  private static func isThere(_ process: pid_t) -> Bool {
-    guard let status = try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8) else { return false }
-    return !status.contains(") Z ")
-  }
+  public func kill() -> Int32 { process.killWithChildren() }
 
   // MARK: Clients
 

@@ -48,8 +48,8 @@ final class EmulatorServer {
 
   @discardableResult
   func kill() -> Int32 {
-    process.kill()
-    return wait()
+    hasEnded = true
+    return process.killWithChildren()
   }
 
   @discardableResult
