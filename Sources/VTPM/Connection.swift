@@ -42,7 +42,8 @@ final class Connection {
     close(descriptor)
   }
 
-  /// Has `set` report these events, and no others, from now on. False where it can't: then nothing would be heard of the client.
+  /// Has `set` report these events, and no others, from now on. False where it can't: then nothing would be heard of
+  /// the client.
   func wait(for events: EventSet.Events, at place: Int, in set: EventSet) -> Bool {
     registration.wait(for: events, of: descriptor, at: place, in: set)
   }
@@ -119,8 +120,8 @@ final class Connection {
     count = rest
   }
 
-  /// Drops what came and wasn't read yet, and leaves alone what is buffered, which may be lent. Ends with one who goes on
-  /// sending: the rest is refused for what it is.
+  /// Drops what came and wasn't read yet, and leaves alone what is buffered, which may be lent. Ends with one who goes
+  /// on sending: the rest is refused for what it is.
   func discardUnread() {
     unsafe withUnsafeTemporaryAllocation(byteCount: 4096, alignment: 1) { room in
       for _ in 0..<16 {

@@ -7,8 +7,9 @@ import SwtpmFormat
 /// coming for as long, close the connection, and so do data and responses that take a minute in all; what comes with a
 /// message beyond its body is padding and dropped.
 ///
-/// Several clients may be there, and each message is executed by itself: QEMU keeps its connection as long as it runs, and
-/// others look in, or end the server. At most two wait for their INIT or LOCK_STORAGE; who asks for it then is refused.
+/// Several clients may be there, and each message is executed by itself: QEMU keeps its connection as long as it runs,
+/// and others look in, or end the server. At most two wait for their INIT or LOCK_STORAGE; who asks for it then is
+/// refused.
 final class ControlChannel {
   static let maximumClients = 8
   static let maximumHeld = 2
@@ -91,8 +92,8 @@ final class ControlChannel {
   func acceptClient(_ now: Int) { clients.acceptClient(now) }
   var hasClients: Bool { !clients.isEmpty }
 
-  /// Has `set` report messages; where one is held only the client's leaving, and where a response waits for room only that; and who
-  /// comes.
+  /// Has `set` report messages; where one is held only the client's leaving, and where a response waits for room only
+  /// that; and who comes.
   func wait(in set: EventSet) {
     for place in clients.indices {
       guard let client = clients[place] else { continue }

@@ -3,11 +3,12 @@ import Primitives
 /// The channel of TPM commands: a command is a 10-byte header (tag, u32 size, code; big-endian) and the rest of its
 /// size; the answer is the TPM's, in one write, when everything that the command stored is durable.
 ///
-/// Several clients may be there, each command is run by itself, and one after the other has a turn. How a command is cut
-/// out of what comes depends on the way by which a client came (`DataClient.Framing`); `DataChannel+Commands.swift`.
+/// Several clients may be there, each command is run by itself, and one after the other has a turn. How a command is
+/// cut out of what comes depends on the way by which a client came (`DataClient.Framing`);
+/// `DataChannel+Commands.swift`.
 ///
-/// A command that has begun must become whole: in 5 s where clients connect, since in between it takes a place; in 500 ms
-/// where the client was handed over, since QEMU writes a command at once.
+/// A command that has begun must become whole: in 5 s where clients connect, since in between it takes a place; in 500
+/// ms where the client was handed over, since QEMU writes a command at once.
 final class DataChannel {
   /// What becomes of a command.
   enum Mode {
@@ -109,7 +110,8 @@ final class DataChannel {
     for place in places.indices { hangUp(place) }
   }
 
-  /// Reads, and runs one command if it is there; and those that come while that is answered, for a millisecond at most: others wait.
+  /// Reads, and runs one command if it is there; and those that come while that is answered, for a millisecond at most:
+  /// others wait.
   func serve(_ place: Int, _ mode: Mode, _ now: Int) {
     guard let client = places[place], !client.isHolding else { return }
     client.lastUse = now
@@ -155,8 +157,8 @@ final class DataChannel {
     places.expire(now)
   }
 
-  /// Says that commands are refused now: once, until the TPM is on again, however many there are. A guest may send as many as it
-  /// likes.
+  /// Says that commands are refused now: once, until the TPM is on again, however many there are. A guest may send as
+  /// many as it likes.
   func noteRefusal(_ mode: Mode) {
     if let said = saidRefusal, said == (mode, tpm.starts) { return }
     saidRefusal = (mode, tpm.starts)

@@ -1,8 +1,8 @@
 import CSystem
 import Glibc
 
-/// The descriptors that the server waits for: epoll(7), level-triggered. The kernel is told of one when it comes, and when what it is
-/// waited for changes, and not before each wait.
+/// The descriptors that the server waits for: epoll(7), level-triggered. The kernel is told of one when it comes, and
+/// when what it is waited for changes, and not before each wait.
 public final class EventSet {
   fileprivate let descriptor: Int32
 
@@ -32,8 +32,8 @@ public final class EventSet {
   }
 }
 
-/// What a set knows of a descriptor, to be kept with that. Whoever closes it ends this first: another process may have the same
-/// socket, and then the kernel would go on reporting it.
+/// What a set knows of a descriptor, to be kept with that. Whoever closes it ends this first: another process may have
+/// the same socket, and then the kernel would go on reporting it.
 struct EventRegistration {
   private var set: EventSet?
   private var events: UInt32 = 0

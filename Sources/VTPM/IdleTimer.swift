@@ -1,8 +1,8 @@
 import CSystem
 import Glibc
 
-/// Tells when nothing was done for a while, and once at the beginning, when starting is over. It costs nothing while something is done: the kernel's timer goes on by itself, and is
-/// listened to only until it has found the server idle.
+/// Tells when nothing was done for a while, and once at the beginning, when starting is over. It costs nothing while
+/// something is done: the kernel's timer goes on by itself, and is listened to only until it has found the server idle.
 struct IdleTimer {
   /// -1 where the kernel has none to give; then nothing is ever told.
   private let descriptor: Int32

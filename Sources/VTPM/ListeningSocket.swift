@@ -2,12 +2,13 @@ import CSystem
 import Glibc
 import ProgramIO
 
-/// A socket that waits for clients, non-blocking, from the beginning on. A Unix socket's path is removed when it is closed, if it
-/// still is that socket's.
+/// A socket that waits for clients, non-blocking, from the beginning on. A Unix socket's path is removed when it is
+/// closed, if it still is that socket's.
 final class ListeningSocket {
   private(set) var descriptor: Int32
   private var path: String?
-  /// The socket's file, as `O_PATH` has it: as long as that is open, no other file has its number. -1 where there is none.
+  /// The socket's file, as `O_PATH` has it: as long as that is open, no other file has its number. -1 where there is
+  /// none.
   private var file: Int32 = -1
   /// Given up to turn a client away where the process may have no more descriptors; else the client would stay in the
   /// queue, and be reported again and again.
@@ -69,8 +70,9 @@ final class ListeningSocket {
     try reserveSpare()
   }
 
-  /// Listens on a Unix socket. A socket file that nobody listens on is a dead server's and is replaced, and so is an empty file of
-  /// one's own, such as mktemp(1) makes to have a name; a socket that answers, or anything else, is not touched.
+  /// Listens on a Unix socket. A socket file that nobody listens on is a dead server's and is replaced, and so is an
+  /// empty file of one's own, such as mktemp(1) makes to have a name; a socket that answers, or anything else, is not
+  /// touched.
   ///
   /// - Throws: `.addressInUse` where somebody listens, `.obstructed` where something else has the name.
   init(path: String, mode: mode_t, user: uid_t?, group: gid_t?) throws(TPMError) {
@@ -112,7 +114,8 @@ final class ListeningSocket {
   /// From fcntl.h, which shows them to GNU sources only: `O_PATH`, `AT_EMPTY_PATH`.
   private static let (pathOnly, emptyPath): (Int32, Int32) = (0x20_0000, 0x1000)
 
-  /// The file that bind has made. Never what a link leads to: whoever may write in the folder may have put one there meanwhile.
+  /// The file that bind has made. Never what a link leads to: whoever may write in the folder may have put one there
+  /// meanwhile.
   private static func find(_ path: String) throws(TPMError) -> Int32 {
     let file = unsafe open(path, pathOnly | O_NOFOLLOW | O_CLOEXEC)
     guard file >= 0 else { throw .socket(operation: "open", address: path, errno: errno) }
@@ -138,7 +141,8 @@ final class ListeningSocket {
 
   deinit { remove() }
 
-  /// Stops listening, and removes a Unix socket's path, unless that is another socket's by now: the next server's, perhaps.
+  /// Stops listening, and removes a Unix socket's path, unless that is another socket's by now: the next server's,
+  /// perhaps.
   func remove() {
     if let path, hasName(path) { _ = unsafe unlink(path) }
     path = nil
@@ -182,8 +186,8 @@ final class ListeningSocket {
     }
   }
 
-  /// Lets clients connect, who wait until they are accepted. At once: an address at which nobody listens yet is refused to
-  /// clients, and taken for a dead server's by the next one.
+  /// Lets clients connect, who wait until they are accepted. At once: an address at which nobody listens yet is refused
+  /// to clients, and taken for a dead server's by the next one.
   private static func prepare(_ descriptor: Int32, _ name: String) throws(TPMError) {
     guard listen(descriptor, 4) == 0 else {
       if errno == EADDRINUSE { throw .addressInUse(name) }

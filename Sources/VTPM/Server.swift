@@ -9,10 +9,11 @@ import Primitives
 /// to a process that exists once per virtual machine.
 ///
 /// The sockets listen from `init` on, so that a process can give up the right to make them; who connects is served from
-/// `run` on. The TPM is off until INIT comes, or, with `startsByItself`, until the store is
-/// ready; where the store waits for a key, INIT is held and commands wait, until it comes or `keyTimeout` passes. A store that
-/// refuses or has failed has INIT refused with the reason; a server that was to power on by itself ends with it. STOP turns the TPM off again; SHUTDOWN, SIGTERM and SIGINT end the server, SIGUSR1 has it look for keys. Nothing needs to be saved then:
-/// what was acknowledged is durable, and the volatile state goes with the power, as with swtpm. Before the TPM is
+/// `run` on. The TPM is off until INIT comes, or, with `startsByItself`, until the store is ready; where the store
+/// waits for a key, INIT is held and commands wait, until it comes or `keyTimeout` passes. A store that refuses or has
+/// failed has INIT refused with the reason; a server that was to power on by itself ends with it. STOP turns the TPM
+/// off again; SHUTDOWN, SIGTERM and SIGINT end the server, SIGUSR1 has it look for keys. Nothing needs to be saved
+/// then: what was acknowledged is durable, and the volatile state goes with the power, as with swtpm. Before the TPM is
 /// turned off, or on anew, it is told so where the guest didn't (`TPM.concludeForGuest`).
 public final class Server {
   /// Somebody wants the TPM on.
@@ -70,19 +71,19 @@ public final class Server {
   /// whose store has threads calls it before it opens the store.
   public static func blockTerminationSignals() { ServerSignals.block() }
 
-  /// Blocks SIGUSR1, for a program to call first of all: who says that there are keys now may say it to one that is about
-  /// to become a server, and must not end it.
+  /// Blocks SIGUSR1, for a program to call first of all: who says that there are keys now may say it to one that is
+  /// about to become a server, and must not end it.
   public static func blockKeySignal() { ServerSignals.blockKeySignal() }
 
-  /// Serves until SHUTDOWN, a signal, or a reason to give up; returns the exit status: where it was asked to end and the TPM
-  /// couldn't be powered on when that was tried last, that reason's. Call it once.
+  /// Serves until SHUTDOWN, a signal, or a reason to give up; returns the exit status: where it was asked to end and
+  /// the TPM couldn't be powered on when that was tried last, that reason's. Call it once.
   ///
   /// SHUTDOWN is answered last of all: who starts the next server then finds the store and the sockets free.
   ///
-  /// - Parameter release: called once, when the TPM is off and no client is served any more: to let go of the store, and of what
-  ///   else the next server needs.
-  /// - Parameter serving: called once, when clients are about to be served and what there is to say of the store has been
-  ///   said; not where there is a reason to give up before (see `servesWhilePending`, too). False ends the server.
+  /// - Parameter release: called once, when the TPM is off and no client is served any more: to let go of the store,
+  ///   and of what else the next server needs.
+  /// - Parameter serving: called once, when clients are about to be served and what there is to say of the store has
+  ///   been said; not where there is a reason to give up before (see `servesWhilePending`, too). False ends the server.
   public func run(release: () -> Void = {}, _ serving: () -> Bool = { true }) -> Status {
     let signals = ServerSignals()
     guard signals.descriptor >= 0 else {
@@ -139,8 +140,8 @@ public final class Server {
     end(.failed)
   }
 
-  /// Hangs up and removes the sockets. `run` does it in the end; for who doesn't come to run it. Not in a deinit: a program
-  /// that calls exit with the status never runs it.
+  /// Hangs up and removes the sockets. `run` does it in the end; for who doesn't come to run it. Not in a deinit: a
+  /// program that calls exit with the status never runs it.
   public func close() {
     idleTimer.close()
     control.close()
@@ -169,10 +170,10 @@ public final class Server {
     return Int32(clamping: max(0, next - now))
   }
 
-  /// Soon after the TPM was powered on, which goes through far more of Swift's runtime, libcrypto and libc than commands do, and
-  /// again when nothing was asked for a while: a TPM is busy while its machine starts, and then often idle for days. Half of
-  /// what is in memory then is code and constants that may not be needed again. They come back from the page cache with the
-  /// next command, which takes some tenths of a millisecond longer for it.
+  /// Soon after the TPM was powered on, which goes through far more of Swift's runtime, libcrypto and libc than
+  /// commands do, and again when nothing was asked for a while: a TPM is busy while its machine starts, and then often
+  /// idle for days. Half of what is in memory then is code and constants that may not be needed again. They come back
+  /// from the page cache with the next command, which takes some tenths of a millisecond longer for it.
   private func giveMemoryBack() { csystem_drop_file_pages() }
 
   private func heed(_ signals: ServerSignals, _ now: Int) {

@@ -1,7 +1,7 @@
 import Primitives
 
-/// What the worker asks of the monitor to have a state encrypted or decrypted under `--key`, which stays there: `begin`, `part`
-/// until all of it is there, `finish`, and `take` until all of the outcome is there.
+/// What the worker asks of the monitor to have a state encrypted or decrypted under `--key`, which stays there:
+/// `begin`, `part` until all of it is there, `finish`, and `take` until all of the outcome is there.
 enum CipherRequest {
   enum Direction: UInt8 {
     case seal = 0

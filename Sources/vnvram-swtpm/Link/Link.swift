@@ -4,8 +4,8 @@ import Primitives
 
 /// One end of a channel of messages between monitor and worker: a Unix socket of the kind that keeps messages apart.
 ///
-/// There are two: on one the worker asks and the monitor answers, one request at a time; on the other the monitor tells.
-/// Neither end ever waits for the other to read.
+/// There are two: on one the worker asks and the monitor answers, one request at a time; on the other the monitor
+/// tells. Neither end ever waits for the other to read.
 final class Link {
   /// -1 once it was hung up.
   private(set) var descriptor: Int32

@@ -2,11 +2,11 @@ import CSystem
 import Glibc
 import Primitives
 
-/// One message between monitor and worker, as it is built, sent, received and taken apart: a kind, and fields in a fixed
-/// order, little-endian; a text or bytes have their length before them.
+/// One message between monitor and worker, as it is built, sent, received and taken apart: a kind, and fields in a
+/// fixed order, little-endian; a text or bytes have their length before them.
 ///
-/// It lies where keys lie, since some messages have one: none is left in ordinary memory. (In the kernel's, it is for as long as
-/// it is under way.)
+/// It lies where keys lie, since some messages have one: none is left in ordinary memory. (In the kernel's, it is for
+/// as long as it is under way.)
 struct MessageBuffer: ~Copyable {
   static let capacity = 8192
   /// Of a text, so that no message becomes too large. Bytes.

@@ -2,8 +2,8 @@ import Confinement
 import Primitives
 import VTPM
 
-/// What the worker knows from its first moment on: what the command line and the options file said, as far as it concerns a TPM and
-/// its two channels.
+/// What the worker knows from its first moment on: what the command line and the options file said, as far as it
+/// concerns a TPM and its two channels.
 struct WorkerConfiguration {
   /// Its channels' places are the monitor's to open.
   var server: ServerOptions

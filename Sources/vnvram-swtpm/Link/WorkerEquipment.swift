@@ -2,8 +2,8 @@ import Primitives
 import SwtpmFormat
 import VTPM
 
-/// What the worker gets before it serves: the sockets, which the monitor has made, and the migration key, which it has read. It comes on
-/// the channel of requests, each descriptor in a message of its own.
+/// What the worker gets before it serves: the sockets, which the monitor has made, and the migration key, which it has
+/// read. It comes on the channel of requests, each descriptor in a message of its own.
 struct WorkerEquipment {
   /// Listening, or connected; -1 where there is no such channel.
   private(set) var data: Int32 = -1

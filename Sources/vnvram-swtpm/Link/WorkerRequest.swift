@@ -4,13 +4,13 @@ import VTPM
 
 /// What the worker asks of the monitor. Each is answered by one `MonitorMessage`, in order.
 ///
-/// The worker is not trusted: none of these has a key, a name of a key, or a path in it, and none has the monitor do for the
-/// worker's store what it wouldn't do by itself, but for accounts of what only the worker can know.
+/// The worker is not trusted: none of these has a key, a name of a key, or a path in it, and none has the monitor do
+/// for the worker's store what it wouldn't do by itself, but for accounts of what only the worker can know.
 enum WorkerRequest {
   /// The image, opened and locked: `.image` with a descriptor.
   case acquire
-  /// The store key, if a key is there: `.granted`, `.pending` or `.refused`. Where it was refused or is missing, it is looked for
-  /// anew.
+  /// The store key, if a key is there: `.granted`, `.pending` or `.refused`. Where it was refused or is missing, it is
+  /// looked for anew.
   case key
   /// The image was opened with the key that was granted, at this generation; or it wasn't.
   case opened(generation: UInt64, Failure?)

@@ -1,11 +1,11 @@
 import Primitives
 import SecureVolume
 
-/// The anchor, held for a worker that is not believed: it says what the anchor remembers, and takes no record but the next of this
-/// store, which is never behind the one before.
+/// The anchor, held for a worker that is not believed: it says what the anchor remembers, and takes no record but the
+/// next of this store, which is never behind the one before.
 ///
-/// So a worker that was taken over can bring its own store's anchor forward and no further back than it is, and no other
-/// store's at all.
+/// So a worker that was taken over can bring its own store's anchor forward and no further back than it is, and no
+/// other store's at all.
 struct AnchorDesk {
   private let anchor: any FreshnessAnchor
   /// The store whose key was granted, and what tells its records.

@@ -5,9 +5,9 @@ import VTPM
 
 /// `--daemon`: the server goes on in a child, and who started it is told how that went.
 ///
-/// The child is made before anything else: memory for keys, libcrypto and threads don't outlive a fork. The parent waits until
-/// the child serves, and ends with 0; or until the child has ended, and ends as it did. Messages come from the child, which has
-/// the parent's standard error until then.
+/// The child is made before anything else: memory for keys, libcrypto and threads don't outlive a fork. The parent
+/// waits until the child serves, and ends with 0; or until the child has ended, and ends as it did. Messages come from
+/// the child, which has the parent's standard error until then.
 struct Daemon {
   /// Written to when the server serves; the parent reads.
   private let ready: Int32
@@ -52,8 +52,8 @@ struct Daemon {
     _exit(status >> 8 & 0xFF)
   }
 
-  /// Leaves the folder and the standard streams that it was started with. Returns a descriptor of what was standard error,
-  /// for messages until the server serves.
+  /// Leaves the folder and the standard streams that it was started with. Returns a descriptor of what was standard
+  /// error, for messages until the server serves.
   func detach() throws(TPMError) -> Int32 {
     let standardError = fcntl(2, F_DUPFD_CLOEXEC, 3)
     let nothing = unsafe open("/dev/null", O_RDWR | O_CLOEXEC)

@@ -15,7 +15,8 @@ final class ImageDesk {
 
   init(_ path: String) { self.path = path }
 
-  /// How often it is tried at the start, 0.3 s each time: where a server was killed, its worker has the lock a moment longer.
+  /// How often it is tried at the start, 0.3 s each time: where a server was killed, its worker has the lock a moment
+  /// longer.
   private static let tries = 3
 
   /// Opens and locks it at the start, if that wasn't done.
@@ -59,8 +60,8 @@ final class ImageDesk {
     self.image = image
   }
 
-  /// Hands it over: `send` gets the descriptor, of which only the receiver's copy is left then. Before that `begin` gets the same
-  /// file for reading, without a lock.
+  /// Hands it over: `send` gets the descriptor, of which only the receiver's copy is left then. Before that `begin`
+  /// gets the same file for reading, without a lock.
   func handOver(
     _ begin: (FileDevice) -> Void, send: (DeviceHandover, Int32) throws(LinkError) -> Void
   ) throws {

@@ -94,8 +94,8 @@ final class KeyDesk {
   /// Whether the worker was told to drop its keys, and hasn't said that it did.
   var isLosing: Bool { if case .losing = keeper.standing { true } else { false } }
 
-  /// Records what became of the store key that was granted, and forgets it. No key is used, so nothing is held back for want of
-  /// the record.
+  /// Records what became of the store key that was granted, and forgets it. No key is used, so nothing is held back for
+  /// want of the record.
   private func take(_ event: AuditEvent, status: Status = .done, _ detail: String?) {
     guard let grant else { return }
     self.grant = nil
@@ -109,7 +109,8 @@ final class KeyDesk {
 
   // MARK: What the worker asks
 
-  /// Gives the key if it is there, and tells what it waits for if not. A key that was refused or is missing is looked for anew.
+  /// Gives the key if it is there, and tells what it waits for if not. A key that was refused or is missing is looked
+  /// for anew.
   func answer() -> MonitorMessage {
     guard hasImage else { return .refused(Failure(.failed, "\(name): is not open")) }
     if grant != nil { return isOpen ? alreadyGiven : .pending("\(name): its key is on its way") }

@@ -30,7 +30,8 @@ struct MonitorLoop {
   private var isDeaf = false
 
   private static let idleAfter = Duration.seconds(5)
-  /// How long a worker may take to close the image, or to drop its keys: as long as a slow device needs, and not for ever.
+  /// How long a worker may take to close the image, or to drop its keys: as long as a slow device needs, and not for
+  /// ever.
   private static let patience = Duration.seconds(60)
 
   init(
@@ -82,8 +83,8 @@ struct MonitorLoop {
     return [desk.timeout, wait].compactMap { $0 }.min() ?? -1
   }
 
-  /// Code that started the server isn't needed for days: there is one monitor per virtual machine. It comes back from the page
-  /// cache when it is.
+  /// Code that started the server isn't needed for days: there is one monitor per virtual machine. It comes back from
+  /// the page cache when it is.
   private mutating func giveMemoryBack() {
     guard let time = idleTime, time <= .now else { return }
     idleTime = nil
@@ -111,8 +112,8 @@ struct MonitorLoop {
     do throws(LinkError) { try message.send(on: worker.telling) } catch { fault(error) }
   }
 
-  /// A worker that hung up is ending, and says by its status why. One that talks nonsense, or doesn't read, is ended: it was
-  /// taken over, or it hangs.
+  /// A worker that hung up is ending, and says by its status why. One that talks nonsense, or doesn't read, is ended:
+  /// it was taken over, or it hangs.
   private mutating func fault(_ error: LinkError) {
     if deadline == nil { deadline = .now + Self.patience }
     guard !error.isHangUp else { return }

@@ -12,13 +12,13 @@ import VTPM
 
 /// A server's life, as the process that people see has it: until its worker, a signal or an error ends it.
 ///
-/// There are two processes, as OpenSSH has them. This one, the monitor, finds keys and uses them, writes the record, holds the
-/// anchor, makes and removes sockets and PID file, and heeds signals. The worker has libtpms, the image and the clients, and gets
-/// the store key alone; whoever takes it over reaches nothing else (SECURITY.md).
+/// There are two processes, as OpenSSH has them. This one, the monitor, finds keys and uses them, writes the record,
+/// holds the anchor, makes and removes sockets and PID file, and heeds signals. The worker has libtpms, the image and
+/// the clients, and gets the store key alone; whoever takes it over reaches nothing else (SECURITY.md).
 ///
-/// What needs rights is done first: keys that are handed over are read, the image is opened and locked, the sockets are made,
-/// the PID file is written. Then each process is confined, and only then is anything read that somebody else may have made: the
-/// image's header is the first.
+/// What needs rights is done first: keys that are handed over are read, the image is opened and locked, the sockets are
+/// made, the PID file is written. Then each process is confined, and only then is anything read that somebody else may
+/// have made: the image's header is the first.
 struct MonitorProcess {
   private let options: CommandLineOptions
   private let daemon: Daemon?

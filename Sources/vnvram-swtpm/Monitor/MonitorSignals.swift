@@ -1,8 +1,8 @@
 import CSystem
 import Glibc
 
-/// The signals that mean something to the monitor, as something to poll: SIGTERM and SIGINT end the server, SIGUSR1 has it look
-/// for keys, SIGCHLD says that the worker has ended.
+/// The signals that mean something to the monitor, as something to poll: SIGTERM and SIGINT end the server, SIGUSR1 has
+/// it look for keys, SIGCHLD says that the worker has ended.
 final class MonitorSignals {
   let descriptor: Int32
 

@@ -4,12 +4,12 @@ import ProgramIO
 import SwtpmFormat
 import VTPM
 
-/// `--pid`: a file with the server's process number and a newline, written when the sockets listen and before the process gives up
-/// its rights.
+/// `--pid`: a file with the server's process number and a newline, written when the sockets listen and before the
+/// process gives up its rights.
 ///
-/// Invariant: a file that is named is there whole or not at all: it is written under another name in the same folder, unless
-/// somebody has made it, empty, for the server to fill. In the end it is removed, if it still is the one that was written; one
-/// that came as a descriptor is who opened it's to remove.
+/// Invariant: a file that is named is there whole or not at all: it is written under another name in the same folder,
+/// unless somebody has made it, empty, for the server to fill. In the end it is removed, if it still is the one that
+/// was written; one that came as a descriptor is who opened it's to remove.
 struct PIDFile {
   private enum Place {
     case file(String)
@@ -49,8 +49,8 @@ struct PIDFile {
   /// Writes it, in place of an older one. Everybody may read it, as a process number is no secret.
   ///
   /// - Parameter user: who the server goes on as, where that is another one.
-  /// - Throws: what is no regular file is not written to, and a symbolic link not followed; a file that is named is an old
-  ///   PID file, or empty, or it stays as it is: this may be root, before it becomes another user.
+  /// - Throws: what is no regular file is not written to, and a symbolic link not followed; a file that is named is an
+  ///   old PID file, or empty, or it stays as it is: this may be root, before it becomes another user.
   mutating func write(for user: uid_t?) throws(FileError) {
     switch place {
     case .file(let path):
@@ -141,8 +141,8 @@ struct PIDFile {
     FileError(EEXIST, file: path, detail: "is there, and isn't an old PID file; remove it, or name another with --pid")
   }
 
-  /// Writes over what the file has, which so is never empty. Who owns it can change the number at any time, and with that whom
-  /// somebody ends who reads it: that must be nobody else than root or this server's user.
+  /// Writes over what the file has, which so is never empty. Who owns it can change the number at any time, and with
+  /// that whom somebody ends who reads it: that must be nobody else than root or this server's user.
   private static func rewrite(_ old: Int32, _ path: String, _ user: uid_t?) throws(FileError) -> Int32 {
     do throws(FileError) {
       var status = stat()

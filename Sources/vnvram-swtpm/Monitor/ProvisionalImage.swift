@@ -1,13 +1,14 @@
 import BlockIO
 import Glibc
 
-/// An image that was made for a state that is to come (`--migration incoming`), and its marker: both go again where none came.
+/// An image that was made for a state that is to come (`--migration incoming`), and its marker: both go again where
+/// none came.
 ///
-/// Invariant: nothing is removed but what this server has made, and nobody has used. The image is locked from its making on; what
-/// happened in the moment before is told by the time it was written.
+/// Invariant: nothing is removed but what this server has made, and nobody has used. The image is locked from its
+/// making on; what happened in the moment before is told by the time it was written.
 ///
-/// What is empty is no TPM: where they couldn't be removed, a state may come later, and who starts without one has a new TPM, as in an
-/// empty folder.
+/// What is empty is no TPM: where they couldn't be removed, a state may come later, and who starts without one has a
+/// new TPM, as in an empty folder.
 struct ProvisionalImage {
   private let image: String
   private let made: stat?

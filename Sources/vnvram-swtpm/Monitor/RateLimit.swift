@@ -1,4 +1,5 @@
-/// How often the worker may have something done that costs synced records, on a disk that other machines' records need, too.
+/// How often the worker may have something done that costs synced records, on a disk that other machines' records need,
+/// too.
 struct RateLimit {
   static let most = 60
   static let period = Duration.seconds(60)

@@ -1,7 +1,8 @@
 import Glibc
 import VTPM
 
-/// What others see of the server: its sockets' files, its PID file, and what who started it and a service manager are told.
+/// What others see of the server: its sockets' files, its PID file, and what who started it and a service manager are
+/// told.
 ///
 /// Invariant: what was withdrawn isn't touched again: by then it may be the next server's.
 final class ServerPresence {
@@ -38,8 +39,8 @@ final class ServerPresence {
     log.setBeside(standardError)
   }
 
-  /// Clients are served. From here on messages are the log's alone, where there is one. False where who started a daemon is gone:
-  /// then nobody knows that it runs.
+  /// Clients are served. From here on messages are the log's alone, where there is one. False where who started a
+  /// daemon is gone: then nobody knows that it runs.
   func announce() -> Bool {
     guard let daemon else {
       if isLogElsewhere { log.setBeside(-1) }

@@ -3,8 +3,8 @@ import VTPM
 
 /// A service manager that wants to know how the server is: systemd, where the unit has `Type=notify` (sd_notify(3)).
 ///
-/// It is told by datagrams to the socket that NOTIFY_SOCKET names, which is connected before the process gives up its rights.
-/// Nothing waits for it, and a message that it doesn't take is lost.
+/// It is told by datagrams to the socket that NOTIFY_SOCKET names, which is connected before the process gives up its
+/// rights. Nothing waits for it, and a message that it doesn't take is lost.
 final class ServiceManager {
   private static let variable = "NOTIFY_SOCKET"
 

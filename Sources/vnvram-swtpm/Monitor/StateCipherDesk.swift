@@ -2,12 +2,12 @@ import Primitives
 import SwtpmFormat
 import VTPM
 
-/// Where a state is encrypted or decrypted under `--key`, as swtpm does it with what goes over the control channel. The key stays
-/// here, in protected memory, for as long as there is a control channel.
+/// Where a state is encrypted or decrypted under `--key`, as swtpm does it with what goes over the control channel. The
+/// key stays here, in protected memory, for as long as there is a control channel.
 ///
-/// Invariant: each use follows the record of one state that leaves or comes (`KeyDesk.record`), which is limited in number, and a
-/// state that leaves is only sealed, one that comes only opened. So a worker that was taken over gets no more of it than states
-/// that are on record.
+/// Invariant: each use follows the record of one state that leaves or comes (`KeyDesk.record`), which is limited in
+/// number, and a state that leaves is only sealed, one that comes only opened. So a worker that was taken over gets no
+/// more of it than states that are on record.
 final class StateCipherDesk {
   private let key: any SwtpmStateCipher
   /// What was recorded and not begun.

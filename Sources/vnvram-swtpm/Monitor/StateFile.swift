@@ -6,12 +6,13 @@ import SecureVolume
 import VNVRAM
 import VTPM
 
-/// The file or block device of `--tpmstate backend-uri=file://`, which is made an image on first use where the options say so.
+/// The file or block device of `--tpmstate backend-uri=file://`, which is made an image on first use where the options
+/// say so.
 ///
-/// Invariants: a new image, and with it a new TPM, is made only in what is wholly blank, or isn't there, and in which no image was
-/// made for a virtual machine before: a marker on the host says so (`HostMarkers`), and is there before the first byte is
-/// written. Where making it was cut short, or swtpm_setup deleted what it had just made, the marker isn't used yet, and it is made
-/// anew. Headers come last, so what was cut short is never an image.
+/// Invariants: a new image, and with it a new TPM, is made only in what is wholly blank, or isn't there, and in which
+/// no image was made for a virtual machine before: a marker on the host says so (`HostMarkers`), and is there before
+/// the first byte is written. Where making it was cut short, or swtpm_setup deleted what it had just made, the marker
+/// isn't used yet, and it is made anew. Headers come last, so what was cut short is never an image.
 final class StateFile: StatePlace {
   private let path: String
   private let mode: mode_t
@@ -138,7 +139,8 @@ final class StateFile: StatePlace {
   func accept(_ device: FileDevice, _ log: Log) throws {
     try check(device)
     guard !wasMade else { return }
-    // Only who makes images must have a place for markers. What another start marked is used from now on in either case.
+    // Only who makes images must have a place for markers. What another start marked is used from now on in either
+    // case.
     guard makes || (try? HostMarkers()) != nil else { return }
     let identity = DeviceIdentity.of(path) ?? ""
     let markers = try HostMarkers().concerning(path: path, device: identity)

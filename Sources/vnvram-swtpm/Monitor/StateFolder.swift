@@ -8,10 +8,11 @@ import VTPM
 
 /// The folder of `--tpmstate dir=`, in which the image is made on first use, under the name of swtpm's permanent state.
 ///
-/// Invariants: a new image, and with it a new TPM, is made only where nothing has the image's name, nothing of swtpm's TPM of
-/// that version lies there, and no image was made before: a marker beside it says so, and outlasts it. Whatever ends the process
-/// or the power, there is nothing, or a whole image, and a marker only where there was an image. An image that comes without a
-/// marker (brought over, or put back from a backup) gets one. A TPM of the other version has its own image and marker.
+/// Invariants: a new image, and with it a new TPM, is made only where nothing has the image's name, nothing of swtpm's
+/// TPM of that version lies there, and no image was made before: a marker beside it says so, and outlasts it. Whatever
+/// ends the process or the power, there is nothing, or a whole image, and a marker only where there was an image. An
+/// image that comes without a marker (brought over, or put back from a backup) gets one. A TPM of the other version has
+/// its own image and marker.
 struct StateFolder: StatePlace {
   let image: String
   let mode: mode_t
@@ -35,8 +36,8 @@ struct StateFolder: StatePlace {
     return true
   }
 
-  /// - Throws: `.inputOutput` where an image was made and is gone, or that can't be told; `.refused` where another state of swtpm's
-  ///   TPM lies there.
+  /// - Throws: `.inputOutput` where an image was made and is gone, or that can't be told; `.refused` where another
+  ///   state of swtpm's TPM lies there.
   private func refuseOlderTPM() throws {
     guard try !marker.isThere else {
       throw TPMStateError(

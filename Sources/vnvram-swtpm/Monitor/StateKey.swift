@@ -7,9 +7,9 @@ import VTPM
 /// What `--key` gives, as the key of a slot; wiped as soon as it isn't needed any more.
 ///
 /// A raw key of 32 bytes is the key-encryption key of a slot of kind `key`: the same bytes in the keyring, as
-/// `vnvram:swtpm`, open it too. A password, and a raw key of 16 bytes as its 32 digits, is the passphrase of a slot of kind
-/// `passphrase`, which stretches it with scrypt. swtpm's own ways to make a key of a password (kdf=, mode=) are too cheap to
-/// guess at, and aren't used for the image.
+/// `vnvram:swtpm`, open it too. A password, and a raw key of 16 bytes as its 32 digits, is the passphrase of a slot of
+/// kind `passphrase`, which stretches it with scrypt. swtpm's own ways to make a key of a password (kdf=, mode=) are
+/// too cheap to guess at, and aren't used for the image.
 final class StateKey {
   /// Of the slot of an image that is made with it.
   static let slotName = "swtpm"

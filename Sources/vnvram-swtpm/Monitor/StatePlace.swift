@@ -6,8 +6,8 @@ import VTPM
 
 /// Where the image lies that a server makes itself, or finds: a folder of TPM state, or a file or device.
 ///
-/// One rule for all: a new TPM is made only where no image ever was, as far as a marker tells, and nothing lies that may be a
-/// state; what swtpm made is neither served nor replaced.
+/// One rule for all: a new TPM is made only where no image ever was, as far as a marker tells, and nothing lies that
+/// may be a state; what swtpm made is neither served nor replaced.
 protocol StatePlace {
   /// Keeps swtpm out until an image that is to be made has its name. Nil where there is nothing to be locked.
   ///
@@ -36,11 +36,12 @@ protocol StatePlace {
   /// What `accept` does without writing anything, to what isn't open.
   func check() throws
 
-  /// Before swtpm_setup is told that there is no state: it deletes what is there, and starts a server that is to make an image.
+  /// Before swtpm_setup is told that there is no state: it deletes what is there, and starts a server that is to make
+  /// an image.
   ///
   /// - Parameter hasKey: whether there is a key to make one with.
-  /// - Throws: `.keyMissing` where an image without a state would only be lost; `.refused` where slots would be that another
-  ///   image wouldn't have.
+  /// - Throws: `.keyMissing` where an image without a state would only be lost; `.refused` where slots would be that
+  ///   another image wouldn't have.
   func prepareForSetup(hasKey: Bool) throws
 }
 

@@ -1,7 +1,8 @@
 import Primitives
 import SecureVolume
 
-/// The anchor, which the monitor holds: the monitor alone says which of its records is the newest, and takes none but the next.
+/// The anchor, which the monitor holds: the monitor alone says which of its records is the newest, and takes none but
+/// the next.
 final class MonitoredAnchor: FreshnessAnchor {
   private let monitor: MonitorClient
 

@@ -13,8 +13,8 @@ import VTPM
 /// it is authenticated. Everything else that keeps a state from being read is an error, an image that has no place for
 /// a state among them.
 ///
-/// The image and its key come from the monitor, when they are asked for or when the key comes later; nothing here knows of
-/// keyrings.
+/// The image and its key come from the monitor, when they are asked for or when the key comes later; nothing here knows
+/// of keyrings.
 final class NVRAMStateStore: TPMStateStore {
   private let monitor: MonitorClient
   private let version: TPMVersion
@@ -56,7 +56,8 @@ final class NVRAMStateStore: TPMStateStore {
     if events >= 0 { Glibc.close(events) }
   }
 
-  /// Takes the image over from the monitor, which has opened and locked it. No key is used yet, and nothing of it is read.
+  /// Takes the image over from the monitor, which has opened and locked it. No key is used yet, and nothing of it is
+  /// read.
   private func prepare() throws(TPMStateError) {
     guard nvram == nil else { return }
     var configuration = NVRAMConfiguration()
@@ -93,8 +94,8 @@ final class NVRAMStateStore: TPMStateStore {
 
   // MARK: The key
 
-  /// Has the monitor look for the key, and opens the image if it is there. What keeps it closed is what `readiness` says from
-  /// then on.
+  /// Has the monitor look for the key, and opens the image if it is there. What keeps it closed is what `readiness`
+  /// says from then on.
   private func askForKey() {
     do { heed(try monitor.askForKey()) } catch { lose(error) }
   }

@@ -6,8 +6,8 @@ import ProgramIO
 import VNVRAM
 import VTPM
 
-/// The process that has libtpms, and that is taken for lost to an attacker who breaks it (SECURITY.md): it gets an image, sockets
-/// and a store key from the monitor, which made it, and can reach nothing else.
+/// The process that has libtpms, and that is taken for lost to an attacker who breaks it (SECURITY.md): it gets an
+/// image, sockets and a store key from the monitor, which made it, and can reach nothing else.
 enum Worker {
   /// In the list of processes.
   static let name = "worker"
@@ -30,8 +30,8 @@ enum Worker {
 
   private static let logDescriptor: Int32 = 5
 
-  /// Closes every descriptor but standard error and these, which get the numbers that they are known by, in the place of what had
-  /// them.
+  /// Closes every descriptor but standard error and these, which get the numbers that they are known by, in the place
+  /// of what had them.
   private static func keepOnly(_ requests: Int32, _ telling: Int32, _ log: Int32) throws {
     // Above those numbers, so that none of them is overwritten before it has moved.
     let nothing = fcntl(unsafe open("/dev/null", O_RDWR), F_DUPFD, 16)
@@ -67,7 +67,8 @@ enum Worker {
     var (failure, closing): (Status?, NVRAMError?) = (nil, nil)
     func release() {
       failure = store.failure
-      // While the image is locked: the next server, which has the lock first, finds the sockets' names free, and keeps its own.
+      // While the image is locked: the next server, which has the lock first, finds the sockets' names free, and keeps
+      // its own.
       monitor.tellEnding()
       do throws(NVRAMError) { try store.close() } catch { closing = error }
     }
