@@ -147,7 +147,7 @@ import Testing
     // It has its child by the time that it reads.
     for _ in 0..<5000 where try Child.children(of: server.identifier).isEmpty { usleep(2000) }
     kill(server.identifier, signal)
-    _ = server.wait()
+    #expect(server.wait() == -signal, "\(server.text)")
     #expect(try FileManager.default.contentsOfDirectory(atPath: place.path("state")) == [])
   }
 
