@@ -16,7 +16,7 @@ public final class FileAnchor: FreshnessAnchor {
   /// Bytes of an anchor file.
   public static let size = ByteCount(2 * placeSize)
   /// From one record's place to the next: the largest unit of a power cut (FORMAT §1).
-  private static let placeSize = 16384
+  private static let placeSize = 65536
 
   /// What was asked for: a file, or a directory that has one for each store.
   private let path: String?
@@ -63,7 +63,6 @@ public final class FileAnchor: FreshnessAnchor {
       if forWriting {
         // A process before may have met a failed sync: what the cache shows need not be in the file.
         try device.sync()
-        try device.discardCache()
       }
       return .records([try read(device, 0), try read(device, 1)])
     } catch { throw AnchorError(error, anchor: name) }

@@ -7,7 +7,7 @@ public protocol BlockDevice: AnyObject {
   /// The size now, in bytes.
   var size: ByteCount { get }
   /// The unit, in bytes, that a power cut leaves old, new or garbage as a whole; at least 512.
-  var physicalBlock: Int { get }
+  var blockSize: Int { get }
   var isWritable: Bool { get }
   /// Whether another process may write to it while it is read here: it was opened without a lock.
   var mayChange: Bool { get }
@@ -22,9 +22,9 @@ public protocol BlockDevice: AnyObject {
   /// whatever a later `sync` says (Linux marks pages clean that it could not write).
   func sync() throws(BlockError)
 
-  /// Forgets what is cached of synced content, so that reads tell what the device has. After a failed sync the cache
-  /// may hold what the device never got; whoever recovers must not build on that.
-  func discardCache() throws(BlockError)
+  /// Allocates the image's space.
+  func allocate() throws(BlockError)
+  func readPastCache(at offset: ByteOffset, into destination: consuming MutableSpan<UInt8>) throws(BlockError)
 
   /// Gives the device back, and its lock with it. Reading and writing fail from then on; closing again does nothing.
   /// A device that is let go without it closes by itself.
@@ -34,4 +34,8 @@ public protocol BlockDevice: AnyObject {
 extension BlockDevice {
   public var mayChange: Bool { false }
   public func close() {}
+  public func allocate() throws(BlockError) {}
+  public func readPastCache(at offset: ByteOffset, into destination: consuming MutableSpan<UInt8>) throws(BlockError) {
+    try read(at: offset, into: destination)
+  }
 }

@@ -11,20 +11,20 @@ public struct DeviceHandover: Sendable, Equatable {
   /// Bytes.
   public let size: UInt64
   /// Bytes.
-  public let physicalBlock: UInt32
+  public let blockSize: UInt32
 
-  public init(name: String, isBlockDevice: Bool, size: UInt64, physicalBlock: UInt32) {
+  public init(name: String, isBlockDevice: Bool, size: UInt64, blockSize: UInt32) {
     self.name = name
     self.isBlockDevice = isBlockDevice
     self.size = size
-    self.physicalBlock = physicalBlock
+    self.blockSize = blockSize
   }
 }
 
 extension FileDevice {
   public var handover: DeviceHandover {
     DeviceHandover(
-      name: name, isBlockDevice: kind == .block, size: size.value, physicalBlock: UInt32(clamping: physicalBlock))
+      name: name, isBlockDevice: kind == .block, size: size.value, blockSize: UInt32(clamping: blockSize))
   }
 
   /// Lends the descriptor, to be sent to another process.
@@ -49,7 +49,7 @@ extension FileDevice {
     }
     self.init(
       path: handover.name, kind: handover.isBlockDevice ? .block : .regular, access: .readWrite,
-      size: ByteCount(handover.size), physicalBlock: Int(handover.physicalBlock), hook: nil, descriptor: descriptor)
+      size: ByteCount(handover.size), blockSize: Int(handover.blockSize), hook: nil, descriptor: descriptor)
   }
 
   /// The same file once more, for reading and without a lock, for who hands this one over.

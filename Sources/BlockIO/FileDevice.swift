@@ -22,7 +22,7 @@ public final class FileDevice: BlockDevice {
   public let name: String
   public private(set) var size: ByteCount
   /// A block device's own, in bytes; 4096 for files, since every file system here writes pages.
-  public let physicalBlock: Int
+  public let blockSize: Int
   public let isWritable: Bool
   public let mayChange: Bool
 
@@ -32,14 +32,14 @@ public final class FileDevice: BlockDevice {
   var hook: SystemCallHook?
 
   init(
-    path: String, kind: FileStatus.Kind, access: Access, size: ByteCount, physicalBlock: Int, hook: SystemCallHook?,
+    path: String, kind: FileStatus.Kind, access: Access, size: ByteCount, blockSize: Int, hook: SystemCallHook?,
     descriptor: consuming Descriptor, mayChange: Bool = false
   ) {
     self.mayChange = mayChange
     name = path
     self.kind = kind
     self.size = size
-    self.physicalBlock = physicalBlock
+    self.blockSize = blockSize
     isWritable = access == .readWrite
     self.hook = hook
     self.descriptor = descriptor.release()
@@ -143,7 +143,7 @@ public final class FileDevice: BlockDevice {
     }
     return FileDevice(
       path: path, kind: kind, access: access, size: try FileStatus.size(descriptor.raw, kind, path: path),
-      physicalBlock: kind == .block ? try FileStatus.physicalBlock(descriptor.raw, path: path) : 4096, hook: hook,
+      blockSize: kind == .block ? try FileStatus.blockSize(descriptor.raw, path: path) : 4096, hook: hook,
       descriptor: descriptor, mayChange: !locking)
   }
 
@@ -178,7 +178,7 @@ public final class FileDevice: BlockDevice {
     do {
       try descriptor.lock(.readWrite, path: path)
       let device = FileDevice(
-        path: path, kind: .regular, access: .readWrite, size: .zero, physicalBlock: 4096, hook: hook,
+        path: path, kind: .regular, access: .readWrite, size: .zero, blockSize: 4096, hook: hook,
         descriptor: descriptor)
       try device.resize(to: size)
       try syncDirectory(containing: path)
@@ -332,12 +332,6 @@ public final class FileDevice: BlockDevice {
   public func sync() throws(BlockError) {
     if case .fails(let injected)? = hook?(.sync) { throw BlockError(errno: injected, device: name, "syncing it") }
     guard fdatasync(descriptor) == 0 else { throw failure("syncing it") }
-  }
-
-  /// Clean pages are dropped; what is dirty stays (call `sync` first).
-  public func discardCache() throws(BlockError) {
-    let result = posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED)
-    guard result == 0 else { throw BlockError(errno: result, device: name, "dropping its cache") }
   }
 
   /// Gives a file another name in the same directory, durably. The file itself has been synced.

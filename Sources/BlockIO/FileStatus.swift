@@ -60,7 +60,7 @@ enum FileStatus {
   }
 
   /// Of a block device, at least 512.
-  static func physicalBlock(_ descriptor: Int32, path: String) throws(BlockError) -> Int {
+  static func blockSize(_ descriptor: Int32, path: String) throws(BlockError) -> Int {
     var bytes: UInt32 = 0
     guard unsafe csystem_block_device_physical_block(descriptor, &bytes) == 0 else {
       throw BlockError(errno: errno, device: path, "asking for its physical block")

@@ -21,7 +21,7 @@ extension FileDevice {
     let descriptor = Descriptor(owning: raw)
     try descriptor.lock(.readWrite, path: path)
     let device = FileDevice(
-      path: path, kind: .regular, access: .readWrite, size: .zero, physicalBlock: 4096, hook: nil,
+      path: path, kind: .regular, access: .readWrite, size: .zero, blockSize: 4096, hook: nil,
       descriptor: descriptor)
     try device.resize(to: size)
     return device

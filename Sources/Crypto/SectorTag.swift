@@ -40,6 +40,17 @@ public struct SectorTag: ~Copyable, Sendable {
     return InlineBytes16(tag.span)
   }
 
+  public static var mostLanes: Int { 16 }
+  public mutating func tags(
+    _ prefixes: borrowing ByteBuffer, _ content: borrowing ByteBuffer, from offset: Int, size: Int, count: Int,
+    into tags: inout ByteBuffer
+  ) throws(CryptoError) {
+    for i in 0..<count {
+      let t = try tag(prefixes.span(32 * i..<32 * i + 32), content.span(offset + i * size..<offset + (i + 1) * size))
+      tags.store(t, at: 16 * i)
+    }
+  }
+
   /// Whether `tag` is the one over `prefix` followed by `content`. Compared in constant time.
   public mutating func verify(
     _ tag: InlineBytes16, _ prefix: Span<UInt8>, _ content: Span<UInt8>

@@ -81,6 +81,11 @@ import Glibc
     copy(from: source.span, at: offset)
   }
 
+  /// Copies a part of `source` to `offset`.
+  public mutating func copy(_ range: Range<Int>, of source: borrowing ByteBuffer, at offset: Int) {
+    copy(from: source.span(range), at: offset)
+  }
+
   public mutating func copy(from source: [UInt8], at offset: Int = 0) { copy(from: source.span, at: offset) }
 
   /// Sets bytes to zero, for sure: no compiler drops it as a write that nobody reads.

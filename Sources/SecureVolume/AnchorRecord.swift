@@ -13,6 +13,8 @@ public struct AnchorRecord: Equatable, Sendable {
   public var generation: Generation
   public var epoch: InlineBytes16
   public var root: InlineBytes32
+  /// The value of the header's newest lineage entry.
+  public var lineage: InlineBytes32
   /// The value of a counter outside that this record goes with; 0 where there is none.
   public var counter: UInt64
 
@@ -23,6 +25,7 @@ public struct AnchorRecord: Equatable, Sendable {
     generation = header.generation
     epoch = header.epoch
     root = header.root
+    lineage = header.lineage.newest
     self.counter = counter
   }
 
@@ -30,7 +33,7 @@ public struct AnchorRecord: Equatable, Sendable {
   public init?(parsing bytes: Span<UInt8>) {
     guard bytes.count == Self.size, bytes.extracting(0..<8).equals(Format.anchorMagic),
       bytes.load(UInt32.self, at: 8) == Format.anchorVersion, bytes.extracting(12..<16).isZero,
-      bytes.extracting(112..<Format.anchorMACOffset).isZero
+      bytes.extracting(144..<Format.anchorMACOffset).isZero
     else { return nil }
     uuid = StoreUUID(InlineBytes16(bytes, at: 16))
     sequence = bytes.load(UInt64.self, at: 32)
@@ -39,8 +42,11 @@ public struct AnchorRecord: Equatable, Sendable {
     epoch = InlineBytes16(bytes, at: 56)
     counter = bytes.load(UInt64.self, at: 72)
     root = InlineBytes32(bytes, at: 80)
+    lineage = InlineBytes32(bytes, at: 112)
     // No store gets there by counting.
-    guard max(sequence, headerSequence, generation.value, counter) < 1 << 63 else { return nil }
+    guard sequence > 0, max(sequence, headerSequence, generation.value, counter) < Format.numberLimit else {
+      return nil
+    }
   }
 
   /// The bytes with their MAC.
@@ -55,6 +61,7 @@ public struct AnchorRecord: Equatable, Sendable {
     out.store(epoch, at: 56)
     out.store(counter, at: 72)
     out.store(root, at: 80)
+    out.store(lineage, at: 112)
     try structure.startInput(.anchor)
     try structure.update(digest)
     try structure.update(out, 0..<Format.anchorMACOffset)

@@ -7,10 +7,8 @@ import Primitives
 /// `SecureVolume.commitsPerAnchor` commits behind.
 struct Anchoring {
   let anchor: any FreshnessAnchor
-  /// The newest record's number.
-  var sequence: UInt64
-  /// The newest record's generation.
-  var anchored: Generation
+  /// The newest record.
+  var record: AnchorRecord
   /// Why the anchor could not be advanced last, until it could.
   var failure: VolumeError?
   /// Asked for before its time.
@@ -19,8 +17,8 @@ struct Anchoring {
   var retryFrom = Generation(0)
 
   func isDue(at generation: Generation, every: UInt64) -> Bool {
-    guard generation > anchored else { return false }
-    return isRequested || generation.value - anchored.value >= every && generation >= retryFrom
+    guard generation > record.generation else { return false }
+    return isRequested || generation.value - record.generation.value >= every && generation >= retryFrom
   }
 }
 
@@ -48,13 +46,10 @@ extension AnchorRecord {
   /// An image's header, and its generation after replay, against this record.
   func compare(_ header: Header, _ current: Generation) -> AnchorFinding.Verdict {
     if header.sequence < headerSequence || header.generation < generation { return .rolledBack }
-    if header.sequence == headerSequence {
-      // The epoch is drawn anew at each opening for writing, so two pasts never share a header's number and epoch.
-      guard header.generation == generation, header.root == root, header.epoch == epoch else { return .forked }
-      return current == generation ? .current : .ahead
-    }
+    guard header.lineage.has(lineage, at: generation) else { return .forked }
+    if header.sequence == headerSequence, header.epoch != epoch { return .forked }
     if header.generation == generation, header.root != root { return .forked }
-    return .ahead
+    return header.sequence == headerSequence && current == generation ? .current : .ahead
   }
 }
 
@@ -74,7 +69,7 @@ extension SecureVolume {
   public static var mostCommitsPerAnchor: UInt64 { 1 << 16 }
 
   /// The generation that the anchor remembers; `nil` without an anchor, or with one that remembers nothing.
-  public var anchoredGeneration: Generation? { anchoring?.anchored }
+  public var anchoredGeneration: Generation? { anchoring?.record.generation }
   /// Why the anchor could not be advanced last; `nil` once it could. The volume goes on until it is
   /// 2 × `commitsPerAnchor` commits ahead.
   public var anchorFailure: VolumeError? { anchoring?.failure }
@@ -85,11 +80,12 @@ extension SecureVolume {
   ///
   /// - Throws: `.anchor` where it is missing, holds nothing authentic of this store, or can't be read.
   public func compare(with anchor: any FreshnessAnchor) throws(VolumeError) -> AnchorFinding {
-    try inspect(anchor).finding
+    try inspect(anchor, generation).finding
   }
 
+  /// - Parameter generation: of the image, after replay.
   private func inspect(
-    _ anchor: any FreshnessAnchor
+    _ anchor: any FreshnessAnchor, _ generation: Generation
   ) throws(VolumeError) -> (finding: AnchorFinding, newest: NewestRecord?) {
     let memory: AnchorMemory
     do { memory = try anchor.recall(uuid, forWriting: isWritable) } catch { throw VolumeError(error, store: name) }
@@ -123,7 +119,9 @@ extension SecureVolume {
 
   /// Refuses an image that its anchor knows to be old, before anything is written. `header` is what was read.
   func consult(_ anchor: any FreshnessAnchor) throws(VolumeError) {
-    let (finding, newest) = try inspect(anchor)
+    // Of a volume that is going to be recovered the last record is not in yet.
+    let generation = opening.generation
+    let (finding, newest) = try inspect(anchor, generation)
     if let newest {
       do { try anchor.adopt(newest.record, at: newest.index, forWriting: isWritable) } catch {
         throw VolumeError(error, store: name)
@@ -145,7 +143,7 @@ extension SecureVolume {
           + "with another content, so a copy of it was used without the anchor; " + Self.adviceOnCopies("the right"))
     }
     if isWritable, let record = newest?.record {
-      anchoring = Anchoring(anchor: anchor, sequence: record.sequence, anchored: record.generation)
+      anchoring = Anchoring(anchor: anchor, record: record)
     }
   }
 
@@ -159,10 +157,19 @@ extension SecureVolume {
     header.map { "\(generation) (header \($0))" } ?? "\(generation)"
   }
 
+  /// Shows that the anchor can be written, before a header is: it gets its newest record once more, under the next number.
+  func confirmAnchor() throws(VolumeError) {
+    guard let state = anchoring else { return }
+    var record = state.record
+    record.sequence = try counted(record.sequence, "its anchor's records")
+    try hand(record, to: state.anchor, .opening)
+    anchoring?.record = record
+  }
+
   // MARK: Accepting
 
   /// Before anything is written: is it what the person saw, and is nothing else lost with the anchor?
-  func mayAccept(_ use: AnchorUse) throws(VolumeError) {
+  func mayAccept(_ use: AnchorUse, _ moment: VolumeMoment) throws(VolumeError) {
     guard use.shown == nil || use.shown == moment else {
       throw VolumeError(
         .refused, store: name, "has changed since it was looked at; nothing was accepted: look again")
@@ -170,36 +177,36 @@ extension SecureVolume {
     do { try use.anchor.mayEstablish(for: uuid) } catch { throw VolumeError(error, store: name) }
   }
 
-  /// Makes `anchor` say that this image, as it is, is the newest; durable on return. The journal is empty.
+  /// Makes `anchor` say that this image, as it is, is the newest; durable on return.
   func accept(_ anchor: any FreshnessAnchor) throws(VolumeError) {
     var known: NewestRecord?
-    do { known = try inspect(anchor).newest } catch {
+    do { known = try inspect(anchor, generation).newest } catch {
       switch error.code {
       case .anchor(.missing), .anchor(.notAuthentic), .anchor(.rolledBack): break
       default: throw error
       }
     }
-    let ahead = max(generation.value, known?.record.generation.value ?? 0) + Self.generationLeap
     do { try anchor.establish(for: uuid, keeping: known?.index, replacing: true) } catch {
       throw VolumeError(error, store: name)
     }
-    try leap(to: Generation(ahead))
-    anchoring = Anchoring(anchor: anchor, sequence: known?.record.sequence ?? 0, anchored: generation)
+    try leap(beyond: max(generation, known?.record.generation ?? generation))
+    anchoring = Anchoring(anchor: anchor, record: AnchorRecord(of: header, sequence: known?.record.sequence ?? 0, counter: 0))
     try advanceAnchor(.establishing)
   }
 
-  /// Gives the present content a later generation.
-  private func leap(to later: Generation) throws(VolumeError) {
-    precondition(journal.isEmpty && checkpoint == nil && later > generation)
-    var next = header
-    next.sequence += 1
-    next.generation = later
-    do { next.root = try leaves.seal(generation: later, digest: digest, with: &keys.structure) } catch {
-      throw VolumeError(error, store: name)
+  /// Gives the present content a later generation, in an epoch of its own.
+  private func leap(beyond known: Generation) throws(VolumeError) {
+    guard known.value < Format.numberLimit - Self.generationLeap else {
+      _ = try counted(Format.numberLimit, "its generations")
+      return
     }
-    do { try writeHeaders(next) } catch {
-      medium.giveUp(error)
-      throw error
+    let later = Generation(known.value + Self.generationLeap)
+    let epoch: InlineBytes16
+    do { epoch = try Random.bytes16() } catch { throw VolumeError(error, store: name) }
+    try settle { (next) throws(VolumeError) in
+      try beginEpoch(epoch, in: &next)
+      next.generation = later
+      next.root = try root(at: later)
     }
     generation = later
   }
@@ -211,9 +218,7 @@ extension SecureVolume {
     guard let state = anchoring else { return }
     anchoring?.isRequested = false
     do {
-      let record = try handOver(to: state.anchor, sequence: state.sequence + 1, moment)
-      anchoring?.sequence = record.sequence
-      anchoring?.anchored = record.generation
+      anchoring?.record = try handOver(to: state.anchor, after: state.record, moment)
       anchoring?.failure = nil
     } catch {
       anchoring?.failure = error
@@ -223,17 +228,24 @@ extension SecureVolume {
   }
 
   private func handOver(
-    to anchor: any FreshnessAnchor, sequence: UInt64, _ moment: AnchorMoment
+    to anchor: any FreshnessAnchor, after newest: AnchorRecord, _ moment: AnchorMoment
   ) throws(VolumeError) -> AnchorRecord {
     let counter: UInt64
     do { counter = try anchor.counter(for: moment) } catch { throw VolumeError(error, store: name) }
+    let sequence = try counted(newest.sequence, "its anchor's records")
     let record = AnchorRecord(of: header, sequence: sequence, counter: counter)
+    try hand(record, to: anchor, moment)
+    return record
+  }
+
+  private func hand(
+    _ record: AnchorRecord, to anchor: any FreshnessAnchor, _ moment: AnchorMoment
+  ) throws(VolumeError) {
     let sealed: ByteBuffer
     do { sealed = try record.sealed(digest: digest, with: &keys.structure) } catch {
       throw VolumeError(error, store: name)
     }
     do { try anchor.store(sealed, moment) } catch { throw VolumeError(error, store: name) }
-    return record
   }
 
   /// After a checkpoint, where it is time. A failure waits until the bound is reached: a full disk need not stop a
@@ -250,11 +262,11 @@ extension SecureVolume {
   public func requestAnchor() { anchoring?.isRequested = true }
 
   /// Whether there are commits that the anchor doesn't know of.
-  public var isAheadOfAnchor: Bool { anchoring.map { generation > $0.anchored } ?? false }
+  public var isAheadOfAnchor: Bool { anchoring.map { generation > $0.record.generation } ?? false }
 
   /// Before a commit: never more than twice `commitsPerAnchor` without the anchor, whoever calls `maintain` or doesn't.
   func keepToAnchorBound() throws(VolumeError) {
-    guard let anchored = anchoring?.anchored, generation.value - anchored.value >= 2 * commitsPerAnchor else { return }
+    guard let anchored = anchoring?.record.generation, generation.value - anchored.value >= 2 * commitsPerAnchor else { return }
     // The first covers the commits before it; one under way may have begun long ago.
     for _ in 0..<2 where !journal.isEmpty {
       if checkpoint == nil { try startCheckpoint() }

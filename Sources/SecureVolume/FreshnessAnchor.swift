@@ -87,12 +87,19 @@ public struct VolumeMoment: Equatable, Sendable {
   let root: InlineBytes32
   /// The MAC of the last record.
   let chain: InlineBytes32
+
+  /// - Parameters:
+  ///   - generation: after replay.
+  ///   - chain: the MAC of the last record, or what the header has in its place.
+  init(_ header: Header, _ generation: Generation, chain: InlineBytes32) {
+    (uuid, headerSequence, root) = (header.uuid, header.sequence, header.root)
+    (self.generation, self.chain) = (generation, chain)
+  }
 }
 
 extension SecureVolume {
   public var moment: VolumeMoment {
-    VolumeMoment(
-      uuid: uuid, headerSequence: header.sequence, generation: generation, root: header.root, chain: journal.head.chain)
+    VolumeMoment(header, generation, chain: journal.head.chain)
   }
 }
 

@@ -2,7 +2,7 @@ import Crypto
 import Primitives
 
 /// What both copies of a header say (FORMAT §2). Only `HeaderCopy.verified` makes one from an image's bytes, after its
-/// MAC verified; only `HeaderPair` writes one.
+/// MAC verified; only `HeaderWriting` writes one.
 struct Header: Equatable, Sendable {
   let uuid: StoreUUID
   let geometry: Geometry
@@ -12,23 +12,29 @@ struct Header: Equatable, Sendable {
   var epoch: InlineBytes16
   /// Where in the ring the next record starts, and what it must carry.
   var cursor: JournalCursor
+  /// Which leaf table counts, 0 or 1.
+  var leafTable = 0
   var root: InlineBytes32
+  var lineage = Lineage()
+  /// Bytes that later versions use: carried over.
+  var auditHeads = [UInt8](repeating: 0, count: Format.auditHeads.count)
+  /// The VM that the store is bound to, as it lies there; zeros where it is not.
+  var binding = [UInt8](repeating: 0, count: Format.binding.count)
   /// By slot index; `nil` where empty.
   var slots: [KeySlot?]
 
   /// The bytes of one copy but for the MAC, which is zero.
   func encode(copy: Int) -> ByteBuffer {
-    var out = ByteBuffer(count: Format.headerSize)
+    var out = ByteBuffer(count: geometry.headerSpace)
     Self.encodeIdentity(uuid, to: &out)
-    out.store(UInt32(geometry.sectorSize), at: 40)
-    out.store(UInt32(geometry.blockSize), at: 44)
-    out.store(geometry.sectorCount, at: 48)
-    out.store(geometry.ringOffset, at: 56)
-    out.store(geometry.ringSize, at: 64)
-    out.store(geometry.leafOffset, at: 72)
-    out.store(geometry.leafTableSize, at: 80)
-    out.store(geometry.dataOffset, at: 88)
-    out.store(geometry.imageSize.value, at: 96)
+    out.store(UInt32(geometry.blockSize), at: 56)
+    out.store(geometry.sectorCount, at: 64)
+    out.store(geometry.ringOffset, at: 72)
+    out.store(geometry.ringSize, at: 80)
+    out.store(geometry.leafOffset, at: 88)
+    out.store(geometry.leafTableSize, at: 96)
+    out.store(geometry.dataOffset, at: 104)
+    out.store(geometry.imageSize.value, at: 112)
     out.store(UInt32(copy), at: 128)
     out.store(isClean ? Format.cleanFlag : 0, at: 132)
     out.store(sequence, at: 136)
@@ -37,22 +43,34 @@ struct Header: Equatable, Sendable {
     out.store(cursor.position, at: 168)
     out.store(cursor.sequence, at: 176)
     out.store(Format.keyEpoch, at: 184)
+    out.store(UInt32(leafTable), at: 188)
     out.store(cursor.chain, at: 192)
     out.store(root, at: 224)
+    lineage.encode(to: &out)
+    out.copy(from: auditHeads, at: Format.auditHeads.lowerBound)
+    out.copy(from: binding, at: Format.binding.lowerBound)
     for (index, slot) in slots.enumerated() {
       slot?.encode(to: &out, at: Format.slotsOffset + index * Format.slotSize)
     }
     return out
   }
 
-  /// The first 40 bytes: format and store.
+  /// The first 56 bytes: format and store.
   static func encodeIdentity(_ uuid: StoreUUID, to out: inout ByteBuffer) {
     out.copy(from: Format.headerMagic)
-    out.store(Format.version, at: 8)
-    out.store(Format.suite, at: 12)
-    out.store(UInt32(Format.headerSize), at: 16)
-    out.store(UInt32(Format.slotCount), at: 20)
-    out.store(uuid.bytes, at: 24)
+    out.store(Format.version, at: 20)
+    out.store(Format.suite, at: 24)
+    out.store(UInt32(Format.headerSize), at: 28)
+    out.store(UInt32(Format.slotCount), at: 32)
+    out.store(UInt32(Format.slotSize), at: 36)
+    out.store(uuid.bytes, at: 40)
+  }
+
+  /// What a slot's wrap is bound to beside its own bytes: the store, and the VM (FORMAT §3).
+  var slotContext: SlotContext {
+    var identity = ByteBuffer(count: Format.identitySize)
+    Self.encodeIdentity(uuid, to: &identity)
+    return SlotContext(identity: identity.span.array, binding: binding)
   }
 
   /// SHA-256 over the part that never changes: what ties every MAC to this store and this layout.

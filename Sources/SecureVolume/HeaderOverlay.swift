@@ -5,7 +5,7 @@ import Primitives
 /// until they are written to, and all else from the image; writing goes to the image.
 public final class HeaderOverlay: BlockDevice {
   /// Bytes of a saved header: both copies in their places, from the image's start.
-  public static let size = 24576
+  public static let size = Int(Format.headerPlace) + Format.headerSize
 
   private let image: any BlockDevice
   private let saved: ByteBuffer
@@ -28,7 +28,7 @@ public final class HeaderOverlay: BlockDevice {
 
   public var name: String { image.name }
   public var size: ByteCount { image.size }
-  public var physicalBlock: Int { image.physicalBlock }
+  public var blockSize: Int { image.blockSize }
   public var isWritable: Bool { image.isWritable }
 
   public func read(at offset: ByteOffset, into destination: consuming MutableSpan<UInt8>) throws(BlockError) {
@@ -52,7 +52,7 @@ public final class HeaderOverlay: BlockDevice {
   }
 
   public func sync() throws(BlockError) { try image.sync() }
-  public func discardCache() throws(BlockError) { try image.discardCache() }
+  public func allocate() throws(BlockError) { try image.allocate() }
   public func close() { image.close() }
 }
 
@@ -66,7 +66,7 @@ extension SecureVolume {
       do { bytes = try header.sealed(copy: index, with: &keys.structure) } catch {
         throw VolumeError(error, store: name)
       }
-      saved.copy(from: bytes, at: Int(offset))
+      saved.copy(from: bytes.span(0..<Format.headerSize), at: Int(offset))
     }
     return saved
   }

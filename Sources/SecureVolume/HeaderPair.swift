@@ -28,6 +28,7 @@ struct HeaderPair: ~Copyable {
     let flaws = (a.identityFlaw, b.identityFlaw)
     if let failure, flaws.0 != nil, flaws.1 != nil { throw failure }
     if flaws.0 == .noMagic, flaws.1 == .noMagic {
+      if a.isOfVersion1 { throw Self.unsupported("version 1 of the format, which was never released", name) }
       throw VolumeError(
         .notAnImage, store: name,
         "is not a vnvram image, or its formatting was cut short; nothing was changed; if it was one, `vnvram header restore` "
@@ -36,10 +37,7 @@ struct HeaderPair: ~Copyable {
     // A file that ends within the fields that say what it is doesn't say anything else.
     let isCutShort = size.value < UInt64(Format.geometryPart)
     if flaws.0 != nil, flaws.1 != nil, !isCutShort {
-      for case .unsupportedVersion(let what)? in [flaws.0, flaws.1] {
-        throw VolumeError(
-          .unsupportedVersion, store: name, "is of \(what), which this program does not know; use a newer vnvram")
-      }
+      for case .unsupported(let what)? in [flaws.0, flaws.1] { throw Self.unsupported(what, name) }
     }
     if !salvaging, !Self.reaches(a, size), !Self.reaches(b, size) {
       throw VolumeError(
@@ -74,12 +72,6 @@ struct HeaderPair: ~Copyable {
       && a.bytes.span(0..<Format.identitySize).equals(b.bytes.span(0..<Format.identitySize))
   }
 
-  /// Whether both copies say that the same closing was completed. Unverified: only for deciding to look again.
-  var looksClosed: Bool {
-    a.identityFlaw == nil && b.identityFlaw == nil && a.isClean && b.isClean
-      && a.bytes.span(136..<144).equals(b.bytes.span(136..<144))
-  }
-
   /// Whether a copy's sizes are possible and the file is as long as they say.
   private static func reaches(_ copy: borrowing HeaderCopy, _ size: ByteCount) -> Bool {
     guard copy.identityFlaw == nil, let geometry = copy.geometry else { return false }
@@ -106,9 +98,10 @@ struct HeaderPair: ~Copyable {
       && a.isReadable == other.a.isReadable && b.isReadable == other.b.isReadable
   }
 
-  /// A copy whose first 40 bytes are right, for what can be said before a key is there.
+  /// The copy that says it is the newer, of those that say what they are: for what can be said before a key is there.
   func withPlausible<R>(_ body: (borrowing HeaderCopy) -> R) -> R {
-    a.identityFlaw == nil ? body(a) : body(b)
+    if a.identityFlaw != nil { return body(b) }
+    return b.identityFlaw == nil && b.sequence > a.sequence && b.sequence < Format.numberLimit ? body(b) : body(a)
   }
 
   /// What the pair says, once the store key is there.
@@ -136,44 +129,46 @@ struct HeaderPair: ~Copyable {
       }
     }
 
-    /// The copies to write again before anything else, in order, so that both say for sure what was read. The newest
-    /// content may be in a cache alone if a sync failed; a valid copy is never written while the other is spoilt.
+    /// The copies to write again before anything else, in order, a sync after each, so that both say for sure what was
+    /// read (FORMAT §7, Recovery): the newest content may be in a cache alone if a sync failed. A valid copy is never
+    /// written while the other is not, and a clean copy A never after B says the same, since B alone would not do.
     var copiesToRewrite: [Int] {
       switch twin {
-      case .equal: header.isClean ? [] : [0]
+      case .equal: header.isClean ? [] : [0, 1]
       case .behind(let copy): [1 - copy, copy]
-      case .spoilt(let copy): [copy]
+      case .spoilt(let copy): header.isClean ? [copy] : [copy, 1 - copy]
       // Never opened for writing.
       case .unreadable: []
       }
     }
   }
 
-  /// Applies the four cases of FORMAT §2.
+  /// Applies steps 5 and 6 of FORMAT §2.
   func choose(with structure: inout StructureMAC) throws(VolumeError) -> Choice {
-    let verified: (Result<Header, FlawError>, Result<Header, FlawError>)
-    do { verified = (try a.verified(with: &structure), try b.verified(with: &structure)) } catch {
+    let verdicts: (HeaderCopy.Verdict, HeaderCopy.Verdict)
+    do { verdicts = (try a.verified(with: &structure), try b.verified(with: &structure)) } catch {
       throw VolumeError(error, store: name)
     }
-    switch verified {
-    case (.success(let first), .success(let second)):
+    if verdicts.0.isAuthentic, verdicts.1.isAuthentic {
+      guard a.bytes.span(0..<Format.geometryPart).equals(b.bytes.span(0..<Format.geometryPart)) else {
+        throw pairError("the copies belong to different stores")
+      }
+    }
+    switch verdicts {
+    case (.flawed(let flaw), _), (_, .flawed(let flaw)): throw refusal(flaw)
+    case (.valid(let first), .valid(let second)):
       return try choose(first, second)
-    case (.success(let header), .failure(let flaw)):
-      if flaw.flaw == .unreadable { return Choice(header: header, twin: .unreadable(copy: 1)) }
-      try refuse(flaw.flaw)
-      return Choice(header: header, twin: .spoilt(copy: 1))
-    case (.failure(let flaw), .success(let header)):
-      if flaw.flaw == .unreadable { return Choice(header: header, twin: .unreadable(copy: 0)) }
-      try refuse(flaw.flaw)
+    case (.valid(let header), .other(let flaw)):
+      return Choice(header: header, twin: flaw == .unreadable ? .unreadable(copy: 1) : .spoilt(copy: 1))
+    case (.other(let flaw), .valid(let header)):
+      if flaw == .unreadable { return Choice(header: header, twin: .unreadable(copy: 0)) }
       guard !header.isClean else {
         throw pairError("copy A is damaged, which no power cut explains beside a copy B that was closed cleanly")
       }
       return Choice(header: header, twin: .spoilt(copy: 0))
-    case (.failure(let first), .failure(let second)):
+    case (.other, .other):
       // The one that can't be read may be the good one.
       if let failure { throw failure }
-      try refuse(first.flaw)
-      try refuse(second.flaw)
       throw VolumeError(
         .notAuthentic(.header), store: name,
         "the key opens a slot, but neither copy of the header verifies; restore the image from a backup")
@@ -181,9 +176,6 @@ struct HeaderPair: ~Copyable {
   }
 
   private func choose(_ first: Header, _ second: Header) throws(VolumeError) -> Choice {
-    guard first.uuid == second.uuid, first.geometry == second.geometry else {
-      throw pairError("the copies belong to different stores")
-    }
     if first.sequence == second.sequence {
       guard first == second else { throw pairError("the copies have the same number and differ") }
       return Choice(header: first, twin: .equal)
@@ -200,15 +192,20 @@ struct HeaderPair: ~Copyable {
   }
 
   /// Flaws that only a holder of the key can have made are worse than damage.
-  private func refuse(_ flaw: HeaderCopy.Flaw) throws(VolumeError) {
+  private func refusal(_ flaw: HeaderCopy.Flaw) -> VolumeError {
     switch flaw {
     case .geometry:
-      throw VolumeError(.notAuthentic(.geometry), store: name, "its sizes and offsets contradict each other")
-    case .malformed:
-      throw VolumeError(
+      VolumeError(.notAuthentic(.geometry), store: name, "its sizes and offsets contradict each other")
+    case .unsupported(let what): Self.unsupported(what, name)
+    case .malformed, .unreadable, .noMagic, .notAuthentic:
+      VolumeError(
         .notAuthentic(.header), store: name, "its header is authentic and still not as the format has it")
-    case .unreadable, .noMagic, .unsupportedVersion, .notAuthentic: return
     }
+  }
+
+  private static func unsupported(_ what: String, _ store: String) -> VolumeError {
+    VolumeError(
+      .unsupportedVersion, store: store, "has \(what), which this program does not know; use the vnvram that made it")
   }
 
   /// A copy that can't be read now may come back, and an opening for writing would write over it. Nothing acknowledged
@@ -243,4 +240,9 @@ extension HeaderPair.Choice {
         "\(name) is behind or damaged; a power cut explains it, and opening for writing mends it")
     ]
   }
+}
+
+extension HeaderCopy.Verdict {
+  /// Whether someone with the key wrote it.
+  fileprivate var isAuthentic: Bool { if case .other = self { false } else { true } }
 }

@@ -26,23 +26,22 @@ public enum ImageBeginning: Sendable, Equatable {
     var bytes = ByteBuffer(count: Int(min(UInt64(Self.size), device.size.value)))
     try device.read(at: ByteOffset(0), into: bytes.mutableSpan)
     self.init(bytes.span(0..<bytes.count))
-    let second = Format.copyOffsets[1]
-    guard self == .zeros || self == .unknown, device.size.value >= second + 8 else { return }
-    var magic = ByteBuffer(count: 8)
+    let (second, count) = (Format.copyOffsets[1], Format.headerMagic.count)
+    guard self == .zeros || self == .unknown, device.size.value >= second + UInt64(count) else { return }
+    var magic = ByteBuffer(count: count)
     try device.read(at: ByteOffset(second), into: magic.mutableSpan)
-    if magic.span(0..<8).equals(Format.headerMagic) { self = self == .zeros ? .wipedImage : .image }
+    if magic.span.equals(Format.headerMagic) { self = self == .zeros ? .wipedImage : .image }
   }
 
   /// - Parameter bytes: the first ones, or all.
   public init(_ bytes: Span<UInt8>) {
     if bytes.count == 0 {
       self = .empty
-    } else if Self.has(Format.headerMagic, bytes, at: 0) {
+    } else if Self.has(Format.headerMagic, bytes, at: 0) || Self.has(Format.ownMagic, bytes, at: 0) {
+      // The second is version 1's.
       self = .image
     } else if Self.has(Self.swtpmFileMagic, bytes, at: 0), bytes.count > 8 {
-      // What follows is the version of swtpm's file, or one that swtpm refuses, and then whose it is.
-      let isOurs = bytes[8] == Self.foreignVersion && Self.has(Format.headerMagic, bytes, at: 9)
-      self = isOurs ? .image : .swtpmFile
+      self = .swtpmFile
     } else if Self.isContainer(bytes) {
       self = .swtpmState
     } else {
@@ -50,10 +49,8 @@ public enum ImageBeginning: Sendable, Equatable {
     }
   }
 
-  /// "nilmptws".
-  private static let swtpmFileMagic: [UInt8] = [0x6E, 0x69, 0x6C, 0x6D, 0x70, 0x74, 0x77, 0x73]
-  /// Behind swtpm's magic, for an image that swtpm is to refuse (kept for a later version of the format).
-  private static let foreignVersion: UInt8 = 0xFF
+  /// "nilmptws": our images begin so, too, and go on with a version that swtpm refuses.
+  private static let swtpmFileMagic = Array(Format.foreignMagic.prefix(8))
 
   /// Big-endian: version 1 or 2, least version, size of the header.
   private static func isContainer(_ bytes: Span<UInt8>) -> Bool {

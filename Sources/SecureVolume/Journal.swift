@@ -30,19 +30,23 @@ struct Journal: Sendable {
 
   var isEmpty: Bool { used == 0 }
 
-  /// Whether a record of `size` bytes fits and leaves room for the images of a checkpoint.
-  func hasRoom(for size: UInt64) -> Bool { used + size + geometry.maximumImagesSize <= geometry.ringSize }
+  func hasRoom(for size: UInt64) -> Bool { used + size <= geometry.ringSize }
+
+  /// Where something lies that is `distance` bytes behind `position`.
+  func position(_ position: UInt64, plus distance: UInt64) -> UInt64 { (position + distance) % geometry.ringSize }
 
   /// Appends a record that is durable: the next starts behind it.
-  mutating func append(size: UInt64, mac: InlineBytes32) {
+  mutating func append(_ record: JournalRecord, mac: InlineBytes32) {
+    let size = geometry.recordSize(record.count)
     used += size
-    head = JournalCursor(
-      position: (head.position + size) % geometry.ringSize, sequence: head.sequence + 1, chain: mac)
+    head = JournalCursor(position: position(head.position, plus: size), sequence: record.cursor.sequence + 1, chain: mac)
   }
 
-  /// Notes that `sector`'s newest version is `offset` bytes into the record that starts at `record`.
-  mutating func note(_ sector: SectorIndex, record: JournalCursor, offset: UInt64) {
-    versions[sector] = Version(position: (record.position + offset) % geometry.ringSize, sequence: record.sequence)
+  /// Notes that `sector`'s newest version is the `index`-th in the payload of a record.
+  mutating func note(_ sector: SectorIndex, _ index: Int, of record: JournalRecord) {
+    let offset = geometry.recordHeadSize(record.count) + index * geometry.blockSize
+    versions[sector] = Version(
+      position: position(record.cursor.position, plus: UInt64(offset)), sequence: record.cursor.sequence)
   }
 
   /// Takes a version of a sector that belongs to no journal that counts, when salvaging.
@@ -60,24 +64,29 @@ struct Journal: Sendable {
     versions = versions.filter { $0.value.sequence >= cursor.sequence }
   }
 
+  /// Begins anew at a place, with nothing before it.
+  mutating func restart(at cursor: JournalCursor) { self = Journal(geometry: geometry, at: cursor) }
+}
+
+extension Medium {
   /// Copies out of the ring, going on at its start where its end comes in between.
   func read(
-    _ device: any BlockDevice, at position: UInt64, into buffer: inout ByteBuffer, _ range: Range<Int>
-  ) throws(BlockError) {
+    ring geometry: Geometry, at position: UInt64, into buffer: inout ByteBuffer, _ range: Range<Int>
+  ) throws(VolumeError) {
     let first = Int(min(UInt64(range.count), geometry.ringSize - position))
-    try device.read(
-      at: ByteOffset(geometry.ringOffset + position),
-      into: buffer.mutableSpan(range.lowerBound..<range.lowerBound + first))
-    guard first < range.count else { return }
-    try device.read(
-      at: ByteOffset(geometry.ringOffset), into: buffer.mutableSpan(range.lowerBound + first..<range.upperBound))
+    let middle = range.lowerBound + first
+    try read(at: geometry.ringOffset + position, into: &buffer, range.lowerBound..<middle)
+    if middle < range.upperBound { try read(at: geometry.ringOffset, into: &buffer, middle..<range.upperBound) }
   }
 
-  /// Writes a whole record at the head.
-  func write(_ device: any BlockDevice, _ buffer: borrowing ByteBuffer, size: Int) throws(BlockError) {
-    let first = Int(min(UInt64(size), geometry.ringSize - head.position))
-    try device.write(buffer.span(0..<first), at: ByteOffset(geometry.ringOffset + head.position))
-    guard first < size else { return }
-    try device.write(buffer.span(first..<size), at: ByteOffset(geometry.ringOffset))
+  /// Writes into the ring at a position, which may be past its end.
+  mutating func write(
+    ring geometry: Geometry, at position: UInt64, _ buffer: borrowing ByteBuffer, _ range: Range<Int>
+  ) throws(VolumeError) {
+    let position = position % geometry.ringSize
+    let first = Int(min(UInt64(range.count), geometry.ringSize - position))
+    let middle = range.lowerBound + first
+    try write(buffer, range.lowerBound..<middle, at: geometry.ringOffset + position)
+    if middle < range.upperBound { try write(buffer, middle..<range.upperBound, at: geometry.ringOffset) }
   }
 }

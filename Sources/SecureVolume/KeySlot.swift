@@ -29,6 +29,14 @@ public enum SlotKind: UInt32, Sendable, CaseIterable {
   }
 }
 
+/// What a wrap is bound to beside its own slot's bytes (FORMAT §3).
+struct SlotContext: Equatable, Sendable {
+  /// The header's first 56 bytes: format and store.
+  let identity: [UInt8]
+  /// The VM that the store is bound to, as the header has it.
+  let binding: [UInt8]
+}
+
 /// One wrap of the store key (FORMAT §3). Copies of it are harmless: it is public.
 public struct KeySlot: Equatable, Sendable {
   public static let maximumNameLength = 120
@@ -38,13 +46,33 @@ public struct KeySlot: Equatable, Sendable {
   public let cost: ScryptCost?
   let salt: InlineBytes32
   let nonce: [UInt8]
-  let wrapped: InlineBytes32
-  let tag: InlineBytes16
+  var wrapped = InlineBytes32()
+  var tag = InlineBytes16()
   /// Seconds since 1970, UTC.
   public let created: UInt64
   /// Unique in a store. For `.keyring` the name of the kernel key.
-  public var name: String { String(decoding: nameBytes, as: UTF8.self) }
-  private let nameBytes: [UInt8]
+  public var name: String { String(decoding: label, as: UTF8.self) }
+  private let label: [UInt8]
+  /// Who made the slot; empty where nobody said.
+  private let maker: [UInt8]
+
+  /// Where the fields lie, in a slot.
+  private enum Field {
+    static let algorithm = 4
+    static let state = 8
+    static let cost = 12
+    static let created = 24
+    static let salt = 32..<64
+    static let nonce = 64..<76
+    static let wrapped = 76..<108
+    static let tag = 108..<124
+    static let label = 124
+    static let maker = 248
+  }
+
+  /// Wrapping under a key that both sides have.
+  private static let symmetric: UInt32 = 1
+  private static let active: UInt32 = 1
 
   /// Names are compared byte by byte (FORMAT §3); Swift's strings take different spellings of é for equal.
   static func areEqual(_ a: String, _ b: String) -> Bool { a.utf8.elementsEqual(b.utf8) }
@@ -59,51 +87,58 @@ public struct KeySlot: Equatable, Sendable {
   /// Wraps `storeKey` under `key` with a fresh salt and nonce.
   static func wrap(
     _ storeKey: borrowing SecretBytes, under key: borrowing KeyEncryptionKey, name: String, cost: ScryptCost?,
-    created: UInt64, identity: Span<UInt8>, index: Int
+    created: UInt64, context: SlotContext, index: Int
   ) throws(CryptoError) -> KeySlot {
     precondition(isValid(name: name) && (key.kind == .passphrase) == (cost != nil))
     var random = ByteBuffer(count: 44)
     try Random.fill(random.mutableSpan)
-    let slot = KeySlot(
+    var slot = KeySlot(
       kind: key.kind, cost: cost, salt: InlineBytes32(random.span), nonce: random.span(32..<44).array,
-      wrapped: InlineBytes32(), tag: InlineBytes16(), created: created, name: name)
+      created: created, label: Array(name.utf8), maker: [])
     var bytes = ByteBuffer(count: Format.slotSize)
     slot.encode(to: &bytes, at: 0)
     let wrapping = try wrappingKey(from: key, slot: bytes.span)
     var ciphertext = ByteBuffer(count: 32)
-    let associated = associatedData(slot: bytes.span, identity: identity, index: index)
-    let tag = try KeyWrap.seal(
+    let associated = associatedData(slot: bytes.span, context: context, index: index)
+    slot.tag = try KeyWrap.seal(
       storeKey, key: wrapping, nonce: slot.nonce.span, associatedData: associated.span,
       ciphertext: ciphertext.mutableSpan)
-    return KeySlot(
-      kind: slot.kind, cost: cost, salt: slot.salt, nonce: slot.nonce, wrapped: InlineBytes32(ciphertext.span),
-      tag: tag, created: created, name: name)
+    slot.wrapped = InlineBytes32(ciphertext.span)
+    return slot
   }
 
   /// The store key out of a slot's bytes; `nil` where `key` is not this slot's or the slot was changed. The bytes need
   /// not be well-formed: only costs beyond the limits are not tried.
   static func unwrap(
-    _ slot: Span<UInt8>, with key: borrowing KeyEncryptionKey, identity: Span<UInt8>, index: Int
+    _ slot: Span<UInt8>, with key: borrowing KeyEncryptionKey, context: SlotContext, index: Int
   ) throws(CryptoError) -> SecretBytes? {
     guard slot.load(UInt32.self, at: 0) == key.kind.rawValue,
       key.kind != .passphrase || cost(in: slot).isWithinLimits
     else { return nil }
     let wrapping = try wrappingKey(from: key, slot: slot)
-    let associated = associatedData(slot: slot, identity: identity, index: index)
+    let associated = associatedData(slot: slot, context: context, index: index)
     return try KeyWrap.open(
-      ciphertext: slot.extracting(68..<100), tag: InlineBytes16(slot, at: 100), key: wrapping,
-      nonce: slot.extracting(56..<68), associatedData: associated.span)
+      ciphertext: slot.extracting(Field.wrapped), tag: InlineBytes16(slot, at: Field.tag.lowerBound), key: wrapping,
+      nonce: slot.extracting(Field.nonce), associatedData: associated.span)
   }
 
   private static func cost(in slot: Span<UInt8>) -> ScryptCost {
     ScryptCost(
-      log2N: slot.load(UInt32.self, at: 8), r: slot.load(UInt32.self, at: 12), p: slot.load(UInt32.self, at: 16))
+      log2N: slot.load(UInt32.self, at: Field.cost), r: slot.load(UInt32.self, at: Field.cost + 4),
+      p: slot.load(UInt32.self, at: Field.cost + 8))
+  }
+
+  /// What trying a passphrase on this slot takes, as N × r × p; 0 where it isn't tried.
+  static func passphraseCost(_ slot: Span<UInt8>) -> UInt64 {
+    let cost = cost(in: slot)
+    guard slot.load(UInt32.self, at: 0) == SlotKind.passphrase.rawValue, cost.isWithinLimits else { return 0 }
+    return cost.units
   }
 
   private static func wrappingKey(
     from key: borrowing KeyEncryptionKey, slot: Span<UInt8>
   ) throws(CryptoError) -> SecretBytes {
-    let salt = slot.extracting(24..<56)
+    let salt = slot.extracting(Field.salt)
     let info = Format.info(.slot)
     guard key.kind == .passphrase else {
       return try KeyDerivation.hkdf(key: key.secret, salt: salt, info: info.span, count: 32)
@@ -112,62 +147,74 @@ public struct KeySlot: Equatable, Sendable {
     return try KeyDerivation.hkdf(key: stretched, salt: salt, info: info.span, count: 32)
   }
 
-  /// `header[0..40] ‖ u32(index) ‖ slot[0..56] ‖ slot[116..256]`.
-  private static func associatedData(slot: Span<UInt8>, identity: Span<UInt8>, index: Int) -> ByteBuffer {
-    var data = ByteBuffer(count: Format.identitySize + 4 + 56 + 140)
-    data.copy(from: identity)
-    data.store(UInt32(index), at: 40)
-    data.copy(from: slot.extracting(0..<56), at: 44)
-    data.copy(from: slot.extracting(116..<256), at: 100)
+  /// `header[0..56] ‖ u32(index) ‖ the VM's binding ‖ slot[0..64] ‖ slot[124..2048]`.
+  private static func associatedData(slot: Span<UInt8>, context: SlotContext, index: Int) -> ByteBuffer {
+    let (before, after) = (slot.extracting(0..<Field.nonce.lowerBound), slot.extracting(Field.label..<slot.count))
+    let head = context.identity.count + 4 + context.binding.count
+    var data = ByteBuffer(count: head + before.count + after.count)
+    data.copy(from: context.identity)
+    data.store(UInt32(index), at: context.identity.count)
+    data.copy(from: context.binding, at: context.identity.count + 4)
+    data.copy(from: before, at: head)
+    data.copy(from: after, at: head + before.count)
     return data
   }
 
   func encode(to out: inout ByteBuffer, at offset: Int) {
     out.store(kind.rawValue, at: offset)
+    out.store(Self.symmetric, at: offset + Field.algorithm)
+    out.store(Self.active, at: offset + Field.state)
     if let cost {
-      out.store(cost.log2N, at: offset + 8)
-      out.store(cost.r, at: offset + 12)
-      out.store(cost.p, at: offset + 16)
+      out.store(cost.log2N, at: offset + Field.cost)
+      out.store(cost.r, at: offset + Field.cost + 4)
+      out.store(cost.p, at: offset + Field.cost + 8)
     }
-    out.store(salt, at: offset + 24)
-    out.copy(from: nonce, at: offset + 56)
-    out.store(wrapped, at: offset + 68)
-    out.store(tag, at: offset + 100)
-    out.store(created, at: offset + 120)
-    out.store(UInt32(nameBytes.count), at: offset + 128)
-    out.copy(from: nameBytes, at: offset + 132)
+    out.store(created, at: offset + Field.created)
+    out.store(salt, at: offset + Field.salt.lowerBound)
+    out.copy(from: nonce, at: offset + Field.nonce.lowerBound)
+    out.store(wrapped, at: offset + Field.wrapped.lowerBound)
+    out.store(tag, at: offset + Field.tag.lowerBound)
+    for (text, place) in [(label, Field.label), (maker, Field.maker)] {
+      out.store(UInt32(text.count), at: offset + place)
+      out.copy(from: text, at: offset + place + 4)
+    }
   }
 
-  /// `nil` unless the bytes are exactly what `encode` would write: an empty slot, unknown kinds, costs beyond the
-  /// limits and reserved bytes that aren't zero are all no slot.
+  /// `nil` unless the bytes are exactly what `encode` would write: an empty slot, unknown kinds, algorithms and states,
+  /// costs beyond the limits and reserved bytes that aren't zero are all no slot.
   init?(parsing bytes: Span<UInt8>) {
     guard let kind = SlotKind(rawValue: bytes.load(UInt32.self, at: 0)) else { return nil }
     let cost = Self.cost(in: bytes)
-    let nameLength = bytes.load(UInt32.self, at: 128)
-    guard kind != .passphrase || cost.isWithinLimits, nameLength <= UInt32(Self.maximumNameLength),
-      let name = String(validating: bytes.extracting(132..<132 + Int(nameLength)).array, as: UTF8.self),
-      Self.isValid(name: name)
+    guard kind != .passphrase || cost.isWithinLimits, let label = Self.text(bytes, at: Field.label),
+      let maker = Self.text(bytes, at: Field.maker), Self.isValid(name: label), maker.isEmpty || Self.isValid(name: maker)
     else { return nil }
     self.init(
-      kind: kind, cost: kind == .passphrase ? cost : nil, salt: InlineBytes32(bytes, at: 24),
-      nonce: bytes.extracting(56..<68).array, wrapped: InlineBytes32(bytes, at: 68), tag: InlineBytes16(bytes, at: 100),
-      created: bytes.load(UInt64.self, at: 120), name: name)
+      kind: kind, cost: kind == .passphrase ? cost : nil, salt: InlineBytes32(bytes, at: Field.salt.lowerBound),
+      nonce: bytes.extracting(Field.nonce).array, created: bytes.load(UInt64.self, at: Field.created),
+      label: Array(label.utf8), maker: Array(maker.utf8))
+    wrapped = InlineBytes32(bytes, at: Field.wrapped.lowerBound)
+    tag = InlineBytes16(bytes, at: Field.tag.lowerBound)
     var again = ByteBuffer(count: Format.slotSize)
     encode(to: &again, at: 0)
     guard again.span.equals(bytes) else { return nil }
   }
 
-  private init(
-    kind: SlotKind, cost: ScryptCost?, salt: InlineBytes32, nonce: [UInt8], wrapped: InlineBytes32,
-    tag: InlineBytes16, created: UInt64, name: String
-  ) {
-    self.kind = kind
-    self.cost = cost
-    self.salt = salt
-    self.nonce = nonce
-    self.wrapped = wrapped
-    self.tag = tag
-    self.created = created
-    nameBytes = Array(name.utf8)
+  private static func text(_ bytes: Span<UInt8>, at offset: Int) -> String? {
+    let length = bytes.load(UInt32.self, at: offset)
+    guard length <= UInt32(maximumNameLength) else { return nil }
+    return String(validating: bytes.extracting(offset + 4..<offset + 4 + Int(length)).array, as: UTF8.self)
   }
+
+  private init(
+    kind: SlotKind, cost: ScryptCost?, salt: InlineBytes32, nonce: [UInt8], created: UInt64, label: [UInt8],
+    maker: [UInt8]
+  ) {
+    (self.kind, self.cost, self.salt, self.nonce, self.created) = (kind, cost, salt, nonce, created)
+    (self.label, self.maker) = (label, maker)
+  }
+}
+
+extension ScryptCost {
+  /// N × r × p. Only for a cost within the limits.
+  var units: UInt64 { UInt64(r) * UInt64(p) << UInt64(log2N) }
 }

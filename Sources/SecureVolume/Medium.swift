@@ -20,10 +20,9 @@ struct Medium {
     }
   }
 
-  func read(_ journal: Journal, at position: UInt64, into buffer: inout ByteBuffer, _ range: Range<Int>)
-    throws(VolumeError)
-  {
-    do { try journal.read(device, at: position, into: &buffer, range) } catch {
+  /// Fills all of `buffer` with what the device has, as far as a cache of this host lets through.
+  func readPastCache(at offset: UInt64, into buffer: inout ByteBuffer) throws(VolumeError) {
+    do { try device.readPastCache(at: ByteOffset(offset), into: buffer.mutableSpan) } catch {
       throw VolumeError(error, store: name)
     }
   }
@@ -33,9 +32,10 @@ struct Medium {
     do { try device.write(source.span(range), at: ByteOffset(offset)) } catch { throw fail(error) }
   }
 
-  mutating func append(_ record: borrowing ByteBuffer, size: Int, to journal: Journal) throws(VolumeError) {
-    try mayWrite()
-    do { try journal.write(device, record, size: size) } catch { throw fail(error) }
+  /// Makes the image's space its own, so that writing in it never runs out: a sparse copy is made whole, or refused.
+  func allocate() throws(VolumeError) {
+    if Mutant.skipAllocation.isOn { return }
+    do { try device.allocate() } catch { throw VolumeError(error, store: name) }
   }
 
   mutating func sync() throws(VolumeError) {
@@ -60,7 +60,7 @@ struct Medium {
   }
 
   /// Ends writing for good, where something was begun that only opening anew can bring to an end.
-  mutating func giveUp(_ error: VolumeError) { if failure == nil { failure = error } }
+  mutating func giveUp(_ error: VolumeError) { failure = failure ?? error }
 
   private mutating func fail(_ error: BlockError) -> VolumeError {
     let error = VolumeError(error, store: name)

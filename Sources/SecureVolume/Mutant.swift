@@ -19,10 +19,24 @@
     case freeRingBeforeHeaderSynced = "free-ring-before-header-synced"
     /// After a sync that failed a second one is tried, and believed.
     case retryFailedSync = "retry-failed-sync"
-    /// A checkpoint overwrites blocks of which the journal has no images.
-    case overwriteWithoutImages = "overwrite-leaf-blocks-without-images"
     /// An opening for writing goes on under the epoch that it found.
     case reuseEpoch = "reuse-epoch"
+    /// An image is written on a device whose blocks are larger than its own.
+    case ignoreLargerBlocks = "ignore-larger-blocks"
+    /// The journal ends at the first place that has no record, whatever lies behind it.
+    case trustTheEnd = "trust-the-end"
+    /// The last record counts because a read shows it.
+    case believeTheCache = "believe-the-cache"
+    /// An opening for writing doesn't see to the image's space.
+    case skipAllocation = "skip-allocation"
+    /// A leaf block that changed is remembered for the table alone that is written next.
+    case trackOneTable = "track-one-table"
+    /// A checkpoint writes the leaf blocks as they are by then, with later commits.
+    case laterLeafBlocks = "later-leaf-blocks"
+    /// The table that the second header copy still names is written before that copy is.
+    case nextCheckpointBetweenHeaders = "next-checkpoint-between-headers"
+    /// The last record goes in place before it was appended anew.
+    case inPlaceBeforeAppended = "in-place-before-appended"
 
     /// Set once, before the first volume is opened.
     package nonisolated(unsafe) static var chosen: Mutant?
@@ -42,7 +56,14 @@
     @inline(__always) static var ignoreRecordMAC: Never { Never() }
     @inline(__always) static var freeRingBeforeHeaderSynced: Never { Never() }
     @inline(__always) static var retryFailedSync: Never { Never() }
-    @inline(__always) static var overwriteWithoutImages: Never { Never() }
     @inline(__always) static var reuseEpoch: Never { Never() }
+    @inline(__always) static var ignoreLargerBlocks: Never { Never() }
+    @inline(__always) static var trustTheEnd: Never { Never() }
+    @inline(__always) static var believeTheCache: Never { Never() }
+    @inline(__always) static var skipAllocation: Never { Never() }
+    @inline(__always) static var trackOneTable: Never { Never() }
+    @inline(__always) static var laterLeafBlocks: Never { Never() }
+    @inline(__always) static var nextCheckpointBetweenHeaders: Never { Never() }
+    @inline(__always) static var inPlaceBeforeAppended: Never { Never() }
   }
 #endif

@@ -45,9 +45,9 @@ enum Salvage {
     var presumed: [Header] = []
     for index in 0...1 {
       switch try pair.verified(index, &keys) {
-      case .success(let header): verified.append(header)
-      case .failure(let flaw):
-        flaws.append(pair.finding(index, flaw.flaw))
+      case .valid(let header): verified.append(header)
+      case .flawed(let flaw), .other(let flaw):
+        flaws.append(pair.finding(index, flaw))
         if let header = pair.presumed(index, uuid: keys.uuid), !presumed.contains(header) { presumed.append(header) }
       }
     }
@@ -59,7 +59,7 @@ enum Salvage {
 extension HeaderPair {
   fileprivate func verified(
     _ index: Int, _ keys: inout VolumeKeys
-  ) throws(VolumeError) -> Result<Header, FlawError> {
+  ) throws(VolumeError) -> HeaderCopy.Verdict {
     do {
       return index == 0 ? try a.verified(with: &keys.structure) : try b.verified(with: &keys.structure)
     } catch { throw VolumeError(error, store: name) }
@@ -89,90 +89,42 @@ extension SecureVolume {
   /// Gives every sector the newest leaf that there is authentic word of. Records are numbered through the life of a store,
   /// and the ring holds the last of them: a leaf in the table that none of them has is older than they are.
   fileprivate func takeEachSectorByItself() throws(VolumeError) {
-    var newest: [SectorIndex: (sequence: UInt64, position: UInt64, leaf: Leaf)] = [:]
-    var position: UInt64 = 0
-    while position < geometry.ringSize {
-      defer { position += UInt64(geometry.blockSize) }
-      guard let found = try readableCommit(at: position) else { continue }
+    var newest: [SectorIndex: (leaf: Leaf, version: Journal.Version)] = [:]
+    var reader = JournalReader(medium, geometry, digest: digest)
+    for position in stride(from: 0, to: geometry.ringSize, by: geometry.blockSize) {
+      guard let found = try readableRecord(&reader, at: position) else { continue }
+      var versions = Journal(geometry: geometry, at: found.cursor)
       for i in 0..<found.count {
-        let start = JournalRecord.entryOffset(i)
-        let sector = SectorIndex(record.load(UInt64.self, at: start))
-        let leaf = Leaf(record, at: start + 8)
-        guard sector.value < sectorCount, newest[sector].map({ $0.sequence < found.cursor.sequence }) ?? true else {
-          continue
-        }
-        let payload = position + UInt64(found.payloadOffset + i * sectorSize)
-        newest[sector] = (found.cursor.sequence, payload % geometry.ringSize, leaf)
+        let (sector, leaf) = JournalRecord.entry(i, of: reader.head)
+        guard sector.value < sectorCount, newest[sector].map({ $0.version.sequence < found.cursor.sequence }) ?? true
+        else { continue }
+        versions.note(sector, i, of: found)
+        newest[sector] = versions.versions[sector].map { (leaf, $0) }
       }
     }
-    journal = Journal(geometry: geometry, at: JournalCursor(position: 0, sequence: 0, chain: InlineBytes32()))
-    for (sector, version) in newest {
-      leaves[sector] = version.leaf
-      if try !verifies(sector, inPlace: version.leaf) {
-        journal.adopt(sector, at: version.position, sequence: version.sequence)
+    journal.restart(at: JournalCursor(position: 0, sequence: 0, chain: InlineBytes32()))
+    for (sector, found) in newest {
+      leaves[sector] = found.leaf
+      if try !verifies(sector, inPlace: found.leaf) {
+        journal.adopt(sector, at: found.version.position, sequence: found.version.sequence)
       }
     }
-    releaseRecord()
   }
 
-  private func readableCommit(at position: UInt64) throws(VolumeError) -> JournalRecord? {
-    var unlimited = UInt64.max
+  /// An authentic record of whatever epoch; what can't be read is none.
+  private func readableRecord(_ reader: inout JournalReader, at position: UInt64) throws(VolumeError) -> JournalRecord? {
     do throws(VolumeError) {
-      guard let found = try authenticRecord(at: position, mayHash: &unlimited), found.kind == .commit else {
-        return nil
-      }
-      return found
+      return try reader.record(at: position, from: 0, epoch: nil, with: &keys.structure)
     } catch {
-      // What can't be read is no record.
       guard case .device = error.code else { throw error }
       return nil
     }
-  }
-
-  /// The fixed part and entries of a record with a number from `sequence` on, if there is an authentic one here, of whatever
-  /// epoch; then they are in `record`.
-  ///
-  /// - Parameter mayHash: bytes of what may be records that are still worth reading; where more would be, it throws.
-  func authenticRecord(
-    at position: UInt64, from sequence: UInt64 = 0, mayHash: inout UInt64
-  ) throws(VolumeError) -> JournalRecord? {
-    try medium.read(journal, at: position, into: &record, 0..<Format.recordHeaderSize)
-    guard let found = JournalRecord.parse(record, geometry), found.cursor.position == position,
-      found.cursor.sequence >= sequence
-    else { return nil }
-    guard UInt64(found.payloadOffset) <= mayHash else {
-      throw VolumeError(.notAuthentic(.journal), store: name, "the journal holds more records than fit")
-    }
-    mayHash -= UInt64(found.payloadOffset)
-    if record.count < found.payloadOffset { record = ByteBuffer(count: found.payloadOffset) }
-    try medium.read(journal, at: position, into: &record, 0..<found.payloadOffset)
-    // Again, since the bytes were read again.
-    guard let again = JournalRecord.parse(record, geometry), again.kind == found.kind, again.count == found.count else {
-      return nil
-    }
-    do {
-      let mac = try again.mac(record, digest: digest, with: &keys.structure)
-      return ConstantTime.equals(mac, JournalRecord.storedMAC(record, at: again.macOffset)) ? again : nil
-    } catch { throw VolumeError(error, store: name) }
   }
 
   private func verifies(_ sector: SectorIndex, inPlace leaf: Leaf) throws(VolumeError) -> Bool {
     do throws(VolumeError) {
       try medium.read(at: geometry.place(of: sector).value, into: &ciphertext, 0..<sectorSize)
     } catch { return false }
-    do { return try keys.sectors.verify(ciphertext, 0..<sectorSize, sector: sector, leaf: leaf) } catch {
-      throw VolumeError(error, store: name)
-    }
-  }
-}
-
-// Buffers are lent whole: a span of a class's property would outlive its access.
-extension JournalRecord {
-  fileprivate static func parse(_ buffer: borrowing ByteBuffer, _ geometry: Geometry) -> JournalRecord? {
-    JournalRecord(parsing: buffer.span, geometry: geometry)
-  }
-
-  fileprivate static func storedMAC(_ buffer: borrowing ByteBuffer, at offset: Int) -> InlineBytes32 {
-    InlineBytes32(buffer.span, at: offset)
+    return try failing(sector, count: 1) == 0
   }
 }

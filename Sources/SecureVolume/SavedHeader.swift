@@ -14,14 +14,14 @@ extension SecureVolume {
       var failure: VolumeError?
       let copy = HeaderPair.read(index, Medium(image), &failure)
       if let failure { throw failure }
-      let verified: Result<Header, FlawError>
+      let verified: HeaderCopy.Verdict
       do { verified = try copy.verified(with: &keys.structure) } catch { throw VolumeError(error, store: name) }
       switch verified {
-      case .success(let other):
+      case .valid(let other):
         if other != header { return Self.descriptions(of: other.slots) }
-      case .failure(let flaw):
-        // Authentic, and made by another program.
-        if flaw.flaw == .geometry || flaw.flaw == .malformed { return [] }
+      // Authentic, and made by another program.
+      case .flawed: return []
+      case .other: break
       }
     }
     return nil
@@ -33,52 +33,18 @@ extension SecureVolume {
   /// A record whose number and place are those that come next, and whose payload doesn't verify, is what a power cut left
   /// of a commit; an opening ends there, too.
   public func requireNothingLater() throws(VolumeError) {
-    // Fields can be forged without a key. More of them than a ring holds is no accident, and not worth the time.
-    var mayHash = geometry.ringSize
-    var position: UInt64 = 0
-    while position < geometry.ringSize {
-      defer { position += UInt64(geometry.blockSize) }
-      guard let found = try authenticRecord(at: position, from: header.cursor.sequence, mayHash: &mayHash) else {
-        continue
-      }
+    var reader = JournalReader(medium, geometry, digest: digest)
+    for position in stride(from: 0, to: geometry.ringSize, by: geometry.blockSize) {
+      guard
+        let found = try reader.record(at: position, from: header.cursor.sequence, epoch: nil, with: &keys.structure)
+      else { continue }
       if !header.isClean, found.epoch == header.epoch, found.cursor.sequence < journal.head.sequence { continue }
-      if found.cursor == journal.head, try !payloadVerifies(found) { continue }
+      if found.cursor == journal.head, try !reader.payloadVerifies(found, with: &keys.sectors) { continue }
       throw VolumeError(
         .notAuthentic(.journal), store: name,
         "journal record \(found.cursor.sequence) at \(ByteOffset(geometry.ringOffset + position)) was committed after that "
           + "header was saved, and would be lost; `vnvram salvage` recovers what is in the image, and `vnvram restore` puts a "
           + "backup in its place")
     }
-  }
-
-  private func payloadVerifies(_ found: JournalRecord) throws(VolumeError) -> Bool {
-    let size = found.unit(geometry)
-    var unit = ByteBuffer(count: size)
-    for i in 0..<found.count {
-      let place = found.cursor.position + UInt64(found.payloadOffset + i * size)
-      try medium.read(journal, at: place % geometry.ringSize, into: &unit, 0..<size)
-      let start = JournalRecord.entryOffset(i)
-      let value = record.load(UInt64.self, at: start)
-      let leaf = Leaf(record, at: start + 8)
-      let mac = InlineBytes32.load(record, at: start + 8)
-      do {
-        switch found.kind {
-        case .commit:
-          guard try keys.sectors.verify(unit, 0..<size, sector: SectorIndex(value), leaf: leaf) else { return false }
-        case .images:
-          let computed = try JournalRecord.imageMAC(
-            unit, 0..<size, offset: value, digest: digest, with: &keys.structure)
-          guard ConstantTime.equals(computed, mac) else { return false }
-        }
-      } catch { throw VolumeError(error, store: name) }
-    }
-    return true
-  }
-}
-
-extension InlineBytes32 {
-  /// Lends the buffer whole: a span of a class's property would outlive its access.
-  fileprivate static func load(_ buffer: borrowing ByteBuffer, at offset: Int) -> InlineBytes32 {
-    InlineBytes32(buffer.span, at: offset)
   }
 }

@@ -1,19 +1,25 @@
 import Primitives
 
 extension SecureVolume {
-  /// Brings everything in place and overwrites the ring with zeros, so that what was deleted or replaced is gone from
+  /// Brings everything in place and overwrites the ring and the leaf table that doesn't count with zeros, so that what was deleted or replaced is gone from
   /// every logical address of the image; durable on return. What copy-on-write, thin provisioning and flash keep below
   /// that is out of reach (DESIGN P7).
   public func scrub() throws(VolumeError) {
-    // After this the ring holds nothing that counts, so that zeros in it are no damage.
+    // After this neither holds anything that counts, so that zeros in it are no damage.
     try settle { _ in }
-    let zeros = ByteBuffer(count: 65536)
-    var offset = geometry.ringOffset
-    while offset < geometry.leafOffset {
-      let size = Int(min(65536, geometry.leafOffset - offset))
-      try medium.write(zeros, 0..<size, at: offset)
-      offset += UInt64(size)
-    }
+    leaves.distrustOther()
+    let table = geometry.leafTableOffset(leaves.other)
+    try medium.writeZeros(geometry.ringOffset..<geometry.leafOffset)
+    try medium.writeZeros(table..<table + geometry.leafTableSize)
     try medium.sync()
+  }
+}
+
+extension Medium {
+  mutating func writeZeros(_ range: Range<UInt64>) throws(VolumeError) {
+    let zeros = ByteBuffer(count: Int(min(65536, UInt64(range.count))))
+    for offset in stride(from: range.lowerBound, to: range.upperBound, by: zeros.count) {
+      try write(zeros, 0..<Int(min(UInt64(zeros.count), range.upperBound - offset)), at: offset)
+    }
   }
 }

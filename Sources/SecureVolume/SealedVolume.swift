@@ -39,17 +39,7 @@ public final class SealedVolume {
     precondition(purpose == .use || !device.isWritable)
     let medium = Medium(device)
     self.purpose = purpose
-    let first = try HeaderPair(reading: medium, salvaging: purpose == .salvage)
-    if device.isWritable, !first.looksClosed {
-      // An earlier process may have met a failed sync: what the cache shows need not be on the device.
-      do {
-        try device.sync()
-        try device.discardCache()
-      } catch { throw VolumeError(error, store: device.name) }
-      pair = try HeaderPair(reading: medium)
-    } else {
-      pair = first
-    }
+    pair = try HeaderPair(reading: medium, salvaging: purpose == .salvage)
     self.medium = medium
   }
 
@@ -58,10 +48,12 @@ public final class SealedVolume {
 
   /// Whether the device begins as an encrypted image does (FORMAT §9). Says nothing of its being one.
   public static func looksEncrypted(_ device: any BlockDevice) throws(VolumeError) -> Bool {
-    var magic = ByteBuffer(count: 8)
-    guard device.size.value >= 8 else { return false }
-    try Medium(device).read(at: 0, into: &magic, 0..<8)
-    return magic.span.equals(Format.headerMagic)
+    let size = Format.headerMagic.count
+    guard device.size.value >= UInt64(size) else { return false }
+    var magic = ByteBuffer(count: size)
+    try Medium(device).read(at: 0, into: &magic, 0..<size)
+    // The second begins an image of version 1, which opening refuses by name.
+    return magic.span.equals(Format.headerMagic) || magic.span(0..<Format.ownMagic.count).equals(Format.ownMagic)
   }
 
   /// The stores that the header copies on the device say they belong to, of however damaged an image; none where there is no
@@ -79,19 +71,15 @@ public final class SealedVolume {
   public var generation: Generation { pair.withPlausible { $0.generation } }
   public static var formatVersion: Int { Int(Format.version) }
 
-  /// The slots of both copies; those that only one of them has, too.
+  /// The slots that the newer copy has, and the other's where it has something there that is none.
   public var slots: [SlotDescription] {
-    var found: [SlotDescription] = []
-    for index in 0..<Format.slotCount {
-      for slot in [usable(pair.a, index), usable(pair.b, index)] {
-        guard let slot else { continue }
-        let description = SlotDescription(index, slot)
-        if !found.contains(where: { $0.kind == slot.kind && KeySlot.areEqual($0.name, slot.name) }) {
-          found.append(description)
-        }
+    let newer = pair.withPlausible { $0.index }
+    return (0..<Format.slotCount).compactMap { index in
+      pair.withCopy(newer) { copy in
+        if let slot = usable(copy, index) { return SlotDescription(index, slot) }
+        return copy.slotBytes(index).isZero ? nil : pair.withCopy(1 - newer) { description($0, index) }
       }
     }
-    return found
   }
 
   private func usable(_ copy: borrowing HeaderCopy, _ index: Int) -> KeySlot? {
@@ -102,8 +90,17 @@ public final class SealedVolume {
     usable(copy, index).map { SlotDescription(index, $0) }
   }
 
-  /// The names of the kernel keys that open this image.
-  public var keyNames: [String] { slots.filter { $0.kind == .keyring }.map(\.name) }
+  /// The names of the kernel keys that open this image, by whichever copy.
+  public var keyNames: [String] {
+    var names: [String] = []
+    for index in 0..<Format.slotCount {
+      for slot in [usable(pair.a, index), usable(pair.b, index)] {
+        guard let slot, slot.kind == .keyring, !names.contains(where: { KeySlot.areEqual($0, slot.name) }) else { continue }
+        names.append(slot.name)
+      }
+    }
+    return names
+  }
 
   /// Opens with `key`. For writing, where the device is: then what a power cut left is recovered and made durable
   /// first, and a new epoch begins. For reading, nothing is written.
@@ -199,11 +196,12 @@ public final class SealedVolume {
         .notAuthentic(.geometry), store: name,
         "is cut short: \(medium.device.size) of \(choice.header.geometry.imageSize); restore it from a backup")
     }
-    guard !medium.device.isWritable || medium.device.physicalBlock <= choice.header.geometry.blockSize else {
+    let (own, below) = (choice.header.geometry.blockSize, medium.device.blockSize)
+    guard !medium.device.isWritable || below <= own || Mutant.ignoreLargerBlocks.isOn else {
       throw VolumeError(
         .refused, store: name,
-        "lies on a device with blocks of \(medium.device.physicalBlock) bytes, but was formatted for \(choice.header.geometry.blockSize): a power cut could tear what it can't mend; copy its entries into a new image"
-      )
+        "has blocks of \(own) bytes, and lies where a power cut can tear \(below) at once, so it isn't opened for writing; "
+          + "`vnvram convert --block-size \(below)` writes a new image of the same store")
     }
     if case .unreadable(let copy) = choice.twin, medium.device.isWritable { throw pair.mayNotOverwrite(copy) }
     guard !isSpent else {
@@ -243,11 +241,13 @@ public final class SealedVolume {
     let isWhole: Bool
     do {
       isWhole = try pair.withCopy(index) { (copy) throws(CryptoError) in
-        guard copy.identityFlaw == nil, copy.uuid != header.uuid else { return false }
-        for slot in 0..<Format.slotCount {
+        guard copy.identityFlaw == nil else { return false }
+        // A slot that is the same in both copies gives the store key that this one didn't verify under.
+        for slot in 0..<Format.slotCount where !pair.hasEqualSlots(at: slot) {
           guard let storeKey = try copy.unwrap(slot: slot, with: key) else { continue }
           var keys = try VolumeKeys(storeKey: storeKey, uuid: copy.uuid)
-          if case .success = try copy.verified(with: &keys.structure) { return true }
+          if case .other = try copy.verified(with: &keys.structure) { continue }
+          return true
         }
         return false
       }

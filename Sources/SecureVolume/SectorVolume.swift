@@ -6,7 +6,7 @@ import Primitives
 public protocol SectorVolume: AnyObject {
   /// The store's name in messages: the image's path.
   var name: String { get }
-  /// Bytes in a sector: 512 or 4096.
+  /// Bytes in a sector: a power of two from 4096 to 65536.
   var sectorSize: Int { get }
   /// How many sectors there are.
   var sectorCount: UInt64 { get }

@@ -31,11 +31,15 @@ public final class SecureVolume: SectorVolume {
   var checkpoint: Checkpoint?
   /// Where records are put together. Grows for a large commit and shrinks again after it.
   var record: ByteBuffer
-  /// Ciphertext on its way in.
+  /// Ciphertext on its way in, or in place.
   var ciphertext: ByteBuffer
   var isClosed = false
   /// `nil` without an anchor, and while opened for reading.
-  var anchoring: Anchoring?
+  var anchoring: Anchoring? {
+    didSet { anchored = anchoring?.record.lineage ?? anchored }
+  }
+  /// The lineage value that an anchor was last handed.
+  private(set) var anchored: InlineBytes32?
   /// So many commits after the last, the anchor is advanced with the next checkpoint; after twice as many none is taken
   /// before it is. More make a crash's window longer, fewer cost a sync of the anchor each time.
   public var commitsPerAnchor = SecureVolume.standardCommitsPerAnchor {
@@ -44,8 +48,6 @@ public final class SecureVolume: SectorVolume {
 
   /// Bytes of ring in use from which on `maintain` begins a checkpoint.
   private let checkpointThreshold: UInt64
-  private static let retainedRecordSize = 1 << 20
-  private static let readAhead = 65536
 
   init(
     medium: consuming Medium, keys: consuming VolumeKeys, header: Header, digest: InlineBytes32,
@@ -61,13 +63,13 @@ public final class SecureVolume: SectorVolume {
     self.journal = journal
     self.generation = generation
     self.opening = opening
-    record = ByteBuffer(count: Int(min(geometry.ringSize, 65536)))
-    ciphertext = ByteBuffer(count: Self.readAhead)
-    checkpointThreshold = min((geometry.ringSize - geometry.maximumImagesSize) / 2, 8 << 20)
+    record = ByteBuffer(count: geometry.recordHeadSize(1) + geometry.batchSize)
+    ciphertext = ByteBuffer(count: geometry.batchSize)
+    checkpointThreshold = min(geometry.ringSize / 2, 8 << 20)
   }
 
   public var name: String { medium.name }
-  public var sectorSize: Int { geometry.sectorSize }
+  public var sectorSize: Int { geometry.blockSize }
   public var sectorCount: UInt64 { geometry.sectorCount }
   public var isWritable: Bool { medium.device.isWritable }
   /// Set once a write or sync has failed.
@@ -84,6 +86,10 @@ public final class SecureVolume: SectorVolume {
     while done < count {
       let first = SectorIndex(sector.value + UInt64(done))
       let run = try fetch(first, upTo: count - done)
+      let failing = try failing(first, count: run)
+      guard failing == 0 else {
+        throw damage(at: SectorIndex(first.value + UInt64(failing.trailingZeroBitCount)))
+      }
       for i in 0..<run {
         let place = (done + i) * sectorSize
         try open(
@@ -97,105 +103,47 @@ public final class SecureVolume: SectorVolume {
   /// Reads the ciphertext of sectors that lie side by side into `ciphertext`; returns how many.
   func fetch(_ first: SectorIndex, upTo most: Int) throws(VolumeError) -> Int {
     if let version = journal.versions[first] {
-      try medium.read(journal, at: version.position, into: &ciphertext, 0..<sectorSize)
+      try medium.read(ring: geometry, at: version.position, into: &ciphertext, 0..<sectorSize)
       return 1
     }
     var run = 1
-    let most = min(most, Self.readAhead / sectorSize)
+    let most = min(most, geometry.batch)
     while run < most, journal.isEmpty || journal.versions[SectorIndex(first.value + UInt64(run))] == nil { run += 1 }
     try medium.read(at: geometry.place(of: first).value, into: &ciphertext, 0..<run * sectorSize)
     return run
   }
 
+  /// Which of the sectors in `ciphertext`, `first` and those after it, don't verify: a bit each.
+  func failing(_ first: SectorIndex, count: Int) throws(VolumeError) -> UInt64 {
+    do {
+      return try keys.sectors.failing(ciphertext, from: 0, size: sectorSize, count: count) {
+        let sector = SectorIndex(first.value + UInt64($0))
+        return (sector, leaves[sector])
+      }
+    } catch { throw VolumeError(error, store: name) }
+  }
+
   private func open(
     _ sector: SectorIndex, at offset: Int, into plaintext: consuming MutableSpan<UInt8>
   ) throws(VolumeError) {
-    let leaf = leaves[sector]
-    let place = offset..<offset + sectorSize
     do {
-      if try keys.sectors.verify(ciphertext, place, sector: sector, leaf: leaf) {
-        try keys.sectors.open(ciphertext, place, sector: sector, leaf: leaf, into: plaintext)
-        return
-      }
+      try keys.sectors.open(
+        ciphertext, offset..<offset + sectorSize, sector: sector, leaf: leaves[sector], into: plaintext)
     } catch { throw VolumeError(error, store: name) }
-    throw VolumeError(
+  }
+
+  private func damage(at sector: SectorIndex) -> VolumeError {
+    VolumeError(
       .notAuthentic(.sector), store: name,
-      "\(sector) at \(geometry.place(of: sector)) is damaged or was changed; restore the image from a backup")
+      "\(sector) at \(place(of: sector)) is damaged or was changed; restore the image from a backup")
   }
 
-  // MARK: Committing
-
-  /// Writes all of `changes` as one record: one append, one sync. Durable on return; the generation is one higher.
-  public func commit(_ changes: borrowing SectorChanges) throws(VolumeError) {
-    precondition(changes.sectorSize == sectorSize && !isClosed)
-    guard !changes.isEmpty else { return }
-    try medium.mayWrite()
-    if anchoring != nil { try keepToAnchorBound() }
-    let size = geometry.commitSize(sectors: changes.count)
-    try makeRoom(for: size)
-    if record.count < Int(size) { record = ByteBuffer(count: Int(size)) }
-    let header = JournalRecord(
-      kind: .commit, count: changes.count, generation: generation.next, epoch: self.header.epoch, cursor: journal.head)
-    let mac: InlineBytes32
-    do { mac = try seal(changes, as: header, size: Int(size)) } catch { throw VolumeError(error, store: name) }
-    if Mutant.acknowledgeBeforeSync.isOn { try medium.sync() }
-    try medium.append(record, size: Int(size), to: journal)
-    if !Mutant.skipTheSync.isOn, !Mutant.acknowledgeBeforeSync.isOn { try medium.sync() }
-    publish(header, size: size, mac: mac)
-    releaseRecord()
+  /// Where the newest version of a sector lies in the image now.
+  public func place(of sector: SectorIndex) -> ByteOffset {
+    journal.versions[sector].map { ByteOffset(geometry.ringOffset + $0.position) } ?? geometry.place(of: sector)
   }
 
-  /// Gives the memory of a large record back.
-  func releaseRecord() {
-    if record.count > Self.retainedRecordSize { record = ByteBuffer(count: 65536) }
-  }
-
-  /// Puts the record together in `record` and returns its MAC.
-  private func seal(
-    _ changes: borrowing SectorChanges, as header: JournalRecord, size: Int
-  ) throws(CryptoError) -> InlineBytes32 {
-    header.encode(to: &record, geometry: geometry)
-    let order = changes.placesInSectorOrder
-    for (i, place) in order.enumerated() {
-      let sector = changes.sectors[place]
-      let leaf = try keys.sectors.seal(
-        changes.plaintext(place), sector: sector, into: &record, at: header.payloadOffset + i * sectorSize)
-      let start = JournalRecord.entryOffset(i)
-      record.store(sector.value, at: start)
-      leaf.encode(to: &record, at: start + 8)
-    }
-    return try finish(header, size: size)
-  }
-
-  /// MAC and padding.
-  func finish(_ header: JournalRecord, size: Int) throws(CryptoError) -> InlineBytes32 {
-    let mac = try header.mac(record, digest: digest, with: &keys.structure)
-    record.store(mac, at: header.macOffset)
-    record.wipe(header.payloadOffset + header.count * header.unit(geometry)..<size)
-    return mac
-  }
-
-  /// Makes a durable commit the truth.
-  private func publish(_ header: JournalRecord, size: UInt64, mac: InlineBytes32) {
-    for i in 0..<header.count {
-      let start = JournalRecord.entryOffset(i)
-      let sector = SectorIndex(record.load(UInt64.self, at: start))
-      leaves[sector] = Leaf(record, at: start + 8)
-      journal.note(sector, record: header.cursor, offset: UInt64(header.payloadOffset + i * sectorSize))
-    }
-    journal.append(size: size, mac: mac)
-    generation = header.generation
-  }
-
-  // MARK: Room in the ring
-
-  /// Runs checkpoints until a record of `size` bytes fits.
-  private func makeRoom(for size: UInt64) throws(VolumeError) {
-    while !journal.hasRoom(for: size) {
-      if checkpoint == nil { try startCheckpoint() }
-      try finishCheckpoint()
-    }
-  }
+  // MARK: Upkeep
 
   /// Whether `maintain` has anything to do.
   public var wantsMaintenance: Bool {

@@ -39,11 +39,14 @@ extension SecureVolume {
     }
     let slot: KeySlot
     do {
-      var identity = ByteBuffer(count: Format.identitySize)
-      Header.encodeIdentity(uuid, to: &identity)
       slot = try KeySlot.wrap(
-        keys.storeKey, under: key, name: slotName, cost: cost, created: created, identity: identity.span, index: index)
+        keys.storeKey, under: key, name: slotName, cost: cost, created: created, context: header.slotContext, index: index)
     } catch { throw VolumeError(error, store: name) }
+    guard passphraseCost + (cost?.units ?? 0) <= Format.passphraseCostLimit else {
+      throw VolumeError(
+        .noSpace, store: name,
+        "trying all its passphrases would take too long with one more of that cost; choose a lower cost, or remove one first")
+    }
     try change { $0[index] = slot }
   }
 
@@ -62,14 +65,17 @@ extension SecureVolume {
     try change { $0[index] = nil }
   }
 
+  /// What trying all passphrase slots takes.
+  private var passphraseCost: UInt64 { header.slots.reduce(0) { $0 + ($1?.cost?.units ?? 0) } }
+
   /// With a new epoch, so that headers from before, put back, don't go with the records that came after: that would be
   /// older slots beside newer content.
   private func change(_ body: (inout [KeySlot?]) -> Void) throws(VolumeError) {
     let epoch: InlineBytes16
     do { epoch = try Random.bytes16() } catch { throw VolumeError(error, store: name) }
-    try settle {
-      $0.epoch = epoch
-      body(&$0.slots)
+    try settle { (next) throws(VolumeError) in
+      try beginEpoch(epoch, in: &next)
+      body(&next.slots)
     }
   }
 }

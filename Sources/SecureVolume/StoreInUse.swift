@@ -6,11 +6,11 @@ import Primitives
 /// Reads a store that another process may be writing, without stopping it: its state as of one moment.
 ///
 /// Why the leaves and the journal that are read are of one moment, where both header copies are the same before and after
-/// (FORMAT §7, "Reading a store in use"): ring space from the header's `ringPosition` on isn't freed, and so not
-/// overwritten, before both copies say something else. So all records that were whole when their place was read are whole
-/// in what was read. A checkpoint writes leaf blocks in place only after its record of images was in the ring, and the
-/// ring is read last: whatever was seen of such writes, new, old or in between, that record replaces it. A record that was
-/// being appended doesn't verify, and the journal ends before it: it was not acknowledged when its place was read.
+/// (FORMAT §7, "Reading a store in use"): the leaf table that they name isn't written, and ring space from `ringPosition` on
+/// isn't freed, before both copies say something else. So all records that were whole when their place was read are whole
+/// in what was read. A record that was being appended doesn't verify, and the journal ends before it: it was not
+/// acknowledged when its place was read. What lies behind such an end proves damage as it does anywhere, once the place
+/// was read again.
 ///
 /// Sectors are read after that, each verified against its leaf; one that doesn't was overwritten meanwhile, and is looked
 /// up again in a newer state (`SecureVolume.copy`).
@@ -56,7 +56,7 @@ enum StoreInUse {
     do throws(VolumeError) {
       var own = try keys.copy(store: medium.name)
       let choice = try before.choose(with: &own.structure)
-      let volume = try Recovery.read(medium: medium, keys: own, choice: choice, mode: .following)
+      let volume = try Recovery.read(medium: medium, keys: own, choice: choice, mode: .beside)
       return before.equals(try HeaderPair(reading: medium)) ? volume : nil
     } catch {
       // What doesn't fit together may be of two moments.

@@ -31,6 +31,8 @@ struct UnusedRegion: Equatable {
     case zeros(String)
     /// Of the ring: ciphertext of earlier commits.
     case ring
+    /// The leaf table that doesn't count: leaves of earlier commits.
+    case leaves
     /// Sectors in place whose newer version is in the journal.
     case replaced
   }
@@ -55,9 +57,9 @@ extension SecureVolume {
       let start = geometry.place(of: sector).value
       regions.append(UnusedRegion(kind: .replaced, range: start..<start + UInt64(sectorSize)))
     }
-    let dataEnd = geometry.dataOffset + geometry.volumeSize.value
+    let table = geometry.leafTableOffset(1 - header.leafTable)
+    regions.append(UnusedRegion(kind: .leaves, range: table..<table + geometry.leafTableSize))
     let imageEnd = geometry.imageSize.value
-    regions.append(UnusedRegion(kind: .zeros("behind the last sector"), range: dataEnd..<imageEnd))
     if medium.device.size.value > imageEnd {
       regions.append(
         UnusedRegion(kind: .zeros("behind the image's end"), range: imageEnd..<medium.device.size.value))
@@ -74,22 +76,22 @@ extension SecureVolume {
     return end <= size ? [0..<start, end..<size] : [end - size..<start]
   }
 
-  /// What lies between the end of a record that counts and the block that the next one starts at.
+  /// What lies between the head of a record that counts and its payload.
   private func paddings() throws(VolumeError) -> [UnusedRegion] {
-    var head = ByteBuffer(count: Format.recordHeaderSize)
+    var reader = JournalReader(medium, geometry, digest: digest)
     var regions: [UnusedRegion] = []
     var done: UInt64 = 0
     while done < journal.used {
-      let position = (journal.tail.position + done) % geometry.ringSize
-      try medium.read(journal, at: position, into: &head, 0..<Format.recordHeaderSize)
+      let position = journal.position(journal.tail.position, plus: done)
       // Opening has verified it; a checkpoint or another process may have gone over it since.
-      guard let record = JournalRecord(parsing: head.span, geometry: geometry) else { break }
-      let size = record.size(geometry)
-      let end = UInt64(record.payloadOffset + record.count * record.unit(geometry))
-      let start = geometry.ringOffset + (position + end) % geometry.ringSize
+      guard
+        let record = try reader.record(at: position, from: 0, epoch: header.epoch, with: &keys.structure)
+      else { break }
+      let (used, size) = (UInt64(record.headBytes), UInt64(geometry.recordHeadSize(record.count)))
       // Less than a block, and so never around the ring's end.
-      regions.append(UnusedRegion(kind: .zeros("behind a record of the journal"), range: start..<start + size - end))
-      done += size
+      let start = geometry.ringOffset + journal.position(position, plus: used)
+      regions.append(UnusedRegion(kind: .zeros("in a record of the journal"), range: start..<start + size - used))
+      done += geometry.recordSize(record.count)
     }
     return regions
   }

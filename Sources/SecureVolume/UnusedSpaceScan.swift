@@ -109,8 +109,8 @@ struct UnusedSpaceScan: ~Copyable {
         continue
       }
       if word & 0xFF != 0 { found.note(nonZeroAt: i) }
-      // Kind and reserved bytes of a slot (FORMAT §3).
-      if word <= 3, i + Format.slotSize <= bytes.count,
+      // Kind and algorithm of a slot (FORMAT §3).
+      if word >> 32 == 1, word & 0xFFFF_FFFF <= 4, i + Format.slotSize <= bytes.count,
         let slot = KeySlot(parsing: bytes.extracting(i..<i + Format.slotSize))
       {
         found.slots.append((i, slot))
@@ -147,7 +147,7 @@ struct UnusedSpaceScan: ~Copyable {
           UnusedSpaceFinding(
             code: .oldCiphertext, offset: ByteOffset(nonZero.first), count: nonZero.count,
             detail: "the journal holds old ciphertext; `vnvram scrub` overwrites it"))
-      case .replaced: break
+      case .replaced, .leaves: break
       }
     }
     if let unreadable { findings.append(unreadable) }

@@ -54,14 +54,9 @@ extension SecureVolume {
       let first = block * geometry.leavesPerBlock
       let sectors = min(geometry.leavesPerBlock, Int(sectorCount) - first)
       return VolumeFinding(
-        .tree, .damage, at: ByteOffset(geometry.leafOffset + UInt64(block * geometry.blockSize)),
+        .tree, .damage, at: ByteOffset(geometry.leafTableOffset(header.leafTable) + UInt64(block * geometry.blockSize)),
         "leaf block \(block), for \(sectors) sectors from sector \(first) on, may be damaged: \(count) of them don't verify"
       )
     }
-  }
-
-  /// Where the newest version of a sector lies in the image now.
-  public func place(of sector: SectorIndex) -> ByteOffset {
-    journal.versions[sector].map { ByteOffset(geometry.ringOffset + $0.position) } ?? geometry.place(of: sector)
   }
 }

@@ -24,7 +24,7 @@ extension SecureVolume {
     guard destination.size >= geometry.imageSize else {
       throw VolumeError(.noSpace, store: target.name, "has \(destination.size), and \(geometry.imageSize) are needed")
     }
-    var copied = LeafTable(geometry: geometry)
+    var copied = LeafTable(geometry: geometry, current: 0)
     var state = self
     var failed = try state.copySectors(to: &target, &copied, progress: progress)
     var tries = 1
@@ -76,23 +76,22 @@ extension SecureVolume {
       }
       let first = SectorIndex(index)
       var wanted = 1
-      while wanted < 16, index + UInt64(wanted) < sectorCount,
+      while wanted < geometry.batch, index + UInt64(wanted) < sectorCount,
         copied[SectorIndex(index + UInt64(wanted))] != leaves[SectorIndex(index + UInt64(wanted))]
       { wanted += 1 }
       let run = try fetch(first, upTo: wanted)
+      let bad = try failing(first, count: run)
       for i in 0..<run {
         let sector = SectorIndex(index + UInt64(i))
-        let (leaf, place) = (leaves[sector], i * sectorSize..<(i + 1) * sectorSize)
-        let isWhole: Bool
-        do { isWhole = try keys.sectors.verify(ciphertext, place, sector: sector, leaf: leaf) } catch {
-          throw VolumeError(error, store: name)
+        if bad & 1 << UInt64(i) != 0 { failed[sector] = leaves[sector] } else { copied[sector] = leaves[sector] }
+      }
+      if bad == 0 {
+        try target.write(ciphertext, 0..<run * sectorSize, at: geometry.place(of: first).value)
+      } else {
+        for i in 0..<run where bad & 1 << UInt64(i) == 0 {
+          let place = geometry.place(of: SectorIndex(index + UInt64(i))).value
+          try target.write(ciphertext, i * sectorSize..<(i + 1) * sectorSize, at: place)
         }
-        guard isWhole else {
-          failed[sector] = leaf
-          continue
-        }
-        try target.write(ciphertext, place, at: geometry.place(of: sector).value)
-        copied[sector] = leaf
       }
       index += UInt64(run)
       progress(index)
@@ -102,10 +101,9 @@ extension SecureVolume {
 
   /// Leaves, and the headers last: what is cut short is no image.
   private func finishCopy(_ target: inout Medium) throws(VolumeError) -> SecureVolume {
-    let size = Int(geometry.leafTableSize)
-    try target.write(leaves.bytes, 0..<size, at: geometry.leafOffset)
-    try target.sync()
     let next = try settledHeader()
+    try target.write(leaves.bytes, 0..<leaves.bytes.count, at: geometry.leafTableOffset(next.leafTable))
+    try target.sync()
     for copy in next.copyOrder {
       let bytes: ByteBuffer
       do { bytes = try next.sealed(copy: copy, with: &keys.structure) } catch { throw VolumeError(error, store: name) }
@@ -121,13 +119,11 @@ extension SecureVolume {
   private func settledHeader() throws(VolumeError) -> Header {
     guard !header.isClean else { return header }
     var next = header
-    next.sequence += 1
+    next.sequence = try counted(header.sequence, "its headers")
     next.isClean = true
     next.generation = generation
     next.cursor = journal.head
-    do { next.root = try leaves.seal(generation: generation, digest: digest, with: &keys.structure) } catch {
-      throw VolumeError(error, store: name)
-    }
+    next.root = try root(at: generation)
     return next
   }
 }

@@ -31,6 +31,8 @@ public struct VolumeError: StatusError, Equatable {
     case readOnly
     /// An earlier write or sync failed; the store takes no more writes until it is opened anew.
     case failedEarlier
+    /// Another process or host has written to the image meanwhile; this one writes nothing more.
+    case anotherWriter
     /// There is a store here already.
     case exists
     /// No such slot.
@@ -86,6 +88,7 @@ public struct VolumeError: StatusError, Equatable {
     case .rolledBack, .forked: .rolledBack
     case .anchor(let code): code.status
     case .noSpace: .noSpace
+    case .anotherWriter: .inUse
     case .noSuchSlot: .notFound
     }
   }

@@ -27,10 +27,11 @@ public enum VolumeFormatter {
         .noSpace, store: device.name,
         "has \(device.size), and this store needs \(geometry.imageSize.value) bytes; give it a larger file or device")
     }
-    guard device.physicalBlock <= geometry.blockSize else {
+    guard device.blockSize <= geometry.blockSize else {
       throw VolumeError(
         .refused, store: device.name,
-        "has blocks of \(device.physicalBlock) bytes, and the store was to have blocks of \(geometry.blockSize)")
+        "can be torn by a power cut in blocks of \(device.blockSize) bytes, and the store was to have blocks of "
+          + "\(geometry.blockSize); give it `--block-size \(device.blockSize)`")
     }
     let fresh = try makeKeys(device, geometry, key, name: name, cost: cost, created: created)
     if let anchor {
@@ -58,19 +59,17 @@ public enum VolumeFormatter {
   ) throws(VolumeError) -> Fresh {
     do {
       let uuid = StoreUUID(random: try Random.bytes16())
-      let storeKey = try Random.secret(count: 32)
-      var identity = ByteBuffer(count: Format.identitySize)
-      Header.encodeIdentity(uuid, to: &identity)
-      let slot = try KeySlot.wrap(
-        storeKey, under: key, name: name, cost: cost, created: created, identity: identity.span, index: 0)
-      var slots = [KeySlot?](repeating: nil, count: Format.slotCount)
-      slots[0] = slot
-      let header = Header(
+      var keys = try VolumeKeys(storeKey: try Random.secret(count: 32), uuid: uuid)
+      let digest = try Header.geometryDigest(uuid: uuid, geometry: geometry)
+      var header = Header(
         uuid: uuid, geometry: geometry, isClean: true, sequence: 1, generation: Generation(0),
         epoch: try Random.bytes16(), cursor: JournalCursor(position: 0, sequence: 1, chain: InlineBytes32()),
-        root: InlineBytes32(), slots: slots)
-      let digest = try Header.geometryDigest(uuid: uuid, geometry: geometry)
-      return Fresh(keys: try VolumeKeys(storeKey: storeKey, uuid: uuid), header: header, digest: digest)
+        root: InlineBytes32(), slots: [KeySlot?](repeating: nil, count: Format.slotCount))
+      header.slots[0] = try KeySlot.wrap(
+        keys.storeKey, under: key, name: name, cost: cost, created: created, context: header.slotContext, index: 0)
+      try header.lineage.begin(
+        header.epoch, after: header.generation, auditHeads: header.auditHeads, digest: digest, with: &keys.structure)
+      return Fresh(keys: keys, header: header, digest: digest)
     } catch { throw VolumeError(error, store: device.name) }
   }
 
@@ -81,19 +80,11 @@ public enum VolumeFormatter {
   ) throws(VolumeError) -> StoreUUID {
     try wipeHeaders(of: device)
     var medium = Medium(device)
-    let zeros = ByteBuffer(count: 65536)
-    var offset = Format.ringOffset
-    while offset < geometry.leafOffset {
-      let size = Int(min(65536, geometry.leafOffset - offset))
-      try medium.write(zeros, 0..<size, at: offset)
-      offset += UInt64(size)
-    }
-    var leaves = LeafTable(geometry: geometry)
+    try medium.writeZeros(geometry.ringOffset..<geometry.leafOffset)
+    var leaves = LeafTable(geometry: geometry, current: 0)
     try writeSectors(&fresh.keys, &medium, geometry, &leaves, content, progress)
-    for block in 0..<geometry.leafBlocks {
-      let start = block * geometry.blockSize
-      try medium.write(leaves.bytes, start..<start + geometry.blockSize, at: geometry.leafOffset + UInt64(start))
-    }
+    try medium.write(leaves.bytes, 0..<leaves.bytes.count, at: geometry.leafTableOffset(0))
+    try medium.writeZeros(geometry.leafTableOffset(1)..<geometry.dataOffset)
     do {
       fresh.header.root = try leaves.seal(
         generation: fresh.header.generation, digest: fresh.digest, with: &fresh.keys.structure)
@@ -115,9 +106,8 @@ public enum VolumeFormatter {
   public static func wipeHeaders(of device: any BlockDevice) throws(VolumeError) {
     var medium = Medium(device)
     // With the unused space behind each, which may hold what was there before.
-    let zeros = ByteBuffer(count: 2 * Format.headerSize)
     for offset in Format.copyOffsets.reversed() {
-      try medium.write(zeros, 0..<zeros.count, at: offset)
+      try medium.writeZeros(offset..<offset + Format.headerPlace)
       try medium.sync()
     }
   }
@@ -125,7 +115,7 @@ public enum VolumeFormatter {
   /// Whether making an image in what was all zeros may have been cut short here: its headers and the least journal are zeros
   /// still, whatever follows. File systems and partition tables have something there.
   public static func mayBeCutShort(_ device: any BlockDevice) throws(BlockError) -> Bool {
-    let end = min(Format.ringOffset + Format.minimumRingSize, device.size.value)
+    let end = min(Format.ringOffset + Format.minimumRingBlocks * 4096, device.size.value)
     var buffer = ByteBuffer(count: Int(end))
     try device.read(at: ByteOffset(0), into: buffer.mutableSpan)
     return buffer.span(0..<buffer.count).isZero
@@ -147,31 +137,26 @@ public enum VolumeFormatter {
     _ keys: inout VolumeKeys, _ medium: inout Medium, _ geometry: Geometry, _ leaves: inout LeafTable,
     _ content: (SectorIndex, consuming MutableSpan<UInt8>) throws(VolumeError) -> Void, _ progress: (UInt64) -> Void
   ) throws(VolumeError) {
-    let perChunk = UInt64(65536 / geometry.sectorSize)
-    var plaintext = ByteBuffer(count: geometry.sectorSize)
-    var chunk = ByteBuffer(count: 65536)
+    let size = geometry.blockSize
+    var plaintext = ByteBuffer(count: size)
+    var batch = ByteBuffer(count: geometry.batchSize)
     var first: UInt64 = 0
     while first < geometry.sectorCount {
-      let count = min(perChunk, geometry.sectorCount - first)
+      let count = Int(min(UInt64(geometry.batch), geometry.sectorCount - first))
       for i in 0..<count {
-        let sector = SectorIndex(first + i)
+        let sector = SectorIndex(first + UInt64(i))
         plaintext.wipe(0..<plaintext.count)
         try content(sector, plaintext.mutableSpan)
-        do {
-          leaves[sector] = try keys.sectors.seal(
-            plaintext.span, sector: sector, into: &chunk, at: Int(i) * geometry.sectorSize)
-        } catch { throw VolumeError(error, store: medium.name) }
+        do { try keys.sectors.encrypt(plaintext.span, i, sector: sector, into: &batch, at: i * size) } catch {
+          throw VolumeError(error, store: medium.name)
+        }
       }
-      var size = Int(count) * geometry.sectorSize
-      // The last data block is written whole; what is behind the last sector has no meaning.
-      if first + count == geometry.sectorCount {
-        let rest = Int(geometry.dataSize - first * UInt64(geometry.sectorSize)) - size
-        chunk.wipe(size..<size + rest)
-        size += rest
+      do { try keys.sectors.tag(batch, from: 0, size: size, count: count) } catch {
+        throw VolumeError(error, store: medium.name)
       }
-      try medium.write(
-        chunk, 0..<size, at: geometry.dataOffset + first * UInt64(geometry.sectorSize))
-      first += count
+      for i in 0..<count { leaves[SectorIndex(first + UInt64(i))] = keys.sectors.leaf(i) }
+      try medium.write(batch, 0..<count * size, at: geometry.place(of: SectorIndex(first)).value)
+      first += UInt64(count)
       progress(first)
     }
   }

@@ -34,13 +34,18 @@ struct VolumeKeys: ~Copyable, Sendable {
   }
 }
 
-/// Seals and opens sectors (FORMAT §5).
+/// Seals and opens sectors (FORMAT §5), several that lie side by side at a time.
 struct SectorSealer: ~Copyable, Sendable {
+  /// The most sectors that one call takes.
+  static var mostSectors: Int { SectorTag.mostLanes }
+  private static let prefixSize = 32
+
   private var cipher: SectorCipher
   private var tags: SectorTag
   private var nonces: NonceSource
-  /// The 32 bytes before the ciphertext in a tag's input; one buffer, so that no sector costs an allocation.
-  private var prefix = ByteBuffer(count: 32)
+  /// For each sector the 32 bytes before the ciphertext in its tag's input, and then its tag; so that none costs an allocation.
+  private var prefixes = ByteBuffer(count: SectorSealer.mostSectors * SectorSealer.prefixSize)
+  private var computed = ByteBuffer(count: SectorSealer.mostSectors * 16)
 
   init(cipherKey: consuming SecretBytes, tagKey: consuming SecretBytes) throws(CryptoError) {
     let cipher = try SectorCipher(key: cipherKey)
@@ -50,24 +55,47 @@ struct SectorSealer: ~Copyable, Sendable {
     nonces = NonceSource()
   }
 
-  /// Encrypts `plaintext` as a new version of `sector` into `ciphertext` and returns its leaf.
-  mutating func seal(
-    _ plaintext: Span<UInt8>, sector: SectorIndex, into ciphertext: inout ByteBuffer, at offset: Int
-  ) throws(CryptoError) -> Leaf {
+  /// Encrypts a new version of a sector into `ciphertext`: the `index`-th of those that lie side by side there, and of which
+  /// `tag` computes the tags.
+  mutating func encrypt(
+    _ plaintext: Span<UInt8>, _ index: Int, sector: SectorIndex, into ciphertext: inout ByteBuffer, at offset: Int
+  ) throws(CryptoError) {
     let nonce = try nonces.next()
-    let place = offset..<offset + plaintext.count
     try cipher.encrypt(
-      plaintext, tweak: Self.tweak(sector, nonce), into: ciphertext.mutableSpan(place))
-    let tag = try tag(ciphertext, place, sector: sector, nonce: nonce, keyEpoch: Format.keyEpoch)
-    return Leaf(tag: tag, nonce: nonce, keyEpoch: Format.keyEpoch)
+      plaintext, tweak: Self.tweak(sector, nonce),
+      into: ciphertext.mutableSpan(offset..<offset + plaintext.count))
+    prepare(index, sector, size: plaintext.count, nonce: nonce, keyEpoch: Format.keyEpoch)
   }
 
-  /// Whether `place` of `ciphertext` is the version of `sector` that `leaf` stands for.
-  mutating func verify(
-    _ ciphertext: borrowing ByteBuffer, _ place: Range<Int>, sector: SectorIndex, leaf: Leaf
-  ) throws(CryptoError) -> Bool {
-    let tag = try tag(ciphertext, place, sector: sector, nonce: leaf.nonce, keyEpoch: leaf.keyEpoch)
-    return leaf.keyEpoch == Format.keyEpoch && ConstantTime.equals(tag, leaf.tag)
+  /// Computes the tags of sectors that were encrypted, all of them at once.
+  mutating func tag(_ ciphertext: borrowing ByteBuffer, from offset: Int, size: Int, count: Int) throws(CryptoError) {
+    try tags.tags(prefixes, ciphertext, from: offset, size: size, count: count, into: &computed)
+  }
+
+  /// The leaf of the `index`-th, once it has its tag.
+  func leaf(_ index: Int) -> Leaf {
+    Leaf(
+      tag: InlineBytes16(computed.span, at: 16 * index),
+      nonce: prefixes.load(UInt64.self, at: index * Self.prefixSize + 16))
+  }
+
+  /// Which of `count` sectors, side by side in `ciphertext`, are not the versions that their leaves stand for: a bit each.
+  mutating func failing(
+    _ ciphertext: borrowing ByteBuffer, from offset: Int, size: Int, count: Int,
+    expected: (Int) -> (sector: SectorIndex, leaf: Leaf)
+  ) throws(CryptoError) -> UInt64 {
+    for i in 0..<count {
+      let (sector, leaf) = expected(i)
+      prepare(i, sector, size: size, nonce: leaf.nonce, keyEpoch: leaf.keyEpoch)
+    }
+    try tags.tags(prefixes, ciphertext, from: offset, size: size, count: count, into: &computed)
+    var failing: UInt64 = 0
+    for i in 0..<count {
+      let leaf = expected(i).leaf
+      let tag = InlineBytes16(computed.span, at: 16 * i)
+      if !leaf.isWellFormed || !ConstantTime.equals(tag, leaf.tag) { failing |= 1 << UInt64(i) }
+    }
+    return failing
   }
 
   /// Decrypts a verified sector.
@@ -82,24 +110,13 @@ struct SectorSealer: ~Copyable, Sendable {
     InlineBytes16(low: sector.value, high: nonce)
   }
 
-  private mutating func tag(
-    _ ciphertext: borrowing ByteBuffer, _ place: Range<Int>, sector: SectorIndex, nonce: UInt64, keyEpoch: UInt32
-  ) throws(CryptoError) -> InlineBytes16 {
-    prefix.store(Format.InputType.sector.rawValue, at: 0)
-    prefix.store(UInt32(place.count), at: 4)
-    prefix.store(sector.value, at: 8)
-    prefix.store(nonce, at: 16)
-    prefix.store(keyEpoch, at: 24)
-    return try tags.tag(prefix, ciphertext, place)
-  }
-}
-
-// Buffers are lent whole, with a range, where a span of one stored property would overlap with a call on another.
-extension SectorTag {
-  fileprivate mutating func tag(
-    _ prefix: borrowing ByteBuffer, _ content: borrowing ByteBuffer, _ place: Range<Int>
-  ) throws(CryptoError) -> InlineBytes16 {
-    try tag(prefix.span, content.span(place))
+  private mutating func prepare(_ index: Int, _ sector: SectorIndex, size: Int, nonce: UInt64, keyEpoch: UInt32) {
+    let start = index * Self.prefixSize
+    prefixes.store(Format.InputType.sector.rawValue, at: start)
+    prefixes.store(UInt32(size), at: start + 4)
+    prefixes.store(sector.value, at: start + 8)
+    prefixes.store(nonce, at: start + 16)
+    prefixes.store(keyEpoch, at: start + 24)
   }
 }
 

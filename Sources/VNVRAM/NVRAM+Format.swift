@@ -130,19 +130,17 @@ extension NVRAM {
     do { return try StreamLayout(entries) } catch { throw NVRAMError(error, store: name) }
   }
 
-  private func blockSize(_ device: (any BlockDevice)?) -> Int { max(4096, device?.physicalBlock ?? 4096) }
+  private func blockSize(_ device: (any BlockDevice)?) -> Int { device?.blockSize ?? 4096 }
 
   private func geometry(holding layout: StreamLayout, _ s: NVRAMShared) throws(NVRAMError) -> Geometry {
-    let geometry = Geometry(
-      holding: layout.size, sectorSize: configuration.sectorSize, blockSize: blockSize(s.device))
-    guard let geometry else { throw impossible }
+    guard let geometry = Geometry(holding: layout.size, blockSize: blockSize(s.device)) else { throw impossible }
     return geometry
   }
 
   private var impossible: NVRAMError {
     NVRAMError(
       .volume(.noSpace), .noSpace, store: name,
-      "no image holds these entries with sectors of \(configuration.sectorSize) bytes on that device")
+      "no image holds these entries: they need more than \(Geometry.maximumVolumeSize.value) bytes, or that device has too few")
   }
 
   private func prepare(_ place: Place, replacing: Bool, growing: Bool) throws(NVRAMError) {
@@ -171,9 +169,8 @@ extension NVRAM {
   private func write(
     _ place: Place, _ key: borrowing KeyEncryptionKey, _ slotName: String, _ cost: ScryptCost?, replacing: Bool
   ) throws(NVRAMError) -> StoreUUID {
-    let size = configuration.sectorSize
-    let geometry = Geometry(fitting: place.device.size, sectorSize: size, blockSize: blockSize(place.device))
-    guard let geometry else { throw impossible }
+    let size = place.device.blockSize
+    guard let geometry = Geometry(fitting: place.device.size, blockSize: size) else { throw impossible }
     do {
       return try VolumeFormatter.format(
         place.device, geometry: geometry, key: key, name: slotName, cost: cost, created: UInt64(max(0, time(nil))),

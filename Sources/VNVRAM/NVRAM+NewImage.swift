@@ -70,7 +70,7 @@ extension NVRAM {
       return try makeFile(path, mode, try geometry(layout, blockSize: 4096, path), key, recipe)
     case .device(let device):
       return try fill(
-        device, try geometry(layout, blockSize: max(4096, device.physicalBlock), device.name), key, recipe)
+        device, try geometry(layout, blockSize: device.blockSize, device.name), key, recipe)
     }
   }
 
@@ -90,7 +90,7 @@ extension NVRAM {
         return try VolumeFormatter.format(
           device, geometry: geometry, key: key, name: use.key ?? "", cost: cost, created: UInt64(max(0, time(nil))),
           content: { (sector, plaintext) throws(VolumeError) in
-            layout.fillPlaintext(sector, sectorSize: geometry.sectorSize, into: plaintext)
+            layout.fillPlaintext(sector, sectorSize: geometry.blockSize, into: plaintext)
           }, anchor: anchor)
       } catch { throw NVRAMError(error) }
     }
@@ -106,8 +106,7 @@ extension NVRAM {
   private static func geometry(
     _ layout: StreamLayout, blockSize: Int, _ name: String
   ) throws(NVRAMError) -> Geometry {
-    let sectorSize = NVRAMConfiguration().sectorSize
-    guard let geometry = Geometry(holding: layout.size, sectorSize: sectorSize, blockSize: blockSize) else {
+    guard let geometry = Geometry(holding: layout.size, blockSize: blockSize) else {
       throw NVRAMError(.volume(.noSpace), .noSpace, store: name, "no image holds these entries")
     }
     return geometry

@@ -47,8 +47,6 @@ public struct NVRAMConfiguration: Sendable {
   public var maximumRequestBytes = 16 << 20
   /// How long a commit may be unknown to the anchor. (By number of commits: `SecureVolume.commitsPerAnchor`.)
   public var longestAnchorInterval = Duration.seconds(60)
-  /// Bytes per sector of a store that is formatted: 512 or 4096.
-  public var sectorSize = 4096
 
   public init() {}
 }

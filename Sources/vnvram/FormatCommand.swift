@@ -75,7 +75,7 @@ struct FormatCommand: Subcommand {
     let log = try audit.log()
     let kernelKey = try NewKey.kernel(key.name, for: image, audit: log)
     let target = FormatTarget(path: image, force: force, grow: grow)
-    let geometry = try geometry(for: layout, total, blockSize: target.blockSize())
+    let geometry = try geometry(for: layout, total, blockSize: try self.layout.block.blockSize ?? target.blockSize())
     let recovery = isRecovery ? try NewRecoveryKey(descriptor: recoveryKeyFd, json: output.json) : nil
     let device = try target.open(size: geometry.imageSize)
     do {
@@ -91,7 +91,7 @@ struct FormatCommand: Subcommand {
     let least = try self.layout.geometry(for: layout, blockSize: blockSize)
     guard let total else { return least }
     guard total >= least.imageSize,
-      let geometry = Geometry(fitting: total, sectorSize: self.layout.sectorSize, blockSize: blockSize)
+      let geometry = Geometry(fitting: total, blockSize: blockSize)
     else {
       throw Failure(
         .noSpace,
@@ -123,8 +123,8 @@ struct FormatCommand: Subcommand {
     let uuid = try VolumeFormatter.format(
       device, geometry: geometry, key: key, name: name, created: WallClock.seconds,
       content: { sector, plaintext in
-        layout.fillPlaintext(sector, sectorSize: geometry.sectorSize, into: plaintext)
-      }, progress: { progress.update($0 * UInt64(geometry.sectorSize)) }, anchor: anchor, replacingAnchor: force)
+        layout.fillPlaintext(sector, sectorSize: geometry.blockSize, into: plaintext)
+      }, progress: { progress.update($0 * UInt64(geometry.blockSize)) }, anchor: anchor, replacingAnchor: force)
     var slots = ["key \(Text.quoted(name))"]
     switch recovery {
     case .some(let recovery):
@@ -145,7 +145,7 @@ struct FormatCommand: Subcommand {
         ("image", .string(image)), ("uuid", .string(uuid.description)), ("encrypted", true),
         ("image_size", .unsigned(geometry.imageSize.value)), ("file_size", .unsigned(device.size.value)),
         ("volume_size", .unsigned(geometry.volumeSize.value)), ("stream_size", .unsigned(layout.size.value)),
-        ("sector_size", .integer(Int64(geometry.sectorSize))), ("keys", .array([.string(name)])),
+        ("block_size", .integer(Int64(geometry.blockSize))), ("keys", .array([.string(name)])),
         ("recovery_key", .bool(isRecovery)), ("entries", .integer(Int64(entries.count))),
       ] + (anchor.map { [("anchor", .string($0.name))] } ?? []))
   }
@@ -157,7 +157,7 @@ struct FormatCommand: Subcommand {
         .noSpace, "\(image): \(total.value) bytes are too small; these entries need \(layout.size.value) bytes",
         fields: [("needed", .unsigned(layout.size.value))])
     }
-    guard let wanted = max(total ?? .zero, layout.size).roundedUp(to: UInt64(self.layout.sectorSize)),
+    guard let wanted = max(total ?? .zero, layout.size).roundedUp(to: 4096),
       wanted <= FormatTarget.largest
     else { throw Failure(.noSpace, "\(image): that is more than an image can have") }
     let device = try target.open(size: wanted)

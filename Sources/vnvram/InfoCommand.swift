@@ -29,7 +29,7 @@ struct InfoCommand: Subcommand {
       ("image", .string(image)), ("authenticated", false), ("uuid", .string(sealed.uuid.description)),
       ("version", .integer(Int64(SealedVolume.formatVersion))), ("encrypted", true),
       ("generation", .unsigned(sealed.generation.value)), ("closed_cleanly", .bool(sealed.wasClosedCleanly)),
-      ("sector_size", geometry.map { .integer(Int64($0.sectorSize)) } ?? .null),
+      ("block_size", geometry.map { .integer(Int64($0.blockSize)) } ?? .null),
       ("sectors", geometry.map { .unsigned($0.sectorCount) } ?? .null),
       ("volume_size", geometry.map { .unsigned($0.volumeSize.value) } ?? .null),
       ("image_size", geometry.map { .unsigned($0.imageSize.value) } ?? .null),
@@ -43,7 +43,7 @@ struct InfoCommand: Subcommand {
       ["generation", "\(sealed.generation.value), as of the last checkpoint"],
       ["closed", sealed.wasClosedCleanly ? "cleanly" : "not cleanly: in use, or ended by a power cut or a crash"],
       ["volume", geometry.map { "\($0.volumeSize.value) bytes in \($0.sectorCount) sectors" } ?? "contradictory"],
-      ["sector", geometry.map { "\($0.sectorSize) bytes" } ?? "contradictory"],
+      ["block", geometry.map { "\($0.blockSize) bytes" } ?? "contradictory"],
       [
         "image size",
         geometry.map { "\($0.imageSize.value) bytes; the file has \(device.size.value)" } ?? "contradictory",

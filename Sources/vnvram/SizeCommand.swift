@@ -8,8 +8,8 @@ struct SizeCommand: Subcommand {
   static let configuration = CommandConfiguration(
     commandName: "size", abstract: "Print how many bytes an image needs for its entries.",
     discussion: """
-      On a block device with physical blocks of more than 4096 bytes it can be more; `vnvram format` says so \
-      before it writes anything.
+      Where a power cut can tear more than 4096 bytes at once it is more: say --block-size. `vnvram format` finds the \
+      block of its place by itself, and says what is needed before it writes anything.
 
       EXAMPLE
         vnvram size --profile tpm2 --entry notes=4K
@@ -22,13 +22,14 @@ struct SizeCommand: Subcommand {
 
   func perform() throws -> Answer {
     let layout = try layout.layout()
-    let size = unencrypted ? layout.size : try self.layout.geometry(for: layout, blockSize: 4096).imageSize
+    let blockSize = self.layout.block.blockSize ?? 4096
+    let size = unencrypted ? layout.size : try self.layout.geometry(for: layout, blockSize: blockSize).imageSize
     let entries = try self.layout.specifications()
     return Answer(
       text: ["\(size.value)"],
       fields: [
         ("image_size", .unsigned(size.value)), ("stream_size", .unsigned(layout.size.value)),
-        ("sector_size", .integer(Int64(self.layout.sectorSize))), ("encrypted", .bool(!unencrypted)),
+        ("block_size", .integer(Int64(blockSize))), ("encrypted", .bool(!unencrypted)),
         (
           "entries",
           .array(entries.map { ["name": .string($0.name.text), "capacity": .unsigned($0.capacity.value)] })

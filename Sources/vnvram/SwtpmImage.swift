@@ -45,7 +45,7 @@ struct SwtpmImage {
     layoutOptions.profile = version.profile
     layoutOptions.entry = []
     let layout = try layoutOptions.layout()
-    guard let geometry = Geometry(holding: layout.size, sectorSize: 4096, blockSize: 4096) else {
+    guard let geometry = Geometry(holding: layout.size, blockSize: 4096) else {
       throw Failure(.noSpace, "\(image): a TPM's state doesn't fit into an image")
     }
     let new = try NewFile(at: image, size: geometry.imageSize)
@@ -75,8 +75,8 @@ struct SwtpmImage {
     let uuid = try VolumeFormatter.format(
       new.device, geometry: geometry, key: key, name: name.text, created: WallClock.seconds,
       content: { sector, plaintext in
-        layout.fillPlaintext(sector, sectorSize: geometry.sectorSize, into: plaintext)
-      }, progress: { progress.update($0 * UInt64(geometry.sectorSize)) }, anchor: anchor)
+        layout.fillPlaintext(sector, sectorSize: geometry.blockSize, into: plaintext)
+      }, progress: { progress.update($0 * UInt64(geometry.blockSize)) }, anchor: anchor)
     let volume = try SealedVolume(new.device).unlock(with: key, anchor: anchor)
     let store = try BlobStore(volume)
     try put(into: store)
