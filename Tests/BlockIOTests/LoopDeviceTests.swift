@@ -18,7 +18,7 @@ struct LoopDeviceTests {
     let loop = try LoopDevice(backing: scratch.file("disk"), size: 1 << 20)
     let device = try FileDevice.open(path: loop.path, access: .readWrite)
     #expect(device.size == ByteCount(1 << 20))
-    #expect(device.physicalBlock == 512)
+    #expect(device.blockSize == 512)
     let bytes = [UInt8](repeating: 3, count: 8192)
     try device.put(bytes, at: (1 << 20) - 8192)
     try device.sync()
@@ -29,10 +29,10 @@ struct LoopDeviceTests {
     _ = consume loop
   }
 
-  @Test func physicalBlock() throws {
+  @Test func blockSize() throws {
     let loop = try LoopDevice(backing: scratch.file("disk"), size: 1 << 20, options: ["--sector-size", "4096"])
     let device = try FileDevice.open(path: loop.path, access: .readOnly)
-    #expect(device.physicalBlock == 4096)
+    #expect(device.blockSize == 4096)
     device.close()
     _ = consume loop
   }

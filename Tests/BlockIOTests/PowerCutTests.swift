@@ -91,8 +91,8 @@ private func block(_ byte: UInt8) -> [UInt8] { [UInt8](repeating: byte, count: 4
 
   /// A byte that is written puts all of its physical block at risk, and nothing else.
   @Test func aBlockFallsAsAWhole() throws {
-    let disk = SimulatedDisk(size: ByteCount(65536), physicalBlock: 16384)
-    #expect(disk.physicalBlock == 16384)
+    let disk = SimulatedDisk(size: ByteCount(65536), blockSize: 16384)
+    #expect(disk.blockSize == 16384)
     try disk.put([7], at: 20_000)
     #expect(disk.pendingBlocks == [1])
     var generator = SeededGenerator(seed: 1)

@@ -19,7 +19,7 @@ struct CopyTests {
 
     let name = "shared disk"
     var size: ByteCount { disk.size }
-    var physicalBlock: Int { disk.physicalBlock }
+    var blockSize: Int { disk.blockSize }
     let isWritable = false
     let mayChange = true
 

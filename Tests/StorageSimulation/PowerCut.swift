@@ -56,7 +56,7 @@ extension SimulatedDisk {
       }
     }
     return SimulatedDisk(
-      State(durable: blocks, current: blocks), name: name, physicalBlock: physicalBlock, isWritable: true)
+      State(durable: blocks, current: blocks), name: name, blockSize: blockSize, isWritable: true)
   }
 
   /// The bytes of `crashed` with a generator of this seed.

@@ -42,32 +42,32 @@ public final class SimulatedDisk: BlockDevice {
   }
 
   public let name: String
-  public let physicalBlock: Int
+  public let blockSize: Int
   public let isWritable: Bool
   var state: State
   /// Called after every write and sync, successful or not, with its number: a run visits every cut point once, and a
   /// test takes crashed copies at each.
   public var afterOperation: ((Int) -> Void)?
 
-  init(_ state: State, name: String, physicalBlock: Int, isWritable: Bool) {
+  init(_ state: State, name: String, blockSize: Int, isWritable: Bool) {
     self.state = state
     self.name = name
-    self.physicalBlock = physicalBlock
+    self.blockSize = blockSize
     self.isWritable = isWritable
   }
 
-  /// `size` zero bytes, all durable. Blocks fail in units of max(4096, `physicalBlock`).
-  public convenience init(size: ByteCount, physicalBlock: Int = 4096, name: String = "simulated disk") {
-    let blocks = BlockStore(size: Int(size.value), unit: max(4096, physicalBlock))
-    self.init(State(durable: blocks, current: blocks), name: name, physicalBlock: physicalBlock, isWritable: true)
+  /// `size` zero bytes, all durable. Blocks fail in units of max(4096, `blockSize`).
+  public convenience init(size: ByteCount, blockSize: Int = 4096, name: String = "simulated disk") {
+    let blocks = BlockStore(size: Int(size.value), unit: max(4096, blockSize))
+    self.init(State(durable: blocks, current: blocks), name: name, blockSize: blockSize, isWritable: true)
   }
 
   /// A disk that holds `bytes`, all durable.
   public convenience init(
-    copyOf bytes: [UInt8], physicalBlock: Int = 4096, name: String = "simulated disk", isWritable: Bool = true
+    copyOf bytes: [UInt8], blockSize: Int = 4096, name: String = "simulated disk", isWritable: Bool = true
   ) {
-    let blocks = BlockStore(bytes, unit: max(4096, physicalBlock))
-    self.init(State(durable: blocks, current: blocks), name: name, physicalBlock: physicalBlock, isWritable: isWritable)
+    let blocks = BlockStore(bytes, unit: max(4096, blockSize))
+    self.init(State(durable: blocks, current: blocks), name: name, blockSize: blockSize, isWritable: isWritable)
   }
 
   public var size: ByteCount { ByteCount(state.current.size) }
@@ -163,18 +163,6 @@ public final class SimulatedDisk: BlockDevice {
     }
   }
 
-  /// What a failed sync or write left uncertain is decided now, and reads tell it. What is dirty stays.
-  public func discardCache() throws(BlockError) {
-    try checkPower()
-    var generator = SeededGenerator(seed: UInt64(operations))
-    let decided = crashed(.anything, using: &generator).state.durable
-    for (block, pending) in state.pending where !pending.isDirty {
-      state.durable[block] = decided[block]
-      state.current[block] = decided[block]
-      state.pending[block] = nil
-    }
-  }
-
   // MARK: Faults
 
   /// Lets one call go wrong. Reads take `.fails` and `.failsAfter` only.
@@ -237,13 +225,13 @@ public final class SimulatedDisk: BlockDevice {
 
   /// A copy with everything: what is pending, the faults to come, the counts. Shares all blocks.
   public func snapshot() -> SimulatedDisk {
-    SimulatedDisk(state, name: name, physicalBlock: physicalBlock, isWritable: isWritable)
+    SimulatedDisk(state, name: name, blockSize: blockSize, isWritable: isWritable)
   }
 
   /// A disk with what reads of this one give, all durable; no faults, nothing counted. Shares all blocks.
   public func copy(isWritable: Bool = true) -> SimulatedDisk {
     SimulatedDisk(
-      State(durable: state.current, current: state.current), name: name, physicalBlock: physicalBlock,
+      State(durable: state.current, current: state.current), name: name, blockSize: blockSize,
       isWritable: isWritable)
   }
 

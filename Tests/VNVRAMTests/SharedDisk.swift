@@ -14,7 +14,7 @@ final class SharedDisk: BlockDevice, @unchecked Sendable {
 
   var name: String { disk.name }
   var size: ByteCount { withDisk { $0.size } }
-  var physicalBlock: Int { disk.physicalBlock }
+  var blockSize: Int { disk.blockSize }
   var isWritable: Bool { disk.isWritable }
 
   func read(at offset: ByteOffset, into destination: consuming MutableSpan<UInt8>) throws(BlockError) {
