@@ -82,6 +82,9 @@ struct HeaderCopy: ~Copyable, Sendable {
   var sequence: UInt64 { bytes.span.load(UInt64.self, at: 136) }
   var generation: Generation { Generation(bytes.span.load(UInt64.self, at: 144)) }
 
+  /// The leaf table that it names; 0 where it names none.
+  var claimedTable: Int { bytes.span.load(UInt32.self, at: 188) == 1 ? 1 : 0 }
+
   @_lifetime(borrow self)
   func slotBytes(_ index: Int) -> Span<UInt8> {
     let start = Format.slotsOffset + index * Format.slotSize

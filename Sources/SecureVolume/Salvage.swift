@@ -79,8 +79,8 @@ extension HeaderPair {
       guard copy.identityFlaw == nil, let geometry = copy.geometry else { return nil }
       return Header(
         uuid: uuid, geometry: geometry, isClean: true, sequence: 0, generation: Generation(0), epoch: InlineBytes16(),
-        cursor: JournalCursor(position: 0, sequence: 0, chain: InlineBytes32()), root: InlineBytes32(),
-        slots: (0..<Format.slotCount).map { copy.slot($0) })
+        cursor: JournalCursor(position: 0, sequence: 0, chain: InlineBytes32()),
+        leafTable: copy.claimedTable, root: InlineBytes32(), slots: (0..<Format.slotCount).map { copy.slot($0) })
     }
   }
 }
