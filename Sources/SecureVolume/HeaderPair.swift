@@ -155,6 +155,8 @@ struct HeaderPair: ~Copyable {
       }
     }
     switch verdicts {
+    case (.misplaced, .valid), (.valid, .misplaced), (.misplaced, .flawed), (.flawed, .misplaced):
+      throw pairError("the same copy lies in both places")
     case (.flawed(let flaw), _), (_, .flawed(let flaw)): throw refusal(flaw)
     case (.valid(let first), .valid(let second)):
       return try choose(first, second)
@@ -166,7 +168,7 @@ struct HeaderPair: ~Copyable {
         throw pairError("copy A is damaged, which no power cut explains beside a copy B that was closed cleanly")
       }
       return Choice(header: header, twin: .spoilt(copy: 0))
-    case (.other, .other):
+    case (.other, .other), (.misplaced, _), (_, .misplaced):
       // The one that can't be read may be the good one.
       if let failure { throw failure }
       throw VolumeError(
@@ -244,5 +246,10 @@ extension HeaderPair.Choice {
 
 extension HeaderCopy.Verdict {
   /// Whether someone with the key wrote it.
-  fileprivate var isAuthentic: Bool { if case .other = self { false } else { true } }
+  fileprivate var isAuthentic: Bool {
+    switch self {
+    case .valid, .flawed: true
+    case .misplaced, .other: false
+    }
+  }
 }
