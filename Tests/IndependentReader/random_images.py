@@ -51,7 +51,7 @@ class RandomImage:
         binding = vm_binding(self.random.bytes(16), self._pick(NAMES)) if self.random.below(2) else b""
         heads = b"".join(map(self._audit_head, range(self._pick((0, 8)))))
         position = self.random.below(blocks) * block_size
-        return ImageBuilder(seed, self._slots(), block_size, count, position, binding, heads)
+        return ImageBuilder(seed + " builder", self._slots(), block_size, count, position, binding, heads)
 
     def _audit_head(self, sequence):
         return self.random.bytes(16) + f.u64(sequence) + self.random.bytes(32) + bytes(8)

@@ -69,6 +69,15 @@ def header_first_copy(seed):
     return builder
 
 
+@bad("header", "slot 0 of copy B, without its MAC, is tried before slot 1 of copy A, and gives another store key")
+def header_slot_order(seed):
+    builder = closed(seed, [keyring(index=1)])
+    builder.slots = builder._slots([keyring(wraps=OTHER_KEY)])
+    builder.write_headers((1,))
+    flip(builder, f.HEADER_OFFSETS[1] + f.HEADER_SIZE - 1)
+    return builder
+
+
 @bad("header", "one bit of the audit heads in both copies")
 def header_audit_bit(seed):
     builder = closed(seed)
@@ -283,3 +292,4 @@ def only_a(name, reason, about, *changes):
 
 only_a("features", "unsupported-version", "copy A is authentic, with an unknown feature", (120, u64(2)))
 only_a("sizes", "geometry", "copy A is authentic, with one sector more and no other size to match", (64, u64(2)))
+only_a("image-size", "geometry", "copy A is authentic, with a small imageSize", (112, u64(SMALL.image_size - 4096)))

@@ -91,6 +91,16 @@ cut_short(102400, "geometry", "the file ends after copy B: it is a saved header"
 cut_short(SMALL.image_size - 1, "geometry", "the file is one byte shorter than the image")
 
 
+@bad("geometry", "a file of 127 bytes, which say version 3: it is too short to say so")
+def file_of_127_version_3(seed):
+    return bytes(with_fixed(seed, (20, u32(3))).image[:127])
+
+
+@bad("unsupported-version", "a file of 128 bytes, which say version 3")
+def file_of_128_version_3(seed):
+    return bytes(with_fixed(seed, (20, u32(3))).image[:128])
+
+
 @bad("geometry", "the file ends within copy B, and has no copy A")
 def file_of_b_alone(seed):
     return bytes(f.HEADER_OFFSETS[1]) + opened(seed).header(1)[:64]

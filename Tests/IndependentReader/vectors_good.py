@@ -89,6 +89,12 @@ def hollow_stream(name, about, sectors, entries):
 AT_64_KIB = "near 64 KiB: "
 hollow_stream("two-headers", AT_64_KIB + "the shorter outer header", 16, [("a", 3770, None), ("b", 61000, None)])
 hollow_stream("no-header", AT_64_KIB + "no outer header fits", 17, [("a", 3771, None), ("b", 61000, None)])
+hollow_stream(
+    "no-header-two",
+    AT_64_KIB + "no outer header fits; of two aligned entries the first is moved on, which has 4096 bytes",
+    17,
+    [("a", 3771, None), ("b", 4096, None), ("c", 52000, None)],
+)
 
 
 @good("1024 entries, the most there can be, with names of one to 120 bytes")
@@ -136,6 +142,14 @@ def slots_all(seed):
 @good("scrypt costs of 2^26 in all, the most there may be; a passphrase is not what opens it")
 def cost_sum_limit(seed):
     return closed(seed, [passphrase(costs=(20, 8, 8), seals=False), keyring()]), BY_KEY
+
+
+@good("scrypt costs of 2^26 in all, and a passphrase that opens the first, cheap slot")
+def cost_sum_limit_passphrase(seed):
+    costs = [(20, 7, 8), (19, 15, 1), (15, 15, 1), (11, 15, 1), (10, 1, 1)]
+    assert sum(f.cost(*c) for c in costs + [(10, 1, 1)]) == f.MAX_COST
+    dear = [passphrase(f"dear {i}", c, seals=False) for i, c in enumerate(costs)]
+    return closed(seed, [passphrase(), *dear]), BY_PASSPHRASE
 
 
 @good("a passphrase's slot at the other limits: log2N 10, r 16, p 8")

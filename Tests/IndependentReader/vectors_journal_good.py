@@ -287,6 +287,33 @@ def header_b_torn_open(seed):
     return builder, BY_KEY
 
 
+def other_a(name, about, make_copy):
+    def make(seed):
+        builder = opened(seed)
+        change(builder)
+        put(builder.image, 0, make_copy(builder).ljust(f.HEADER_SIZE, b"\0"))
+        return builder, BY_KEY
+
+    register_good("header-a-" + name, about + " in place of copy A: copy B counts, which is not clean", make)
+
+
+def unsealed(builder, *changes):
+    raw = bytearray(builder.header(0))
+    edits(*changes)(raw)
+    return bytes(raw)
+
+
+def without_magic(builder):
+    return builder.header(0, edits((8, b"\0")))
+
+
+other_a("zeros", "nothing", lambda _: b"")
+other_a("version-1", "a magic of version 1", lambda _: f.MAGIC + u32(1))
+other_a("version", "version 3, without its MAC", lambda builder: unsealed(builder, (20, u32(3))))
+other_a("size", "other sizes, without their MAC", lambda builder: unsealed(builder, (64, u64(9))))
+other_a("no-magic", "a MAC that verifies, over a magic that is not right", without_magic)
+
+
 def recovering(seed, copies):
     builder = opened(seed, sector_count=2)
     change(builder, 0)
