@@ -19,7 +19,7 @@ from vnvram_format import u32, u64
 
 @dataclass
 class Epoch:
-    """What a lineage entry is made from: the epoch, the audit heads when it began, and when the next one began."""
+    """What a lineage entry is made from: the epoch, the audit heads when it began, the generation of its last header."""
 
     epoch: bytes
     audit_heads: bytes
@@ -320,10 +320,10 @@ class ImageBuilder:
 
     def leap(self, generation):
         """An acceptance (section 12), after a checkpoint."""
+        self.begin_epoch()
         self.generation = self.header_generation = generation
         self.root = self.table_root()
         self.header_sequence += 1
-        self.begin_epoch()
         self.write_headers((1, 0))
         return self
 

@@ -84,7 +84,7 @@ def ahead_by_closing(h):
     return file(record(h, header_sequence=h.sequence - 1))
 
 
-@vector("ahead", CLEAN, "the epoch before, at the generation at which the next began")
+@vector("ahead", CLEAN, "the epoch before, at the generation of its last header")
 def ahead_by_an_epoch(h):
     return file(earlier(h, h.lineage[-2], h.lineage[-2].ended))
 
@@ -104,7 +104,7 @@ def ahead_by_63_epochs(h):
     return file(earlier(h, h.lineage[0], h.lineage[0].ended))
 
 
-@vector("ahead", ANCHORED, "an epoch that only anchored keeps, at the generation at which the next began")
+@vector("ahead", ANCHORED, "an epoch that only anchored keeps, at the generation of its last header")
 def ahead_by_anchored(h):
     return file(earlier(h, h.anchored, h.anchored.ended, header_sequence=7))
 
@@ -113,3 +113,8 @@ def ahead_by_anchored(h):
 def ahead_by_both(h):
     assert h.anchored in h.lineage
     return file(earlier(h, h.anchored, h.anchored.ended, header_sequence=2))
+
+
+@vector("ahead", CLEAN, "the same headerSequence and epoch, at an earlier generation")
+def ahead_by_a_generation(h):
+    return file(record(h, generation=h.generation - 1))

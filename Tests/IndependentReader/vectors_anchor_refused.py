@@ -35,11 +35,6 @@ def forked_epoch(h):
     return file(record(h, epoch=other(h.epoch)))
 
 
-@vector("forked", CLEAN, "the same header with an earlier generation")
-def forked_generation(h):
-    return file(record(h, generation=h.generation - 1))
-
-
 @vector("forked", CLEAN, "an earlier header of the same generation with another root")
 def forked_content(h):
     return file(record(h, header_sequence=h.sequence - 1, root=other(h.root)))
@@ -61,7 +56,7 @@ def forked_lineage_zero(h):
     return file(record(h, header_sequence=1, generation=0, lineage=bytes(32)))
 
 
-@vector("forked", CLEAN, "the epoch before, which went on for one generation after the next had begun")
+@vector("forked", CLEAN, "the epoch before, which went on for one generation after its last header here")
 def forked_further(h):
     return file(earlier(h, h.lineage[-2], h.lineage[-2].ended + 1))
 
@@ -79,6 +74,12 @@ def forked_further_anchored(h):
 @vector("forked", LEAPT, "the epoch before the leap, which went further than its image")
 def forked_leapt(h):
     return file(earlier(h, h.lineage[-3], h.lineage[-3].ended + 1, header_sequence=3))
+
+
+@vector("forked", LEAPT, "the epoch that the leap ended, at a generation between its last and the one leapt to")
+def forked_leapt_over(h):
+    assert h.lineage[-2].ended + 1000 < h.generation
+    return file(earlier(h, h.lineage[-2], h.lineage[-2].ended + 1000))
 
 
 @vector("forked", CLEAN, "another epoch under the newest lineage value, in the same header")

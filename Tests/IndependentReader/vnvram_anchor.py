@@ -105,9 +105,8 @@ def compare(volume, file, counter=None):
     if header.sequence < record.header_sequence or header.generation < record.generation:
         raise Refuse("rolled-back", f"generation {header.generation}, the anchor {record.generation}")
     check_lineage(header, record)
-    known = (record.generation, record.root, record.epoch)
-    if header.sequence == record.header_sequence and (header.generation, header.root, header.epoch) != known:
-        raise Refuse("forked", f"header {header.sequence} is another")
+    if header.sequence == record.header_sequence and header.epoch != record.epoch:
+        raise Refuse("forked", f"header {header.sequence} is of another epoch")
     if header.generation == record.generation and header.root != record.root:
         raise Refuse("forked", f"generation {header.generation} is another")
     same = header.sequence == record.header_sequence and volume.generation == record.generation

@@ -149,7 +149,7 @@ def parse_slot(index, slot):
 
 @dataclass(frozen=True)
 class LineageEntry:
-    """The value of an epoch, and the generation at which the next began; 0 in the newest."""
+    """The value of an epoch, and the generation of its last header; 0 in the newest."""
 
     value: bytes
     ended: int
