@@ -6,17 +6,17 @@ import SecureVolume
 import VNVRAM
 
 /// A durable commit of 4 KiB into a store, beside SQLite (WAL, synchronous=FULL) and LMDB, and beside pwrite and
-/// fdatasync of as many bytes as the commit writes: on the same file system, in turns of 200, so that the disk's drift
+/// fdatasync of as many bytes as the commit writes: on the same file system, in turns of 50, so that the disk's drift
 /// hits all alike.
 func benchmarkCommit(_ directory: String) throws -> Table {
   let store = try StoreOfOneEntry(directory)
   let size = try store.bytesPerCommit()
   let medium = SyncedFile(directory + "/raw", pieces: size)
   let peers = Peers(directory + "/peers", directory: directory)
-  let turn = 200
+  let (turn, warmUp, rounds) = (50, 4, 80)
   var samples = [Sample](repeating: Sample(), count: 4)
-  // The first round isn't counted.
-  for round in 0...20 {
+  for round in 0..<warmUp + rounds {
+    if round == warmUp { store.upkeep = 0 }
     for place in 0..<4 {
       let contender = (round + place) % 4
       let times =
@@ -26,18 +26,23 @@ func benchmarkCommit(_ directory: String) throws -> Table {
         case 2: peers.update(.sqlite, turn)
         default: peers.update(.lmdb, turn)
         }
-      if round > 0 { for time in times { samples[contender].add(time) } }
-      if contender == 0 && round == 0 { store.upkeep = 0 }
+      if round >= warmUp { for time in times { samples[contender].add(time) } }
     }
   }
-  let upkeep = Double(store.upkeep) / 1000 / Double(20 * turn)
+  let upkeep = Double(store.upkeep) / 1000 / Double(rounds * turn)
   try store.close()
+  return commitTable(samples, size: size, upkeep: upkeep)
+}
+
+/// - Parameters:
+///   - samples: of the store, of pwrite and fdatasync of `size` bytes, of SQLite, of LMDB.
+///   - upkeep: what the store's checkpoints add to a commit, on average, in microseconds.
+private func commitTable(_ samples: [Sample], size: Int, upkeep: Double) -> Table {
   let names = ["here", "pwrite + fdatasync of \(size) bytes", "SQLite (WAL, FULL)", "LMDB"]
   let asked = ["≤ 1.10", "", "reported", "reported"]
   var table = Table([
     "durable commit of 4 KiB, µs", "median", "p99", "mean with checkpoints", "median to pwrite + fdatasync",
-    "p99 to it",
-    "asked",
+    "p99 to it", "asked",
   ])
   for (i, sample) in samples.enumerated() {
     let (median, slow) = (sample.median, sample.percentile(0.99))
