@@ -89,7 +89,7 @@ let package = Package(
         "VNVRAM", "Anchors", "BlobStore", "SecureVolume", "Keyring", "Audit", "BlockIO", "Crypto", "CLibcrypto",
         "Primitives",
       ],
-      path: "Tests/Benchmarks", exclude: ["guest-boot.sh", "run.sh"], swiftSettings: strict),
+      path: "Tests/Benchmarks", exclude: ["guest-boot.sh", "peers.c", "run.sh"], swiftSettings: strict),
     tests("PrimitivesTests", ["Primitives"]),
     tests("CryptoTests", ["Crypto", "Primitives"]),
     tests("KeyringTests", ["Keyring", "CLibkeyutils", "Primitives"]),
