@@ -10,14 +10,12 @@ public final class PlainVolume: SectorVolume {
   private let device: any BlockDevice
   private let size: UInt64
   private var isFailed = false
-  public let sectorSize: Int
+  /// The unit of reading and writing; the plain form itself has none.
+  public let sectorSize = 4096
   public let sectorCount: UInt64
 
-  /// - Parameter sectorSize: the unit of reading and writing, in bytes; the plain form itself has none.
-  public init(_ device: any BlockDevice, sectorSize: Int = 4096) {
-    precondition(sectorSize == 512 || sectorSize == 4096)
+  public init(_ device: any BlockDevice) {
     self.device = device
-    self.sectorSize = sectorSize
     size = device.size.value
     sectorCount = size / UInt64(sectorSize) + (size % UInt64(sectorSize) == 0 ? 0 : 1)
   }
