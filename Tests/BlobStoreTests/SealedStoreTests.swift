@@ -16,7 +16,7 @@ struct SealedStoreTests {
     return KeyEncryptionKey(.keyring, secret)
   }
 
-  @Test(arguments: [512, 4096]) func formatWriteReopen(sectorSize: Int) throws {
+  @Test(arguments: [4096]) func formatWriteReopen(sectorSize: Int) throws {
     var items = [
       Item(name: "permall", capacity: 20000), Item(name: "volatilestate", capacity: 9000),
       Item(name: "x", capacity: 30),
