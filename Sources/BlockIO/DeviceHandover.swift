@@ -2,8 +2,9 @@ import CSystem
 import Glibc
 import Primitives
 
-/// An open and locked file or block device on its way to another process, by its descriptor: what the other one has to know,
-/// which may not be able to ask. The lock goes with the descriptor and is there until the last copy of it is closed.
+/// An open, locked and allocated file or block device on its way to another process, by its descriptor: what the other
+/// one has to know, which may not be able to ask. The lock goes with the descriptor and is there until the last copy of
+/// it is closed.
 public struct DeviceHandover: Sendable, Equatable {
   /// For messages: the path.
   public let name: String
@@ -11,20 +12,20 @@ public struct DeviceHandover: Sendable, Equatable {
   /// Bytes.
   public let size: UInt64
   /// Bytes.
-  public let physicalBlock: UInt32
+  public let blockSize: UInt32
 
-  public init(name: String, isBlockDevice: Bool, size: UInt64, physicalBlock: UInt32) {
+  public init(name: String, isBlockDevice: Bool, size: UInt64, blockSize: UInt32) {
     self.name = name
     self.isBlockDevice = isBlockDevice
     self.size = size
-    self.physicalBlock = physicalBlock
+    self.blockSize = blockSize
   }
 }
 
 extension FileDevice {
   public var handover: DeviceHandover {
     DeviceHandover(
-      name: name, isBlockDevice: kind == .block, size: size.value, physicalBlock: UInt32(clamping: physicalBlock))
+      name: name, isBlockDevice: kind == .block, size: size.value, blockSize: UInt32(clamping: blockSize))
   }
 
   /// Lends the descriptor, to be sent to another process.
@@ -33,7 +34,8 @@ extension FileDevice {
   /// Lets go of a device that another process has by now: without giving up its lock, which is that one's.
   public func abandon() { closeDescriptor() }
 
-  /// Takes what another process has opened for writing and locked; the descriptor is this object's from now on.
+  /// Takes what another process has opened for writing, locked and allocated; the descriptor is this object's from now
+  /// on.
   ///
   /// - Throws: `.wrongKind` for a descriptor that isn't what `handover` says.
   public convenience init(adopting raw: Int32, _ handover: DeviceHandover) throws(BlockError) {
@@ -49,7 +51,9 @@ extension FileDevice {
     }
     self.init(
       path: handover.name, kind: handover.isBlockDevice ? .block : .regular, access: .readWrite,
-      size: ByteCount(handover.size), physicalBlock: Int(handover.physicalBlock), hook: nil, descriptor: descriptor)
+      size: ByteCount(handover.size), unit: TearingUnit(bytes: Int(handover.blockSize), notices: []), hook: nil,
+      descriptor: descriptor)
+    isAllocated = true
   }
 
   /// The same file once more, for reading and without a lock, for who hands this one over.

@@ -28,7 +28,7 @@ public final class HeaderOverlay: BlockDevice {
 
   public var name: String { image.name }
   public var size: ByteCount { image.size }
-  public var physicalBlock: Int { image.physicalBlock }
+  public var blockSize: Int { image.blockSize }
   public var isWritable: Bool { image.isWritable }
 
   public func read(at offset: ByteOffset, into destination: consuming MutableSpan<UInt8>) throws(BlockError) {
@@ -52,7 +52,6 @@ public final class HeaderOverlay: BlockDevice {
   }
 
   public func sync() throws(BlockError) { try image.sync() }
-  public func discardCache() throws(BlockError) { try image.discardCache() }
   public func close() { image.close() }
 }
 

@@ -44,7 +44,6 @@ public final class SealedVolume {
       // An earlier process may have met a failed sync: what the cache shows need not be on the device.
       do {
         try device.sync()
-        try device.discardCache()
       } catch { throw VolumeError(error, store: device.name) }
       pair = try HeaderPair(reading: medium)
     } else {
@@ -199,10 +198,10 @@ public final class SealedVolume {
         .notAuthentic(.geometry), store: name,
         "is cut short: \(medium.device.size) of \(choice.header.geometry.imageSize); restore it from a backup")
     }
-    guard !medium.device.isWritable || medium.device.physicalBlock <= choice.header.geometry.blockSize else {
+    guard !medium.device.isWritable || medium.device.blockSize <= choice.header.geometry.blockSize else {
       throw VolumeError(
         .refused, store: name,
-        "lies on a device with blocks of \(medium.device.physicalBlock) bytes, but was formatted for \(choice.header.geometry.blockSize): a power cut could tear what it can't mend; copy its entries into a new image"
+        "lies on a device with blocks of \(medium.device.blockSize) bytes, but was formatted for \(choice.header.geometry.blockSize): a power cut could tear what it can't mend; copy its entries into a new image"
       )
     }
     if case .unreadable(let copy) = choice.twin, medium.device.isWritable { throw pair.mayNotOverwrite(copy) }

@@ -27,10 +27,10 @@ public enum VolumeFormatter {
         .noSpace, store: device.name,
         "has \(device.size), and this store needs \(geometry.imageSize.value) bytes; give it a larger file or device")
     }
-    guard device.physicalBlock <= geometry.blockSize else {
+    guard device.blockSize <= geometry.blockSize else {
       throw VolumeError(
         .refused, store: device.name,
-        "has blocks of \(device.physicalBlock) bytes, and the store was to have blocks of \(geometry.blockSize)")
+        "has blocks of \(device.blockSize) bytes, and the store was to have blocks of \(geometry.blockSize)")
     }
     let fresh = try makeKeys(device, geometry, key, name: name, cost: cost, created: created)
     if let anchor {

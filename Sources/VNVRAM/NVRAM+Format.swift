@@ -130,7 +130,7 @@ extension NVRAM {
     do { return try StreamLayout(entries) } catch { throw NVRAMError(error, store: name) }
   }
 
-  private func blockSize(_ device: (any BlockDevice)?) -> Int { max(4096, device?.physicalBlock ?? 4096) }
+  private func blockSize(_ device: (any BlockDevice)?) -> Int { device?.blockSize ?? 4096 }
 
   private func geometry(holding layout: StreamLayout, _ s: NVRAMShared) throws(NVRAMError) -> Geometry {
     let geometry = Geometry(

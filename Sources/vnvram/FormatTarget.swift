@@ -18,18 +18,17 @@ final class FormatTarget {
     self.grow = grow
   }
 
-  /// The unit of a power cut for the image's layout: that of the device, 4096 for a file.
+  /// The unit of a power cut for the image's layout.
   ///
   /// - Throws: `.noSpace` for more than FORMAT §1 allows; what the device throws that is there and can't be taken.
   func blockSize() throws -> Int {
-    let physical: Int
-    do { physical = try FileDevice.open(path: path, access: .readOnly).physicalBlock } catch {
+    let size: Int
+    do { size = try FileDevice.open(path: path, access: .readOnly).blockSize } catch {
       guard error.code == .notFound else { throw error }
-      return 4096
+      size = FileDevice.blockSize(ofNewFileAt: path)
     }
-    guard let size = [4096, 8192, 16384].first(where: { $0 >= physical }) else {
-      throw Failure(
-        .noSpace, "\(path): has physical blocks of \(physical) bytes, and 16384 are the most that a store can have")
+    guard size <= 16384 else {
+      throw Failure(.noSpace, "\(path): has blocks of \(size) bytes, and 16384 are the most that a store can have")
     }
     return size
   }

@@ -119,7 +119,7 @@ final class ReadOnlyView: BlockDevice {
   init(_ device: any BlockDevice) { self.device = device }
   var name: String { device.name }
   var size: ByteCount { device.size }
-  var physicalBlock: Int { device.physicalBlock }
+  var blockSize: Int { device.blockSize }
   var isWritable: Bool { false }
   func read(at offset: ByteOffset, into destination: consuming MutableSpan<UInt8>) throws(BlockError) {
     try device.read(at: offset, into: destination)
@@ -128,5 +128,4 @@ final class ReadOnlyView: BlockDevice {
     throw BlockError(.readOnly, device: name, "is opened for reading only")
   }
   func sync() throws(BlockError) { throw BlockError(.readOnly, device: name, "is opened for reading only") }
-  func discardCache() throws(BlockError) {}
 }

@@ -41,7 +41,7 @@ extension Checker {
     let isFresh = old == nil || oldGeometry != geometry || random.chance(50)
     disk.afterOperation = nil
     if isFresh {
-      disk = SimulatedDisk(size: geometry.imageSize, physicalBlock: geometry.blockSize)
+      disk = SimulatedDisk(size: geometry.imageSize, blockSize: geometry.blockSize)
     } else {
       disk.clearFaults()
     }

@@ -14,7 +14,7 @@ final class SharedDisk: BlockDevice, @unchecked Sendable {
 
   var name: String { disk.name }
   var size: ByteCount { withDisk { $0.size } }
-  var physicalBlock: Int { disk.physicalBlock }
+  var blockSize: Int { disk.blockSize }
   var isWritable: Bool { disk.isWritable }
 
   func read(at offset: ByteOffset, into destination: consuming MutableSpan<UInt8>) throws(BlockError) {
@@ -33,11 +33,5 @@ final class SharedDisk: BlockDevice, @unchecked Sendable {
     lock.lock()
     defer { lock.unlock() }
     try disk.sync()
-  }
-
-  func discardCache() throws(BlockError) {
-    lock.lock()
-    defer { lock.unlock() }
-    try disk.discardCache()
   }
 }

@@ -42,7 +42,7 @@ enum MonitorMessage: ~Copyable {
         message.put(image.name)
         message.put(image.isBlockDevice)
         message.put(image.size)
-        message.put(image.physicalBlock)
+        message.put(image.blockSize)
       }
     case .granted(let uuid, let key):
       try link.send(3) { message in
@@ -86,7 +86,7 @@ enum MonitorMessage: ~Copyable {
     case 2:
       let image = DeviceHandover(
         name: try message.takeText(), isBlockDevice: try message.takeBool(), size: try message.take(UInt64.self),
-        physicalBlock: try message.take(UInt32.self))
+        blockSize: try message.take(UInt32.self))
       self = .image(image, descriptor: descriptor)
     case 3:
       let (low, high) = (try message.take(UInt64.self), try message.take(UInt64.self))

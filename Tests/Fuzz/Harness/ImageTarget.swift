@@ -45,7 +45,7 @@ enum ImageTarget {
 
   private static func splice(_ history: StoreHistory, _ input: inout FuzzInput) {
     var image = history.images[Int(input.byte()) % history.images.count]
-    let physicalBlock = input.byte() == 255 ? 8192 : 4096
+    let blockSize = input.byte() == 255 ? 8192 : 4096
     var operations = 0
     while !input.isAtEnd, operations < 64 {
       operations += 1
@@ -54,8 +54,8 @@ enum ImageTarget {
     VolumeProbe.salvage(image, StoreHistory.openingKey())
     let reading = VolumeProbe.open(MemoryDevice(image), StoreHistory.openingKey())
     let writing = VolumeProbe.open(
-      MemoryDevice(image, isWritable: true, physicalBlock: physicalBlock), StoreHistory.openingKey())
-    if physicalBlock <= history.geometry.blockSize {
+      MemoryDevice(image, isWritable: true, blockSize: blockSize), StoreHistory.openingKey())
+    if blockSize <= history.geometry.blockSize {
       require(reading.agrees(with: writing), "for reading \(reading), for writing \(writing)")
     }
     for case .state(let generation, let content, _) in [reading, writing] {

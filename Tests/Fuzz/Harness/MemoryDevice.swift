@@ -8,7 +8,7 @@ final class MemoryDevice: BlockDevice {
   private var memory: Memory
   private let claimed: UInt64
   let isWritable: Bool
-  let physicalBlock: Int
+  let blockSize: Int
   /// Reads, writes and syncs until one fails; nil: none does.
   private var untilFailure: Int?
   /// Called after each sync with all that is there.
@@ -16,12 +16,12 @@ final class MemoryDevice: BlockDevice {
 
   /// - Parameter claimed: the size in bytes; the bytes' own where it is less.
   init(
-    _ bytes: [UInt8], claimed: UInt64 = 0, isWritable: Bool = false, physicalBlock: Int = 512, failingAfter: Int? = nil
+    _ bytes: [UInt8], claimed: UInt64 = 0, isWritable: Bool = false, blockSize: Int = 4096, failingAfter: Int? = nil
   ) {
     memory = Memory(bytes: bytes)
     self.claimed = max(claimed, UInt64(bytes.count))
     self.isWritable = isWritable
-    self.physicalBlock = physicalBlock
+    self.blockSize = blockSize
     untilFailure = failingAfter
   }
 
@@ -51,8 +51,6 @@ final class MemoryDevice: BlockDevice {
     try mayFail()
     afterSync?(memory.bytes)
   }
-
-  func discardCache() throws(BlockError) {}
 
   private func mayFail() throws(BlockError) {
     guard let left = untilFailure else { return }
