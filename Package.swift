@@ -93,7 +93,7 @@ let package = Package(
     tests("PrimitivesTests", ["Primitives"]),
     tests("CryptoTests", ["Crypto", "Primitives"]),
     tests("KeyringTests", ["Keyring", "CLibkeyutils", "Primitives"]),
-    tests("BlockIOTests", ["BlockIO", "StorageSimulation", "Primitives"]),
+    tests("BlockIOTests", ["BlockIO", "StorageSimulation", "TestSupport", "Primitives"]),
     tests("ModelCheckerTests", ["ModelChecker", "vnvram", "vnvram-swtpm", "vnvram-soak"]),
     tests("AuditTests", ["Audit", "Primitives"]),
     tests("SecureVolumeTests", ["SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives"]),

@@ -42,7 +42,7 @@ struct VerificationTests {
   /// An encrypted volume with these entries.
   private func makeSealed() throws -> SecureVolume {
     let layout = try StreamLayout(items.map(\.specification))
-    let geometry = try #require(Geometry(holding: layout.size, sectorSize: 4096, blockSize: 4096))
+    let geometry = try #require(Geometry(holding: layout.size, blockSize: 4096))
     let disk = SimulatedDisk(size: geometry.imageSize)
     try VolumeFormatter.format(disk, geometry: geometry, key: makeKey(), name: "k", created: 1) {
       (sector, out) throws(VolumeError) in

@@ -37,7 +37,6 @@ struct CopyTests {
 
     func write(_ source: Span<UInt8>, at offset: ByteOffset) throws(BlockError) { fatalError("opened for reading") }
     func sync() throws(BlockError) { fatalError("opened for reading") }
-    func discardCache() throws(BlockError) {}
   }
 
   /// Somebody at work on a store.
