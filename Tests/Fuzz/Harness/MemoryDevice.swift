@@ -52,8 +52,6 @@ final class MemoryDevice: BlockDevice {
     afterSync?(memory.bytes)
   }
 
-  func discardCache() throws(BlockError) {}
-
   private func mayFail() throws(BlockError) {
     guard let left = untilFailure else { return }
     if left == 0 { throw BlockError(.inputOutput(errno: EIO), device: name, "injected") }
