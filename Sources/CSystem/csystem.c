@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/random.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -121,6 +122,8 @@ int csystem_event_descriptor(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOC
 int csystem_move_mapping(void *from, size_t size, void *to) {
   return mremap(from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to ? 0 : -1;
 }
+
+ssize_t csystem_random(void *bytes, size_t count) { return getrandom(bytes, count, 0); }
 
 static _Thread_local int depth;
 

@@ -1,7 +1,7 @@
 """What is searched for: a store's keys, and the forms that libcrypto and the derivations give them in memory.
 
-From FORMAT.md's key schedule (the independent reader's code), FIPS 197 (AES' key expansion), SP 800-38B (CMAC's subkeys) and
-FIPS 180-4 (SHA-256's state under HMAC's padded key). Nothing is taken from the Swift program.
+From FORMAT.md's key schedule (the independent reader's code), FIPS 197 (AES' key expansion), SP 800-38B (CMAC's subkeys
+and chaining values) and FIPS 180-4 (SHA-256's state under HMAC's padded key). Nothing is taken from the Swift program.
 """
 
 import hmac
@@ -14,6 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "IndependentReader"))
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes  # noqa: E402
 
 import vnvram_format as f  # noqa: E402
+import vnvram_reader as reader  # noqa: E402
+from vnvram_image import Credential, Volume  # noqa: E402
 
 # FIPS 197: the S-box, from inverses in GF(2^8).
 
@@ -92,6 +94,25 @@ def subkeys(name, key):
         value = (value << 1) ^ (0x87 if value >> 127 else 0)
         value &= (1 << 128) - 1
         yield f"{name}: K{number}", value.to_bytes(16, "big")
+
+
+def exclusive_or(a, b):
+    return bytes(x ^ y for x, y in zip(a, b))
+
+
+def chaining_values(name, key, message):
+    """CMAC's states within a message of whole blocks, and what is encrypted next: who has one forges tags with it.
+
+    They are those of CBC under a zero vector, but for the last block, into which a subkey goes.
+    """
+    chain = Cipher(algorithms.AES(key), modes.CBC(bytes(16))).encryptor().update(message)
+    count = len(message) // 16
+    for done in sorted({1, 2, count // 2, count - 1}):
+        state, block = chain[16 * done - 16 : 16 * done], message[16 * done : 16 * done + 16]
+        yield f"{name}: after block {done}", state
+        yield f"{name}: before block {done + 1}", exclusive_or(state, block)
+    (_, subkey), _ = subkeys(name, key)
+    yield f"{name}: before the end", exclusive_or(exclusive_or(state, block), subkey)
 
 
 def primes():
@@ -191,6 +212,15 @@ def of_store(image, key_encryption_key):
     yield from subkeys("sector tag key", keys.sector_tag)
     yield from hmac_key("structure key", keys.structure)
     yield from plain("audit key", keys.audit)
+
+
+def of_sectors(image, key_encryption_key, most=20):
+    """The states within the tags of the first sectors, which are an entry's, in their newest version."""
+    volume = Volume(image, Credential(f.KEYRING, key_encryption_key))
+    key = bytes.fromhex(reader.key_values(volume)["sector-tag-key"])
+    for sector in range(min(most, volume.geometry.sector_count)):
+        prefix = bytes.fromhex(reader.sector_values(volume, sector)["sector-tag-input-prefix"])
+        yield from chaining_values(f"chaining value of sector {sector}", key, prefix + volume.ciphertext(sector))
 
 
 def of_slot(name, key, slot):

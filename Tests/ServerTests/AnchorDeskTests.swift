@@ -44,7 +44,7 @@ import Testing
       KeyEncryptionKey(.keyring, SecretBytes(copying: [UInt8](repeating: 7, count: 32).span))
     }
     let recorder = Recorder()
-    let geometry = try #require(Geometry(holding: ByteCount(UInt64(8192)), sectorSize: 4096, blockSize: 4096))
+    let geometry = try #require(Geometry(holding: ByteCount(UInt64(8192)), blockSize: 4096))
     let device = try FileDevice.create(path: image, size: geometry.imageSize, replacing: false)
     _ = try VolumeFormatter.format(
       device, geometry: geometry, key: key(), name: "a", cost: nil, created: 1,

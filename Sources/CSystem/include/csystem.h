@@ -51,6 +51,8 @@ int csystem_event_descriptor(void);
 int csystem_timer(int first, int interval);
 // mremap(2) onto other addresses, in place of what is mapped there. 0 or -1 and errno.
 int csystem_move_mapping(void *from, size_t size, void *to);
+// getrandom(2) without flags: waits until the kernel has seeded itself. The number of bytes, or -1 and errno.
+ssize_t csystem_random(void *bytes, size_t count);
 // Adds to a counter that each thread has for itself, zero at first, and returns it: Swift has no thread-local variables.
 int csystem_thread_depth(int change);
 // Overwrites the stack below the caller, 16 KiB of it, and the registers that a call may use: what calls that are over
