@@ -78,7 +78,9 @@ let package = Package(
       path: "Tests/TestSupport", swiftSettings: strict),
     .target(
       name: "ModelChecker",
-      dependencies: ["VNVRAM", "BlobStore", "SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives"],
+      dependencies: [
+        "VNVRAM", "Anchors", "BlobStore", "SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives",
+      ],
       path: "Tests/ModelChecker", swiftSettings: strict),
     .executableTarget(
       name: "vnvram-soak", dependencies: ["ModelChecker", "SecureVolume", "Primitives", argumentParser],

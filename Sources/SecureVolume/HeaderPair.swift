@@ -68,8 +68,10 @@ struct HeaderPair: ~Copyable {
 
   /// Whether a key that doesn't open this slot of copy A can't open copy B's either.
   func hasEqualSlots(at index: Int) -> Bool {
+    // And all else that a wrap is bound to.
     a.slotBytes(index).equals(b.slotBytes(index))
       && a.bytes.span(0..<Format.identitySize).equals(b.bytes.span(0..<Format.identitySize))
+      && a.bytes.span(Format.binding).equals(b.bytes.span(Format.binding))
   }
 
   /// Whether a copy's sizes are possible and the file is as long as they say.
