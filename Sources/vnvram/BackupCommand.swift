@@ -85,9 +85,8 @@ struct BackupCommand: Subcommand {
   private func confirm(_ replaced: ReplacedFile, _ generation: Generation, _ unlock: borrowing Unlock) throws {
     guard let later = try replaced.generation(unlock, audit: { try audit.log() }), later > generation else { return }
     let what = "\(file): is a backup of \(later), and \(image) is at \(generation)"
-    Program.complain("vnvram: \(what)")
     try Confirmation.ask(
-      "Replace \(Text.escaped(file)) by the earlier state?", nothing: "\(what); nothing was changed",
+      "\(Text.escaped(what)). Replace it by the earlier state?", nothing: "\(what); nothing was changed",
       otherwise: "name another file, or look why the image is older")
   }
 }

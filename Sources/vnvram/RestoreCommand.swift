@@ -90,9 +90,8 @@ struct RestoreCommand: Subcommand {
   private func confirm(_ later: Generation, _ backup: SecureVolume) throws {
     guard !older else { return }
     let what = "\(image): is at \(later), and \(file) is a backup of \(backup.generation)"
-    Program.complain("vnvram: \(what)")
     try Confirmation.ask(
-      "Give up what \(Text.escaped(image)) has had since?", nothing: "\(what); nothing was changed",
+      "\(Text.escaped(what)). Give up what came later?", nothing: "\(what); nothing was changed",
       otherwise: "say --older if you mean it")
   }
 

@@ -130,6 +130,16 @@ struct LineageTests {
     #expect(try stamp(open(image, FileAnchor(place))) == 7)
   }
 
+  /// The limit: the header that knows the anchor's record as `anchored` was never written.
+  @Test(arguments: [63, 64]) func openingsWithoutTheAnchorAfterACrash(count: Int) throws {
+    _ = try open(image, FileAnchor(place))
+    for _ in 0..<count { _ = try open(image, nil) }
+    let known = refusal(disk(image.bytes), FileAnchor(disk(place.bytes))) == nil
+    #expect(known == (count == 63))
+    if !known { try accept(image, FileAnchor(place)).close() }
+    #expect(refusal(image, FileAnchor(place)) == nil)
+  }
+
   /// Slots change the epoch, too.
   @Test func manyChangesOfSlots() throws {
     let volume = try open(image, FileAnchor(place))
