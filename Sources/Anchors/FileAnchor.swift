@@ -60,10 +60,6 @@ public final class FileAnchor: FreshnessAnchor {
           + "as it is with `vnvram accept-rollback`")
     }
     do throws(BlockError) {
-      if forWriting {
-        // A process before may have met a failed sync: what the cache shows need not be in the file.
-        try device.sync()
-      }
       return .records([try read(device, 0), try read(device, 1)])
     } catch { throw AnchorError(error, anchor: name) }
   }

@@ -194,7 +194,7 @@ def derived_from(name, key, salt):
 def of_store(image, key_encryption_key):
     """Everything of a store, from its image and the key of its keyring slot."""
     header = image[: f.HEADER_SIZE]
-    uuid = header[24:40]
+    uuid = header[f.UUID_AT : f.UUID_AT + 16]
     for index in range(f.SLOT_COUNT):
         slot = header[f.SLOTS_AT + index * f.SLOT_SIZE :][: f.SLOT_SIZE]
         store_key = f.unwrap(key_encryption_key, header, index, slot)
@@ -225,7 +225,7 @@ def of_sectors(image, key_encryption_key, most=20):
 
 def of_slot(name, key, slot):
     """A slot's key-encryption key, or what scrypt made of a passphrase, and what the store key is wrapped under."""
-    salt = bytes(slot[24:56])
+    salt = f.slot_salt(slot)
     yield from plain(name, key)
     yield from derived_from(name, key, salt)
     yield from aes(f"{name}: wrapping key", f.hkdf(key, salt, b"slot", 32))
@@ -236,9 +236,9 @@ def of_passphrase(image, passphrase):
     for index in range(f.SLOT_COUNT):
         slot = image[f.SLOTS_AT + index * f.SLOT_SIZE :][: f.SLOT_SIZE]
         if f.get(slot, 0, 4) == f.PASSPHRASE:
-            costs = (f.get(slot, at, 4) for at in (8, 12, 16))
             yield "passphrase", passphrase
-            yield from of_slot("stretched passphrase", f.scrypt(passphrase, bytes(slot[24:56]), *costs), slot)
+            stretched = f.scrypt(passphrase, f.slot_salt(slot), *f.slot_costs(slot))
+            yield from of_slot("stretched passphrase", stretched, slot)
 
 
 def of_state_key(key):

@@ -17,6 +17,15 @@ int csystem_block_device_physical_block(int fd, uint32_t *bytes);
 int csystem_block_device_read_only(int fd, int *read_only);
 // fallocate(2), mode 0: space for bytes 0 to `length`, which the file then has at least. 0 or -1 and errno.
 int csystem_allocate(int fd, int64_t length);
+// fallocate(2), FALLOC_FL_UNSHARE_RANGE: the same, and blocks of its own where it shares them with a copy. EOPNOTSUPP
+// where the file system can't. 0 or -1 and errno.
+int csystem_allocate_unshared(int fd, int64_t length);
+// fstatfs(2): the type of the file system that a file lies on (linux/magic.h), and its block in bytes. 0 or -1 and
+// errno.
+int csystem_file_system(int fd, uint32_t *type, uint64_t *block);
+// major(3), minor(3).
+unsigned csystem_major(uint64_t device);
+unsigned csystem_minor(uint64_t device);
 // renameat2(2) with RENAME_NOREPLACE, or link(2) and unlink(2) where the file system hasn't that: EEXIST where the new name is
 // taken. 0 or -1 and errno.
 int csystem_rename_new(const char *from, const char *to);
