@@ -196,7 +196,7 @@ extension Checker {
   /// A step failed. Was there a cause; is nothing acknowledged any more; and what is there when it is opened anew?
   private func recover(from error: any Error, faultsMet: Bool) throws {
     guard let error = error as? any StatusError else { throw error }
-    if hasLied.ever, Expectation.damage.contains(error.status) {
+    if hasLied.ever, Expectation.lies.contains(error.status) {
       tally.count(refusal: "an open store of a lying disk, \(error.status)")
     } else if faultsMet, Self.deviceErrors.contains(error.status) {
       tally.count(refusal: "an open store, \(error.status)")

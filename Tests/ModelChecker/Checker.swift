@@ -118,7 +118,7 @@ public final class Checker {
     }
     let since = hasLied.lately ? history[openings.previous...] + plan[...done] : []
     return Expectation(
-      kind: .lyingDisk, states: since + possible, past: history, refusals: Expectation.damage, mayRefuseEntries: true)
+      kind: .lyingDisk, states: since + possible, past: history, refusals: Expectation.lies, mayRefuseEntries: true)
   }
 
   /// Does something that leads through the states of `plan`; on return the last of them is acknowledged. Where it throws,

@@ -28,6 +28,8 @@ struct Expectation {
   var mayRefuseEntries = false
 
   static let damage: Set<Status> = [.notAuthentic, .wrongKey, .notAnImage]
+  /// A header that was lost or written elsewhere looks like another writer's.
+  static let lies = damage.union([.inUse])
 
   /// The numbers of the keys to try, those of the first state first.
   var keys: [Int] {
