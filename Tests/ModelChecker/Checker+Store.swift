@@ -188,7 +188,7 @@ extension Checker {
         // Nothing may be lost by an opening that failed: another one finds the same.
         tally.count(fault: armed)
         tally.count(refusal: "an opening, \(status)")
-        if random.chance(30) { return try crashAndReopen() }
+        if mustLosePower || random.chance(30) { return try crashAndReopen() }
         return try reopen(states)
       }
       _ = try accept(verifier.judge(error, expected), hasLied: false)
@@ -257,6 +257,15 @@ extension Checker {
   func close() throws {
     try perform([acknowledged]) { try core?.close() }
     core = nil
+  }
+
+  /// Whether a write of a header copy failed and may land later, when the program was started anew already. Nothing that is
+  /// read tells which of two copies such a write left in doubt, and an opening that writes the other one may lose both if
+  /// power goes: with two copies that can't be mended (Tests/README.md), and the checker leaves it out.
+  var mustLosePower: Bool {
+    disk.log.contains {
+      $0.kind == .write && $0.note == "failed, may land later" && $0.offset.value < UInt64(ImageView.ringOffset)
+    }
   }
 
   /// The machine loses power and comes up again.
