@@ -167,7 +167,9 @@ extension Checker {
     var keys = expected.keys
     keys.shuffle(using: &random)
     if random.chance(10) { try refuseWrongKey(expected) }
-    if random.chance(profile.faultPercent) { injectReadFault() }
+    if random.chance(profile.faultPercent) {
+      if profile.diskLies || random.chance(50) { injectReadFault() } else { injectFault(before: .abandon) }
+    }
     let met = disk.faultsMet
     do {
       let (volume, _) = try Verifier.open(disk, keys)
@@ -220,7 +222,8 @@ extension Checker {
   private func sinceOpening(_ state: StoreState) -> Int {
     let last = history.count - 1
     guard let image = ImageView(disk), !image.chain.isEmpty else { return last }
-    return history.lastIndex { $0 != state } ?? last
+    // A lying disk may have gone back to it.
+    return max(0, (history.firstIndex(of: state) ?? last) - 1)
   }
 
   /// The store is gone, and may be: the next step makes another.
