@@ -14,11 +14,18 @@ public final class ExpectedGeneration: FreshnessAnchor {
 
   public func recall(_ store: StoreUUID, forWriting: Bool) -> AnchorMemory { .generation(least) }
 
-  public func establish(for store: StoreUUID, keeping index: Int?, replacing: Bool) throws(AnchorError) {
+  /// There is no record to adopt.
+  public func confirm() {}
+
+  public func mayEstablish(for store: StoreUUID) throws(AnchorError) {
     throw AnchorError(
       .refused, anchor: name,
       "remembers nothing, so there is nothing to make or to change; give the generation that the "
         + "image has instead")
+  }
+
+  public func establish(for store: StoreUUID, keeping index: Int?, replacing: Bool) throws(AnchorError) {
+    try mayEstablish(for: store)
   }
 
   public func store(_ sealed: borrowing ByteBuffer, _ moment: AnchorMoment) {}

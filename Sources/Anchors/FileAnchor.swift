@@ -21,7 +21,9 @@ public final class FileAnchor: FreshnessAnchor {
   /// What was asked for: a file, or a directory that has one for each store.
   private let path: String?
   private var device: (any BlockDevice)?
-  /// The place of the newest authentic record, which is not to be overwritten.
+  /// The places as they were recalled.
+  private var recalled: [[UInt8]] = []
+  /// The place of the newest authentic record, which no other one is to overwrite.
   private var current: Int?
   public private(set) var name: String
   /// With a counter, `TPMCounterAnchor` believes its records; without, they are not to be believed alone.
@@ -59,9 +61,10 @@ public final class FileAnchor: FreshnessAnchor {
         "has \(device.size), and an anchor has \(Self.size): it is cut short, or no anchor; restore it, or accept the image "
           + "as it is with `vnvram accept-rollback`")
     }
-    do throws(BlockError) {
-      return .records([try read(device, 0), try read(device, 1)])
-    } catch { throw AnchorError(error, anchor: name) }
+    do throws(BlockError) { recalled = [try read(device, 0), try read(device, 1)] } catch {
+      throw AnchorError(error, anchor: name)
+    }
+    return .records(recalled)
   }
 
   private func read(_ device: any BlockDevice, _ index: Int) throws(BlockError) -> [UInt8] {
@@ -137,7 +140,19 @@ public final class FileAnchor: FreshnessAnchor {
   }
 
   public func store(_ sealed: borrowing ByteBuffer, _ moment: AnchorMoment) throws(AnchorError) {
-    precondition(sealed.count == AnchorRecord.size)
+    // After a failure the same place again: only the other one is known to be whole.
+    try write(sealed.span, at: current == 0 ? 1 : 0)
+  }
+
+  public func confirm() throws(AnchorError) {
+    guard let current else { throw AnchorError(.refused, anchor: name, "has no record that was adopted") }
+    let record = recalled[current]
+    try write(record.span, at: current)
+  }
+
+  /// Writes a record into a place, which is the newest one's from then on; durable on return.
+  private func write(_ record: Span<UInt8>, at index: Int) throws(AnchorError) {
+    precondition(record.count == AnchorRecord.size)
     guard let device else { throw AnchorError(.refused, anchor: name, "is not open") }
     guard hasItsName(device) else {
       throw AnchorError(
@@ -145,10 +160,8 @@ public final class FileAnchor: FreshnessAnchor {
         "was removed or replaced while it was in use; put it back as it was, or accept the image with "
           + "`vnvram accept-rollback` once it is closed")
     }
-    // After a failure the same place again: only the other one is known to be whole.
-    let index = current == 0 ? 1 : 0
     do throws(BlockError) {
-      try device.write(sealed.span, at: ByteOffset(index * Self.placeSize))
+      try device.write(record, at: ByteOffset(index * Self.placeSize))
       try device.sync()
     } catch { throw AnchorError(error, anchor: name) }
     current = index

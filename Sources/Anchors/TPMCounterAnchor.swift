@@ -62,6 +62,8 @@ public final class TPMCounterAnchor: FreshnessAnchor {
     if place == .oneAhead, forWriting { try increment() }
   }
 
+  public func confirm() throws(AnchorError) { try file.confirm() }
+
   public func mayEstablish(for store: StoreUUID) throws(AnchorError) { try file.mayEstablish(for: store) }
 
   public func establish(for store: StoreUUID, keeping index: Int?, replacing: Bool) throws(AnchorError) {

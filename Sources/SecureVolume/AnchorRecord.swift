@@ -88,17 +88,37 @@ public struct AnchorRecord: Equatable, Sendable {
       && generation >= earlier.generation && counter >= earlier.counter
   }
 
-  /// The newest of what the holder of this store's key wrote, with its place; nil where there is none.
+  /// The newest of what the holder of this store's key wrote; nil where there is none.
   static func newest(
     of records: [[UInt8]], uuid: StoreUUID, digest: InlineBytes32, with structure: inout StructureMAC
   ) throws(CryptoError) -> NewestRecord? {
     var newest: NewestRecord?
     for (index, bytes) in records.enumerated() {
-      guard let record = try verified(bytes, uuid: uuid, digest: digest, with: &structure),
-        record.sequence > newest?.record.sequence ?? 0
-      else { continue }
-      newest = NewestRecord(index: index, record: record)
+      guard let record = try verified(bytes, uuid: uuid, digest: digest, with: &structure) else { continue }
+      if let known = newest, record.sequence <= known.record.sequence {
+        if record.sequence > known.other?.sequence ?? 0 { newest?.other = record }
+      } else {
+        newest = NewestRecord(index: index, record: record, other: newest?.record)
+      }
     }
     return newest
   }
+}
+
+/// The authentic record of an anchor that counts, and what else is there.
+public struct NewestRecord: Sendable {
+  public let index: Int
+  public let record: AnchorRecord
+  /// The newest of the others that are authentic, too.
+  public internal(set) var other: AnchorRecord?
+
+  public init(index: Int, record: AnchorRecord, other: AnchorRecord? = nil) {
+    (self.index, self.record, self.other) = (index, record, other)
+  }
+
+  /// Two of one number that differ: no writer leaves that, and neither counts.
+  public var isContradicted: Bool { other.map { $0.sequence == record.sequence && $0 != record } ?? false }
+
+  /// The generation that none of them is beyond.
+  var generation: Generation { max(record.generation, other?.generation ?? record.generation) }
 }

@@ -23,7 +23,7 @@ public final class AnchorVerifier {
     }
   }
 
-  /// The newest of them, with its place; nil where none is this store's.
+  /// The newest of them; nil where none is this store's.
   public func newest(of records: [[UInt8]]) throws(VolumeError) -> NewestRecord? {
     do { return try AnchorRecord.newest(of: records, uuid: uuid, digest: digest, with: &structure) } catch {
       throw VolumeError(error, store: uuid.description)

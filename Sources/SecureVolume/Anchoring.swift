@@ -9,6 +9,8 @@ struct Anchoring {
   let anchor: any FreshnessAnchor
   /// The newest record.
   var record: AnchorRecord
+  /// As it was opened: the anchor's other record would be accepted, too, were this one lost.
+  var isBacked = false
   /// Why the anchor could not be advanced last, until it could.
   var failure: VolumeError?
   /// Asked for before its time.
@@ -53,14 +55,6 @@ extension AnchorRecord {
   }
 }
 
-/// The newest authentic record of an anchor.
-public struct NewestRecord: Sendable {
-  public let index: Int
-  public let record: AnchorRecord
-
-  public init(index: Int, record: AnchorRecord) { (self.index, self.record) = (index, record) }
-}
-
 extension SecureVolume {
   /// Accepting an image leaps so many generations beyond it and its anchor, so that the copies that were given up are
   /// older ever after, with all that may have been committed to them since the anchor was advanced.
@@ -87,9 +81,7 @@ extension SecureVolume {
   private func inspect(
     _ anchor: any FreshnessAnchor, _ generation: Generation
   ) throws(VolumeError) -> (finding: AnchorFinding, newest: NewestRecord?) {
-    let memory: AnchorMemory
-    do { memory = try anchor.recall(uuid, forWriting: isWritable) } catch { throw VolumeError(error, store: name) }
-    switch memory {
+    switch try recall(anchor) {
     case .generation(let least):
       let verdict: AnchorFinding.Verdict =
         generation < least ? .rolledBack : generation == least ? .current : .ahead
@@ -97,11 +89,10 @@ extension SecureVolume {
       return (finding, nil)
     case .records(let records):
       guard let newest = try newest(of: records) else {
-        throw VolumeError(
-          AnchorError(
-            .notAuthentic, anchor: anchor.name,
-            "holds no record of this store: it is damaged, or another store's; name the right one, or accept the image as "
-              + "it is with `vnvram accept-rollback`"), store: name)
+        throw damaged(anchor, "holds no record of this store: it is damaged, or another store's; name the right one")
+      }
+      guard !newest.isContradicted else {
+        throw damaged(anchor, "holds two records of one number that differ: it is damaged; restore the anchor")
       }
       let record = newest.record
       let finding = AnchorFinding(
@@ -109,6 +100,17 @@ extension SecureVolume {
         headerSequence: record.headerSequence)
       return (finding, newest)
     }
+  }
+
+  private func recall(_ anchor: any FreshnessAnchor) throws(VolumeError) -> AnchorMemory {
+    do { return try anchor.recall(uuid, forWriting: isWritable) } catch { throw VolumeError(error, store: name) }
+  }
+
+  private func damaged(_ anchor: any FreshnessAnchor, _ what: String) -> VolumeError {
+    VolumeError(
+      AnchorError(
+        .notAuthentic, anchor: anchor.name, what + ", or accept the image as it is with `vnvram accept-rollback`"),
+      store: name)
   }
 
   private func newest(of records: [[UInt8]]) throws(VolumeError) -> NewestRecord? {
@@ -142,8 +144,17 @@ extension SecureVolume {
           + "\(Self.numbers(generation, header.sequence)), the anchor \(Self.numbers(finding.generation, finding.headerSequence)) "
           + "with another content, so a copy of it was used without the anchor; " + Self.adviceOnCopies("the right"))
     }
-    if isWritable, let record = newest?.record {
-      anchoring = Anchoring(anchor: anchor, record: record)
+    if isWritable, let newest {
+      anchoring = Anchoring(
+        anchor: anchor, record: newest.record, isBacked: wouldAccept(newest.other, beside: newest.record, generation))
+    }
+  }
+
+  private func wouldAccept(_ other: AnchorRecord?, beside newest: AnchorRecord, _ generation: Generation) -> Bool {
+    guard let other, other.counter == newest.counter else { return false }
+    switch other.compare(header, generation) {
+    case .current, .ahead: return true
+    case .rolledBack, .forked: return false
     }
   }
 
@@ -157,53 +168,80 @@ extension SecureVolume {
     header.map { "\(generation) (header \($0))" } ?? "\(generation)"
   }
 
-  /// Shows that the anchor can be written, before a header is: it gets its newest record once more, under the next number.
+  /// Whether the numbers of the anchor suffice for an opening and a clean close; nothing is written.
+  func checkAnchorNumbers() throws(VolumeError) {
+    guard let record = anchoring?.record else { return }
+    for (number, what) in [(record.sequence, "its anchor's records"), (record.counter, "its anchor's counter")] {
+      // The record that shows that it can be written, that of the opening, and that of the close.
+      _ = try counted(try counted(try counted(number, what), what), what)
+    }
+  }
+
+  /// Shows that the anchor can be written, before a header is: it gets its newest record once more, durably. In the record's own
+  /// place where the other one would be accepted, too, if power went in between; else in the other place, under the next number.
   func confirmAnchor() throws(VolumeError) {
     guard let state = anchoring else { return }
+    do throws(AnchorError) {
+      if state.isBacked { return try state.anchor.confirm() }
+      // The record goes with the counter as it is.
+      _ = try state.anchor.counter(for: .running)
+    } catch { throw VolumeError(error, store: name) }
     var record = state.record
     record.sequence = try counted(record.sequence, "its anchor's records")
-    try hand(record, to: state.anchor, .opening)
+    try hand(record, to: state.anchor, .running)
     anchoring?.record = record
   }
 
   // MARK: Accepting
 
-  /// Before anything is written: is it what the person saw, and is nothing else lost with the anchor?
-  func mayAccept(_ use: AnchorUse, _ moment: VolumeMoment) throws(VolumeError) {
+  /// Before anything is written: is it what the person saw, is nothing else lost with the anchor, and are there numbers left?
+  ///
+  /// - Returns: what the anchor remembers, if anything.
+  func mayAccept(_ use: AnchorUse, _ moment: VolumeMoment) throws(VolumeError) -> NewestRecord? {
     guard use.shown == nil || use.shown == moment else {
       throw VolumeError(
         .refused, store: name, "has changed since it was looked at; nothing was accepted: look again")
     }
     do { try use.anchor.mayEstablish(for: uuid) } catch { throw VolumeError(error, store: name) }
+    let known: NewestRecord?
+    do {
+      switch try recall(use.anchor) {
+      case .generation: known = nil
+      case .records(let records): known = try newest(of: records)
+      }
+    } catch {
+      guard error.code == .anchor(.missing) || error.code == .anchor(.notAuthentic) else { throw error }
+      known = nil
+    }
+    _ = try leapt(known, opening.generation)
+    _ = try counted(try counted(known?.record.sequence ?? 0, "its anchor's records"), "its anchor's records")
+    // After the two of an opening.
+    _ = try counted(header.sequence + 2, "its headers")
+    return known
   }
 
   /// Makes `anchor` say that this image, as it is, is the newest; durable on return.
-  func accept(_ anchor: any FreshnessAnchor) throws(VolumeError) {
-    var known: NewestRecord?
-    do { known = try inspect(anchor, generation).newest } catch {
-      switch error.code {
-      case .anchor(.missing), .anchor(.notAuthentic), .anchor(.rolledBack): break
-      default: throw error
-      }
-    }
+  func accept(_ anchor: any FreshnessAnchor, after known: NewestRecord?) throws(VolumeError) {
     do { try anchor.establish(for: uuid, keeping: known?.index, replacing: true) } catch {
       throw VolumeError(error, store: name)
     }
-    try leap(beyond: max(generation, known?.record.generation ?? generation))
-    anchoring = Anchoring(anchor: anchor, record: AnchorRecord(of: header, sequence: known?.record.sequence ?? 0, counter: 0))
-    try advanceAnchor(.establishing)
+    try leap(to: try leapt(known, generation))
+    anchoring = Anchoring(
+      anchor: anchor, record: AnchorRecord(of: header, sequence: known?.record.sequence ?? 0, counter: 0))
+    try tellAnchor(.establishing, after: "was given \(generation)")
+  }
+
+  /// A generation beyond this one and all that the anchor remembers.
+  private func leapt(_ known: NewestRecord?, _ generation: Generation) throws(VolumeError) -> Generation {
+    let latest = max(generation, known?.generation ?? generation).value
+    return Generation(try counted(latest + Self.generationLeap - 1, "its generations"))
   }
 
   /// Gives the present content a later generation, in an epoch of its own.
-  private func leap(beyond known: Generation) throws(VolumeError) {
-    guard known.value < Format.numberLimit - Self.generationLeap else {
-      _ = try counted(Format.numberLimit, "its generations")
-      return
-    }
-    let later = Generation(known.value + Self.generationLeap)
+  private func leap(to later: Generation) throws(VolumeError) {
     let epoch: InlineBytes16
     do { epoch = try Random.bytes16() } catch { throw VolumeError(error, store: name) }
-    try settle { (next) throws(VolumeError) in
+    try settleImage { (next) throws(VolumeError) in
       try beginEpoch(epoch, in: &next)
       next.generation = later
       next.root = try root(at: later)
@@ -212,6 +250,13 @@ extension SecureVolume {
   }
 
   // MARK: Advancing
+
+  /// Hands the header over, of which both copies are durable and say what the caller was asked for.
+  ///
+  /// - Throws: `isDurable`, and with `change` in its words.
+  func tellAnchor(_ moment: AnchorMoment, after change: String) throws(VolumeError) {
+    do { try advanceAnchor(moment) } catch { throw VolumeError(error, after: change) }
+  }
 
   /// Hands the header over, of which both copies are durable.
   func advanceAnchor(_ moment: AnchorMoment) throws(VolumeError) {
@@ -266,7 +311,9 @@ extension SecureVolume {
 
   /// Before a commit: never more than twice `commitsPerAnchor` without the anchor, whoever calls `maintain` or doesn't.
   func keepToAnchorBound() throws(VolumeError) {
-    guard let anchored = anchoring?.record.generation, generation.value - anchored.value >= 2 * commitsPerAnchor else { return }
+    guard let anchored = anchoring?.record.generation, generation.value - anchored.value >= 2 * commitsPerAnchor else {
+      return
+    }
     // The first covers the commits before it; one under way may have begun long ago.
     for _ in 0..<2 where !journal.isEmpty {
       if checkpoint == nil { try startCheckpoint() }

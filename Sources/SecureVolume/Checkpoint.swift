@@ -60,11 +60,19 @@ extension SecureVolume {
   /// Sectors copied in a step: so few that a commit in between waits for less than a sync.
   private static var sectorsPerStep: Int { 64 }
 
-  /// Brings everything in place and gives the header new content, which `update` makes; both copies are durable on
-  /// return and the ring is empty; and so is what the anchor says of them.
+  /// As `settleImage`; and what the anchor says of it is durable, too.
+  ///
+  /// - Throws: the anchor's error, after all else is durable, with `change` in its words, and `isDurable`.
   func settle(
-    _ moment: AnchorMoment = .running, _ update: (inout Header) throws(VolumeError) -> Void
+    _ change: String, _ moment: AnchorMoment = .running, _ update: (inout Header) throws(VolumeError) -> Void
   ) throws(VolumeError) {
+    try settleImage(update)
+    try tellAnchor(moment, after: change)
+  }
+
+  /// Brings everything in place and gives the header new content, which `update` makes; both copies are durable on
+  /// return and the ring is empty.
+  func settleImage(_ update: (inout Header) throws(VolumeError) -> Void) throws(VolumeError) {
     precondition(!isClosed)
     try medium.mayWrite()
     try finishCheckpoint()
@@ -80,7 +88,6 @@ extension SecureVolume {
       medium.giveUp(error)
       throw error
     }
-    try advanceAnchor(moment)
   }
 
   func finishCheckpoint() throws(VolumeError) {
@@ -144,8 +151,11 @@ extension SecureVolume {
       try copyInPlace(done..<end)
       checkpoint?.phase = end < count ? .sectors(end) : .leafBlocks
     case .leafBlocks:
-      if Mutant.laterLeafBlocks.isOn { try writeTable(next.leafTable) }
-      else { try checkpoint?.writeLeafBlocks(geometry, to: &medium) }
+      if Mutant.laterLeafBlocks.isOn {
+        try writeTable(next.leafTable)
+      } else {
+        try checkpoint?.writeLeafBlocks(geometry, to: &medium)
+      }
       advance(to: .firstHeader)
     case .firstHeader:
       try makeDurable()
@@ -187,8 +197,9 @@ extension SecureVolume {
   private func copyInPlace(_ range: Range<Int>) throws(VolumeError) {
     var index = range.lowerBound
     while index < range.upperBound {
-      guard let sources = checkpoint?.sources, let run = checkpoint?.run(
-        from: index, upTo: min(geometry.batch, range.upperBound - index))
+      guard let sources = checkpoint?.sources,
+        let run = checkpoint?.run(
+          from: index, upTo: min(geometry.batch, range.upperBound - index))
       else { return }
       for i in 0..<run {
         try medium.read(

@@ -15,7 +15,7 @@ public protocol FreshnessAnchor: AnyObject {
   /// Opens what later calls need, where the process may not be able to any more. What is wrong shows in `recall`.
   func prepare(for store: StoreUUID, forWriting: Bool)
 
-  /// What is remembered, read from the medium and not from a cache.
+  /// What is remembered. It may be in a cache alone, as a failed sync leaves it: `confirm`, or `store`, shows that it isn't.
   ///
   /// - Throws: `.missing` where there is nothing of this store: never "first use".
   func recall(_ store: StoreUUID, forWriting: Bool) throws(AnchorError) -> AnchorMemory
@@ -24,6 +24,9 @@ public protocol FreshnessAnchor: AnyObject {
   ///
   /// - Throws: `.rolledBack` where the anchor itself is older than what it is protected by.
   func adopt(_ record: AnchorRecord, at index: Int, forWriting: Bool) throws(AnchorError)
+
+  /// Writes the record that was adopted once more, in its own place; durable on return. No counter moves.
+  func confirm() throws(AnchorError)
 
   /// Makes a place for a store's records; what `store` hands over is its first.
   ///
@@ -117,7 +120,7 @@ public enum AnchorMoment: Equatable, Sendable {
   case establishing
   /// The image was opened for writing, recovered, and a new epoch begun; nothing has been served yet.
   case opening
-  /// A checkpoint, a changed slot, a scrub.
+  /// A checkpoint, a changed slot, a scrub; and the same record under the next number.
   case running
   /// The image was closed cleanly.
   case closing

@@ -20,11 +20,13 @@ enum Recovery {
     var last: LastRecord?
     let volume = replay.volumeBeforeLast(opening, last: &last)
     // Before the first write.
+    var known: NewestRecord?
     if let anchor {
       let moment = VolumeMoment(choice.header, opening.generation, chain: last?.mac ?? volume.journal.head.chain)
-      try anchor.isAccepting ? volume.mayAccept(anchor, moment) : volume.consult(anchor.anchor)
+      if anchor.isAccepting { known = try volume.mayAccept(anchor, moment) } else { try volume.consult(anchor.anchor) }
     }
     try volume.checkNumbers(last)
+    try volume.checkAnchorNumbers()
     try volume.medium.allocate()
     try volume.confirmAnchor()
     let anchoring = volume.anchoring
@@ -35,7 +37,11 @@ enum Recovery {
       throw error
     }
     volume.anchoring = anchoring
-    if let anchor, anchor.isAccepting { try volume.accept(anchor.anchor) } else { try volume.advanceAnchor(.opening) }
+    if let anchor, anchor.isAccepting {
+      try volume.accept(anchor.anchor, after: known)
+    } else {
+      try volume.advanceAnchor(.opening)
+    }
     return volume
   }
 

@@ -168,15 +168,15 @@ public final class SecureVolume: SectorVolume {
   /// Brings everything in place and marks the image as closed cleanly; durable on return. Keys go when the last
   /// reference does. An image opened for reading is left as it was.
   ///
-  /// - Throws: `.anchor` where all went well but that the anchor could not be brought up to date: the image is closed.
+  /// - Throws: `.anchor`, with `isDurable`, where the image is closed and only the anchor couldn't be told.
   public func close() throws(VolumeError) {
     guard !isClosed else { return }
     guard isWritable else {
       isClosed = true
       return
     }
-    do { try settle(.closing) { $0.isClean = true } } catch {
-      if case .anchor = error.code { isClosed = true }
+    do { try settle("was closed cleanly", .closing) { $0.isClean = true } } catch {
+      isClosed = error.isDurable
       throw error
     }
     isClosed = true

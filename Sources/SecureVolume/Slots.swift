@@ -20,7 +20,8 @@ extension SecureVolume {
   /// Adds a slot that opens with `key`. Durable on return.
   ///
   /// - Parameter cost: what trying the passphrase costs; only and always for a passphrase.
-  /// - Throws: `.refused` where the name is taken or invalid; `.noSpace` where all slots are used.
+  /// - Throws: `.refused` where the name is taken or invalid; `.noSpace` where all slots are used; `.anchor`, with `isDurable`,
+  ///   where the slot is there and only the anchor couldn't be told.
   public func addSlot(
     _ key: borrowing KeyEncryptionKey, name slotName: String, cost: ScryptCost? = nil, created: UInt64
   ) throws(VolumeError) {
@@ -40,19 +41,22 @@ extension SecureVolume {
     let slot: KeySlot
     do {
       slot = try KeySlot.wrap(
-        keys.storeKey, under: key, name: slotName, cost: cost, created: created, context: header.slotContext, index: index)
+        keys.storeKey, under: key, name: slotName, cost: cost, created: created, context: header.slotContext,
+        index: index)
     } catch { throw VolumeError(error, store: name) }
     guard passphraseCost + (cost?.units ?? 0) <= Format.passphraseCostLimit else {
       throw VolumeError(
         .noSpace, store: name,
-        "trying all its passphrases would take too long with one more of that cost; choose a lower cost, or remove one first")
+        "trying all its passphrases would take too long with one more of that cost; choose a lower cost, or remove one first"
+      )
     }
-    try change { $0[index] = slot }
+    try change("has the slot \"\(slotName)\" now") { $0[index] = slot }
   }
 
   /// Removes a slot: its wrap is overwritten in both headers before this returns.
   ///
-  /// - Throws: `.noSuchSlot`; `.refused` where it is the last, which would lose the store.
+  /// - Throws: `.noSuchSlot`; `.refused` where it is the last, which would lose the store; `.anchor`, with `isDurable`, where
+  ///   the slot is gone and only the anchor couldn't be told.
   public func removeSlot(named slotName: String) throws(VolumeError) {
     try medium.mayWrite()
     guard let index = header.slots.firstIndex(where: { $0.map { KeySlot.areEqual($0.name, slotName) } ?? false }) else {
@@ -62,7 +66,7 @@ extension SecureVolume {
       throw VolumeError(
         .refused, store: name, "\"\(slotName)\" is the only slot; without it nobody could ever open the store again")
     }
-    try change { $0[index] = nil }
+    try change("has the slot \"\(slotName)\" no more") { $0[index] = nil }
   }
 
   /// What trying all passphrase slots takes.
@@ -70,10 +74,10 @@ extension SecureVolume {
 
   /// With a new epoch, so that headers from before, put back, don't go with the records that came after: that would be
   /// older slots beside newer content.
-  private func change(_ body: (inout [KeySlot?]) -> Void) throws(VolumeError) {
+  private func change(_ what: String, _ body: (inout [KeySlot?]) -> Void) throws(VolumeError) {
     let epoch: InlineBytes16
     do { epoch = try Random.bytes16() } catch { throw VolumeError(error, store: name) }
-    try settle { (next) throws(VolumeError) in
+    try settle(what) { (next) throws(VolumeError) in
       try beginEpoch(epoch, in: &next)
       body(&next.slots)
     }

@@ -56,11 +56,22 @@ public struct VolumeError: StatusError, Equatable {
   public let store: String
   /// What failed and where, and the remedy, as one sentence without the store's name.
   public let detail: String
+  /// What was asked for is done, durably, and only the anchor couldn't be told of it.
+  public let isDurable: Bool
 
   public init(_ code: Code, store: String, _ detail: String) {
     self.code = code
     self.store = store
     self.detail = detail
+    isDurable = false
+  }
+
+  /// Of an anchor's failure, after the image was changed: an anchor's failure is not the store's.
+  ///
+  /// - Parameter change: what is durable, as the sentence's beginning.
+  init(_ error: VolumeError, after change: String) {
+    (code, store, isDurable) = (error.code, error.store, true)
+    detail = "\(change), durably; but \(error.detail)"
   }
 
   init(_ error: BlockError, store: String) {

@@ -64,13 +64,19 @@ public struct NVRAMError: StatusError, Equatable {
   public let detail: String
   /// Where keys are wanting: which, and why.
   public let keys: WantedKeys
+  /// What was asked for is done, durably, and only the anchor couldn't be told of it.
+  public let isDurable: Bool
 
-  init(_ code: Code, _ status: Status, store: String, _ detail: String, keys: WantedKeys = WantedKeys()) {
+  init(
+    _ code: Code, _ status: Status, store: String, _ detail: String, keys: WantedKeys = WantedKeys(),
+    isDurable: Bool = false
+  ) {
     self.code = code
     self.status = status
     self.store = store
     self.detail = detail
     self.keys = keys
+    self.isDurable = isDurable
   }
 
   public static func == (a: Self, b: Self) -> Bool { a.code == b.code }
@@ -88,7 +94,8 @@ public struct NVRAMError: StatusError, Equatable {
 
   public init(_ error: VolumeError) {
     self.init(
-      error.code == .wrongKey ? .wrongKey : .volume(error.code), error.status, store: error.store, error.detail)
+      error.code == .wrongKey ? .wrongKey : .volume(error.code), error.status, store: error.store, error.detail,
+      isDurable: error.isDurable)
   }
 
   public init(_ error: BlockError) {

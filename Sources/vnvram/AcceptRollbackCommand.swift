@@ -86,13 +86,8 @@ struct AcceptRollbackCommand: Subcommand {
   private func confirm(_ refusal: Failure, _ found: Generation) throws {
     guard !yes else { return }
     Program.complain("vnvram: \(refusal.message)")
-    let answer: String
-    do {
-      answer = try Terminal.readAnswer(
-        "Take \(Text.escaped(image)) as it is, at \(found), and give up whatever came later? Type yes: ")
-    } catch {
-      throw Failure(.refused, "\(image): nothing was changed: there is no terminal to ask at; say --yes if you mean it")
-    }
-    guard answer == "yes" else { throw Failure(.refused, "\(image): nothing was changed") }
+    try Confirmation.ask(
+      "Take \(Text.escaped(image)) as it is, at \(found), and give up whatever came later?",
+      nothing: "\(image): nothing was changed", otherwise: "say --yes if you mean it")
   }
 }

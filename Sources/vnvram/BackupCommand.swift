@@ -14,8 +14,9 @@ struct BackupCommand: Subcommand {
       Every sector is verified as it is copied, and the copy once more as a whole, before it gets its name. It is an image \
       closed cleanly, with an empty journal, which the same keys open: keep it as you keep the image. Nobody is kept from \
       the image meanwhile, and nothing of it is changed. Exit status 9: more was written than could be copied; try \
-      again. --force replaces an earlier backup of the same store that nothing uses, and nothing else. No anchor is \
-      asked, since whoever uses the image may hold it: `vnvram restore` asks it.
+      again. --force replaces an earlier backup of the same store that nothing uses, and nothing else; one of a later \
+      generation only after a question at the terminal. No anchor is asked, since whoever uses the image may hold it: \
+      `vnvram restore` asks it.
 
       EXAMPLE
         vnvram backup web-1.img web-1.backup
@@ -37,11 +38,14 @@ struct BackupCommand: Subcommand {
 
   func perform() throws -> Answer {
     try NewFile.requireFree(file, force: force)
+    let unlock = try key.unlock()
+    let isInUse = try isInUse()
     let source = try FileDevice.openUnlocked(path: image)
-    let opened = try OpenedImage(source, unlock: try key.unlock(), audit: { try audit.log() })
+    let opened = try OpenedImage(source, unlock: unlock, audit: { try audit.log() })
     let volume = try opened.encrypted(for: "back up")
     try NewFile.requireOther(file, than: image)
     let replaced = try ReplacedFile(file, by: .image, of: volume.uuid, force: force)
+    try confirm(replaced, volume.generation, unlock)
     let new = try NewFile(at: file, size: volume.geometry.imageSize)
     let copy: SecureVolume
     do {
@@ -63,7 +67,27 @@ struct BackupCommand: Subcommand {
         ("image", .string(image)), ("file", .string(file)), ("uuid", .string(copy.uuid.description)),
         ("generation", .unsigned(copy.generation.value)), ("size", .unsigned(copy.geometry.imageSize.value)),
         ("entries", .integer(Int64(entries))),
-      ], warnings: opened.keyWarnings + opened.headerWarnings)
+      ], warnings: opened.keyWarnings + (isInUse ? [] : opened.closingWarnings) + opened.headerWarnings)
+  }
+
+  /// Whoever has it open will close it.
+  private func isInUse() throws(BlockError) -> Bool {
+    do {
+      try FileDevice.open(path: image, access: .readOnly).close()
+      return false
+    } catch {
+      guard error.code == .inUse else { throw error }
+      return true
+    }
+  }
+
+  /// Before a later state gives way to an earlier one.
+  private func confirm(_ replaced: ReplacedFile, _ generation: Generation, _ unlock: borrowing Unlock) throws {
+    guard let later = try replaced.generation(unlock, audit: { try audit.log() }), later > generation else { return }
+    let what = "\(file): is a backup of \(later), and \(image) is at \(generation)"
+    try Confirmation.ask(
+      "\(Text.escaped(what)). Replace it by the earlier state?", nothing: "\(what); nothing was changed",
+      otherwise: "name another file, or look why the image is older")
   }
 }
 

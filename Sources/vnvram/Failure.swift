@@ -33,9 +33,9 @@ struct Failure: StatusError {
 
   private static func details(_ error: any Error) -> [(String, JSON)] {
     switch error {
-    case let error as VolumeError: return reason(error.code)
+    case let error as VolumeError: return reason(error.code) + durable(error.isDurable)
     case let error as NVRAMError:
-      if case .volume(let code) = error.code { return reason(code) }
+      if case .volume(let code) = error.code { return reason(code) + durable(error.isDurable) }
       return error.keys.isEmpty ? [] : keys(error.keys)
     case let error as BlobStoreError:
       switch error.code {
@@ -46,6 +46,9 @@ struct Failure: StatusError {
     default: return []
     }
   }
+
+  /// After a failure that leaves what was asked for done.
+  private static func durable(_ isDurable: Bool) -> [(String, JSON)] { isDurable ? [("durable", true)] : [] }
 
   /// The reason of FORMAT §10 or §12.
   private static func reason(_ code: VolumeError.Code) -> [(String, JSON)] {

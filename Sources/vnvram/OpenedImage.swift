@@ -22,6 +22,8 @@ final class OpenedImage {
   let device: any BlockDevice
   private let anchor: (any FreshnessAnchor)?
   private var parsed: BlobStore?
+  /// The anchor couldn't be told of a change, which is durable.
+  private var untold: VolumeError?
   /// The names of the kernel keys that were tried.
   private var keyNames: [String] = []
 
@@ -97,10 +99,16 @@ final class OpenedImage {
     return entry
   }
 
+  /// After a change of the volume that threw: where only its anchor couldn't be told, `close` tells it, or throws this error.
+  func goOn(after error: VolumeError) throws(VolumeError) {
+    guard error.isDurable else { throw error }
+    untold = error
+  }
+
   /// Brings everything in place and marks the image as closed cleanly. What was committed is durable without it.
   func close() throws {
     if case .encrypted(let volume) = volume {
-      try volume.close()
+      do { try volume.close() } catch { throw error.isDurable ? untold ?? error : error }
       if anchor != nil { ClosedGeneration.set(volume.generation) }
     }
     release()
@@ -128,8 +136,11 @@ final class OpenedImage {
     guard case .encrypted = volume else {
       return ["\(name): is not encrypted, and nothing in it is authentic"]
     }
-    return keyWarnings + closingWarnings
+    return keyWarnings + blockWarnings + closingWarnings
   }
+
+  /// What a power cut can do to the place beyond what its block says.
+  var blockWarnings: [String] { device.blockNotices.map { "\(name): \($0)" } }
 
   /// What opening met of the header and could do without.
   var headerWarnings: [String] {

@@ -1,3 +1,4 @@
+import Audit
 import BlockIO
 import Primitives
 import SecureVolume
@@ -38,6 +39,20 @@ final class ReplacedFile {
     }
     guard (lock.size.value == UInt64(HeaderOverlay.size)) == (kind == .header) else {
       throw Failure(.refused, "\(path): is there, and is no \(what); name another file")
+    }
+  }
+
+  /// How far what is there had come; by its header alone where no key opens it. `nil` where nothing is there.
+  ///
+  /// - Throws: where the use of a key can't be recorded.
+  func generation(_ unlock: borrowing Unlock, audit: () throws -> AuditLog) throws -> Generation? {
+    guard let lock, try !Self.isZero(lock) else { return nil }
+    let device = try FileDevice.openUnlocked(path: lock.name)
+    do {
+      return try OpenedImage(device, unlock: unlock, audit: audit).encrypted(for: "replace").generation
+    } catch {
+      guard Failure(error).status != .auditFailed else { throw error }
+      return try SealedVolume(device, for: .salvage).generation
     }
   }
 

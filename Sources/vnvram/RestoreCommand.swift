@@ -18,7 +18,9 @@ struct RestoreCommand: Subcommand {
       still names that store, or it is empty: move any other out of the way first. So, too, an image that is older than the \
       backup, since that is what the two names swapped look like.
 
-      An anchor that knows of a later state refuses it, with exit status 7. With --older it is put in place all the same; then the image opens with that anchor only after `vnvram accept-rollback`.
+      Where the image has come further than the backup, that is asked at the terminal; and an anchor that knows of a later \
+      state refuses the backup, with exit status 7. With --older it is put in place all the same; then the image opens with that \
+      anchor only after `vnvram accept-rollback`.
 
       EXAMPLE
         vnvram restore web-1.backup web-1.img --force
@@ -30,7 +32,7 @@ struct RestoreCommand: Subcommand {
   var image: String
   @Flag(help: "Replace the image that is there.")
   var force = false
-  @Flag(help: "Whatever the anchor says.")
+  @Flag(help: "Whatever the anchor says, and without a question where the image is newer.")
   var older = false
   @OptionGroup var key: KeyOptions
   @OptionGroup var anchor: AnchorOptions
@@ -62,6 +64,7 @@ struct RestoreCommand: Subcommand {
     }
     if case .doesNotOpen(let why)? = present { try place.requireReplaceable(by: backup.uuid, why: why) }
     let objection = try askAnchor(backup)
+    if case .opens(_, let generation)? = present, generation > backup.generation { try confirm(generation, backup) }
     let new = try NewFile(at: place.path, size: backup.geometry.imageSize)
     if let status = place.status { try new.inherit(from: status) }
     let copy: SecureVolume
@@ -82,6 +85,14 @@ struct RestoreCommand: Subcommand {
         ("generation", .unsigned(copy.generation.value)), ("replaced", present?.json ?? .null),
         ("entries", .integer(Int64(entries))),
       ], warnings: opened.warnings + opened.headerWarnings + (objection.map { [$0] } ?? []))
+  }
+
+  private func confirm(_ later: Generation, _ backup: SecureVolume) throws {
+    guard !older else { return }
+    let what = "\(image): is at \(later), and \(file) is a backup of \(backup.generation)"
+    try Confirmation.ask(
+      "\(Text.escaped(what)). Give up what came later?", nothing: "\(what); nothing was changed",
+      otherwise: "say --older if you mean it")
   }
 
   /// What the anchor has against the backup, with --older; `nil` where it has nothing, or there is none.

@@ -63,7 +63,7 @@ struct SlotAddCommand: Subcommand {
     let (slot, warnings) = try opening.options.change(image) { opened in
       try check(opened.encrypted(for: "open with a key"))
     } _: { opened, _ in
-      try add(new, to: opened.encrypted(for: "open with a key"), audit)
+      try add(new, to: opened, audit)
     }
     return Answer(
       text: ["\(image): slot \(slot.index), \(slot.kind.label) \(Text.quoted(slot.name)), was added"],
@@ -98,7 +98,8 @@ struct SlotAddCommand: Subcommand {
     }
   }
 
-  private func add(_ new: borrowing New, to volume: SecureVolume, _ audit: AuditLog) throws -> SlotDescription {
+  private func add(_ new: borrowing New, to opened: OpenedImage, _ audit: AuditLog) throws -> SlotDescription {
+    let volume = try opened.encrypted(for: "open with a key")
     let kind = new.key.kind
     let record = AuditRecord(
       kind == .recovery ? .exported : .added, store: image, uuid: volume.uuid, key: slotName, kind: kind.label,
@@ -108,7 +109,11 @@ struct SlotAddCommand: Subcommand {
     case .some(let recovery): try recovery.write()
     case .none: break
     }
-    try volume.addSlot(new.key, name: slotName, cost: new.cost, created: WallClock.seconds)
+    do throws(VolumeError) {
+      try volume.addSlot(new.key, name: slotName, cost: new.cost, created: WallClock.seconds)
+    } catch {
+      try opened.goOn(after: error)
+    }
     guard let slot = volume.slots.first(where: { $0.name == slotName }) else {
       throw Failure(.failed, "\(image): the new slot is not there")
     }

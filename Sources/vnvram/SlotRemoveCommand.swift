@@ -27,7 +27,7 @@ struct SlotRemoveCommand: Subcommand {
       try check(opened.encrypted(for: "remove"))
     } _: { opened, slot in
       let volume = try opened.encrypted(for: "remove")
-      try volume.removeSlot(named: name)
+      do throws(VolumeError) { try volume.removeSlot(named: name) } catch { try opened.goOn(after: error) }
       try opening.audit.log().record(
         AuditRecord(
           .removed, store: image, uuid: volume.uuid, key: name, kind: slot.kind.label, slot: slot.index, access: .write)

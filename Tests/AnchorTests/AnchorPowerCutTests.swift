@@ -23,17 +23,7 @@ struct AnchorPowerCutTests {
   @Test func everyCutOpensWithItsAnchor() throws {
     let (image, place) = (newDisk(), newAnchorDisk())
     try format(image, anchor: FileAnchor(place))
-    let oracle = Oracle()
-    var random = SeededGenerator(seed: 5)
-    let look = { (_: Int) in
-      guard oracle.failures.isEmpty else { return }
-      for round in 0..<Self.reorderings {
-        let (cutImage, cutPlace) = (image.crashed(using: &random), place.crashed(using: &random))
-        Self.verify(cutImage, cutPlace, oracle, recoverAlso: round == 0, &random)
-      }
-    }
-    image.afterOperation = look
-    place.afterOperation = look
+    let oracle = Self.watch(image, place, seed: 5)
     for opening in 0..<3 {
       let volume = try open(image, FileAnchor(place))
       volume.commitsPerAnchor = 3
@@ -50,6 +40,64 @@ struct AnchorPowerCutTests {
     #expect(oracle.failures == [])
     print(
       "power cuts: image and anchor: \(oracle.tried) states tried, \(image.operations + place.operations) operations")
+  }
+
+  /// From now on power goes after every operation of either.
+  private static func watch(_ image: SimulatedDisk, _ place: SimulatedDisk, seed: UInt64) -> Oracle {
+    let oracle = Oracle()
+    var random = SeededGenerator(seed: seed)
+    let look = { [unowned image, unowned place] (_: Int) in
+      guard oracle.failures.isEmpty else { return }
+      for round in 0..<Self.reorderings {
+        let (cutImage, cutPlace) = (image.crashed(using: &random), place.crashed(using: &random))
+        Self.verify(cutImage, cutPlace, oracle, recoverAlso: round == 0, &random)
+      }
+    }
+    image.afterOperation = look
+    place.afterOperation = look
+    return oracle
+  }
+
+  /// What might look like a fork, in units of every size: crash loops before and after the anchor is advanced, an anchor that fails,
+  /// openings without it, scrubs, many changes of slots.
+  @Test(arguments: [4096, 65536]) func everyCutOfWhatIsNoFork(unit: Int) throws {
+    let image = newDisk()
+    let place = SimulatedDisk(size: FileAnchor.size, blockSize: unit, name: "anchor")
+    try format(image, anchor: FileAnchor(place))
+    let oracle = Self.watch(image, place, seed: UInt64(unit))
+    func put(_ volume: SecureVolume) throws {
+      oracle.requested &+= 1
+      try commit(volume, oracle.requested)
+      oracle.acknowledged = oracle.requested
+    }
+    for round in 0..<3 {
+      for _ in 0..<4 { try put(open(image, FileAnchor(place))) }
+      for _ in 0..<2 {
+        // The first write shows that it can be written, the second tells of the opening.
+        for call in [1, 2] {
+          place.inject(.fails(errno: 28), at: .write(place.writes + call))
+          #expect(refusal(image, FileAnchor(place))?.code == .anchor(.device(.noSpace)))
+        }
+        place.inject(.failsLandsLater(errno: 5), at: .write(place.writes + 2))
+        #expect(refusal(image, FileAnchor(place)) != nil)
+        place.inject(.fails(errno: 5), at: .sync(place.syncs + 2))
+        #expect(refusal(image, FileAnchor(place)) != nil)
+      }
+      for i in 0..<4 {
+        let volume = try open(image, nil)
+        try put(volume)
+        if i % 2 == 0 { try volume.close() }
+      }
+      let volume = try open(image, FileAnchor(place))
+      for i in 0..<3 { try volume.addSlot(makeKey(9), name: "s\(round)-\(i)", created: 1) }
+      try put(volume)
+      try volume.scrub()
+      try put(volume)
+      for i in 0..<3 { try volume.removeSlot(named: "s\(round)-\(i)") }
+      try volume.close()
+    }
+    #expect(oracle.failures == [])
+    print("power cuts: no forks, units of \(unit): \(oracle.tried) states tried")
   }
 
   private static func verify(

@@ -16,7 +16,7 @@ func makeKey(_ seed: UInt8 = 1) -> KeyEncryptionKey {
 }
 
 let smallGeometry: Geometry = {
-  guard let geometry = Geometry(sectorSize: 4096, blockSize: 4096, sectorCount: 4) else { fatalError("no geometry") }
+  guard let geometry = Geometry(blockSize: 4096, sectorCount: 4) else { fatalError("no geometry") }
   return geometry
 }()
 

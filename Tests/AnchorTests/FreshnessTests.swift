@@ -71,7 +71,7 @@ struct FreshnessTests {
     try commit(volume, 7)
     var bytes = image.bytes
     for offset in Format.copyOffsets.map(Int.init) {
-      bytes.replaceSubrange(offset..<offset + 8192, with: closed[offset..<offset + 8192])
+      bytes.replaceSubrange(offset..<offset + Format.headerSize, with: closed[offset..<offset + Format.headerSize])
     }
     // Without an anchor this opens, at the generation before.
     #expect(try open(disk(bytes), nil).generation == Generation(0))

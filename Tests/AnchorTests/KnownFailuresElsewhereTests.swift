@@ -28,7 +28,7 @@ struct KnownFailuresElsewhereTests {
     let (older, newer, anchor) = try history()
     var random = SeededGenerator(seed: 8)
     let damaged: [(String, [UInt8])] = [
-      ("empty", []), ("one byte", [0]), ("cut to one record", Array(anchor.prefix(16_384))),
+      ("empty", []), ("one byte", [0]), ("cut to one record", Array(anchor.prefix(65_536))),
       ("cut by a byte", Array(anchor.dropLast())), ("zeros", [UInt8](repeating: 0, count: anchor.count)),
       ("noise", random.bytes(anchor.count)), ("ones", [UInt8](repeating: 0xFF, count: anchor.count)),
     ]

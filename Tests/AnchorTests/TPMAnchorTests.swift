@@ -82,7 +82,7 @@ import Testing
     // The newer record lost, so that the older one counts: no power cut leaves that behind an increment.
     for lost in 0...1 {
       var one = newerFile
-      one.replaceSubrange(lost * 16384..<lost * 16384 + 256, with: Data(count: 256))
+      one.replaceSubrange(lost * 65536..<lost * 65536 + 256, with: Data(count: 256))
       try setBack(one)
       let error = try refusal(SimulatedDisk(copyOf: image.bytes, isWritable: false))
       #expect(error == nil || error?.code == .anchor(.rolledBack))

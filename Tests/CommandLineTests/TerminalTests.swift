@@ -89,6 +89,35 @@ struct TerminalTests {
     #expect(try workspace.run("ls", "a.img", "--anchor", "a.anchor").status == 7)
   }
 
+  @Test("a newer backup, or image, gives way to an older one after a word") func backwards() throws {
+    let workspace = try Workspace()
+    try workspace.makeImage()
+    let made = try workspace.shell(
+      "cp a.img old.img; printf x | vnvram put a.img one; vnvram backup a.img a.backup >/dev/null; cp a.backup copy")
+    try #require(made.status == 0, "\(made.text)")
+    func ask(_ answer: String, _ arguments: String...) throws -> Child.Outcome {
+      try Child(
+        ["python3", "-c", Self.driver, answer, "vnvram"] + arguments, in: workspace.folder
+      ).outcome()
+    }
+    for answer in ["no", "|", "YES"] {
+      let refused = try ask(answer, "backup", "old.img", "a.backup", "--force")
+      #expect(refused.status == 15 && refused.text.contains("nothing was changed"), "\(refused.text)")
+      #expect(refused.text.contains("generation 0") && refused.text.contains("generation 1"), "\(refused.text)")
+      #expect(try File.bytes(workspace.path("a.backup")) == File.bytes(workspace.path("copy")))
+    }
+    let replaced = try ask("yes", "backup", "old.img", "a.backup", "--force")
+    #expect(replaced.status == 0, "\(replaced.text)")
+    #expect(try workspace.shell("vnvram get a.backup one").text.isEmpty)
+    // And so it is with an image that has come further.
+    let before = try File.bytes(workspace.path("a.img"))
+    let kept = try ask("no", "restore", "a.backup", "a.img", "--force")
+    #expect(kept.status == 15 && kept.text.contains("generation 1"), "\(kept.text)")
+    #expect(try File.bytes(workspace.path("a.img")) == before)
+    #expect(try ask("yes", "restore", "a.backup", "a.img", "--force").status == 0)
+    #expect(try workspace.shell("vnvram get a.img one").text.isEmpty)
+  }
+
   @Test("binary content doesn't reach a terminal unasked") func binary() throws {
     let workspace = try Workspace()
     try workspace.makeImage()

@@ -14,10 +14,12 @@ import Testing
     let name = "memory"
     var records: [[UInt8]] = [[], []]
     var stored = 0
+    var confirmed = 0
     var released = 0
 
     func recall(_ store: StoreUUID, forWriting: Bool) throws(AnchorError) -> AnchorMemory { .records(records) }
     func establish(for store: StoreUUID, keeping index: Int?, replacing: Bool) throws(AnchorError) {}
+    func confirm() { confirmed += 1 }
     func store(_ sealed: borrowing ByteBuffer, _ moment: AnchorMoment) throws(AnchorError) {
       records[stored % 2] = sealed.span.array
       stored += 1
@@ -35,6 +37,7 @@ import Testing
       func recall(_ store: StoreUUID, forWriting: Bool) throws(AnchorError) -> AnchorMemory {
         .records(all.map(\.record))
       }
+      func confirm() {}
       func establish(for store: StoreUUID, keeping index: Int?, replacing: Bool) throws(AnchorError) {}
       func store(_ sealed: borrowing ByteBuffer, _ moment: AnchorMoment) throws(AnchorError) {
         all.append((sealed.span.array, moment))
@@ -44,7 +47,7 @@ import Testing
       KeyEncryptionKey(.keyring, SecretBytes(copying: [UInt8](repeating: 7, count: 32).span))
     }
     let recorder = Recorder()
-    let geometry = try #require(Geometry(holding: ByteCount(UInt64(8192)), blockSize: 4096))
+    let geometry = try #require(Geometry(blockSize: 4096, sectorCount: 2))
     let device = try FileDevice.create(path: image, size: geometry.imageSize, replacing: false)
     _ = try VolumeFormatter.format(
       device, geometry: geometry, key: key(), name: "a", cost: nil, created: 1,
@@ -78,7 +81,9 @@ import Testing
     _ = desk.answer(.counter(next.moment))
     #expect(code(desk.answer(.store(next.record, next.moment))) == .refused, "before it was compared with its counter")
     #expect(code(desk.answer(.adopt(index: 1))) == .refused, "another record than the newest")
+    #expect(code(desk.answer(.confirm)) == .refused, "before it was compared with its counter")
     #expect(code(desk.answer(.adopt(index: 0))) == nil)
+    #expect(memory.confirmed == 0 && code(desk.answer(.confirm)) == nil && memory.confirmed == 1)
     for wrong in [history[0].record, history[2].record, [UInt8](repeating: 0, count: AnchorRecord.size), []] {
       _ = desk.answer(.counter(next.moment))
       #expect(code(desk.answer(.store(wrong, next.moment))) == .refused)
@@ -91,6 +96,7 @@ import Testing
     #expect(memory.stored == 1)
     #expect(code(desk.answer(.store(next.record, next.moment))) == .refused, "twice")
     desk.serve(nil)
+    #expect(code(desk.answer(.confirm)) == .refused && memory.confirmed == 1, "the store is closed")
     #expect(code(desk.answer(.counter(.running))) == .refused, "the store is closed")
     #expect(code(desk.answer(.release)) == nil)
     #expect(memory.released == 1)

@@ -131,6 +131,33 @@ struct AnchorTests {
     #expect(try compare(place.image).verdict == .current)
   }
 
+  /// An anchor's failure is not the store's: it is closed cleanly and locked, opens again, and nothing is lost.
+  @Test func lockingWithoutTheAnchor() throws {
+    let events = Recorder<NVRAMEvent>()
+    let device = try FileDevice.open(path: place.image, access: .readWrite)
+    let nvram = NVRAM(device, audit: place.audit, anchor: FailingAnchor(FileAnchor(path: anchorPath)))
+    nvram.observe { events.add($0) }
+    try nvram.register(entry: "state", capacity: ByteCount(4096 as UInt64))
+    try nvram.start(failOnEncryptedDrive: true)
+    for round in 1...2 {
+      try nvram.replace("state", content(round))
+      let error = failure { try nvram.lock() }
+      #expect(error?.code == .volume(.anchor(.device(.noSpace))) && error?.isDurable == true)
+      #expect(error?.description.contains("was closed cleanly, durably; but its anchor") == true)
+      guard case .locked = nvram.state else {
+        Issue.record("\(nvram.state)")
+        return
+      }
+      #expect(!nvram.hadFatalError)
+      let wasTold = eventually { events.all.count { if case .trouble = $0 { true } else { false } } == round }
+      #expect(wasTold)
+      try nvram.unlock(with: TestPlace.key(1))
+      #expect(try nvram.readContent("state") == content(round))
+    }
+    #expect(failure { try nvram.close() }?.isDurable == true)
+    #expect(try compare(place.image).verdict == .ahead)
+  }
+
   /// Observers are told once that the anchor can't follow, and the store goes on.
   @Test func troubleIsTold() throws {
     let events = Recorder<NVRAMEvent>()
@@ -166,6 +193,8 @@ private final class FailingAnchor: FreshnessAnchor {
   func adopt(_ record: AnchorRecord, at index: Int, forWriting: Bool) throws(AnchorError) {
     try file.adopt(record, at: index, forWriting: forWriting)
   }
+
+  func confirm() throws(AnchorError) { try file.confirm() }
 
   func establish(for store: StoreUUID, keeping index: Int?, replacing: Bool) throws(AnchorError) {
     try file.establish(for: store, keeping: index, replacing: replacing)

@@ -32,6 +32,7 @@ enum WorkerRequest {
     case prepare(forWriting: Bool)
     case recall(forWriting: Bool)
     case adopt(index: UInt32)
+    case confirm
     case counter(AnchorMoment)
     case store([UInt8], AnchorMoment)
     case release
@@ -70,6 +71,7 @@ enum WorkerRequest {
     case .anchor(.counter): 11
     case .anchor(.store): 12
     case .anchor(.release): 13
+    case .anchor(.confirm): 19
     case .ending: 14
     case .cipher(.begin): 15
     case .cipher(.part): 16
@@ -104,6 +106,7 @@ enum WorkerRequest {
     case 16: self = .cipher(try .part(taking: &message))
     case 17: self = .cipher(try .finish(taking: &message))
     case 18: self = .cipher(.take)
+    case 19: self = .anchor(.confirm)
     default: throw LinkError("there is no request \(kind)")
     }
   }
@@ -118,7 +121,7 @@ extension WorkerRequest.AnchorRequest {
     case .store(let record, let moment):
       message.put(record.span)
       message.put(moment)
-    case .release: break
+    case .confirm, .release: break
     }
   }
 }

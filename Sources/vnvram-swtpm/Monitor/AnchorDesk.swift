@@ -50,6 +50,9 @@ struct AnchorDesk {
         return .named(anchor.name)
       case .recall(let forWriting): return try recall(verifier, forWriting: forWriting)
       case .adopt(let index): try adopt(Int(index))
+      case .confirm:
+        guard isAdopted else { throw refused("a record that wasn't compared with its counter was to be written") }
+        try anchor.confirm()
       case .counter(let moment):
         let value = try anchor.counter(for: moment)
         promise = (value, moment)
@@ -67,6 +70,8 @@ struct AnchorDesk {
     case .generation(let least): return .generation(least.value)
     case .records(let records):
       do { newest = try verifier.newest(of: records) } catch { throw failed(error) }
+      // Neither counts.
+      if newest?.isContradicted == true { newest = nil }
       return .records(records)
     }
   }

@@ -27,6 +27,8 @@ final class MonitoredAnchor: FreshnessAnchor {
     _ = try monitor.ask(.adopt(index: UInt32(clamping: index)))
   }
 
+  func confirm() throws(AnchorError) { _ = try monitor.ask(.confirm) }
+
   /// Never in a server: an anchor is made with its image, or by `vnvram accept-rollback`.
   func establish(for store: StoreUUID, keeping index: Int?, replacing: Bool) throws(AnchorError) {
     throw AnchorError(.refused, anchor: name, "is made by `vnvram accept-rollback`, and by no server")
