@@ -1,5 +1,5 @@
-// The image in other places than its own: on a device with larger blocks, as a sparse file on a full disk, open on two hosts
-// at once. Each is tried on a copy.
+// The image in other places than its own: on a device with larger blocks, as a sparse file on a full disk, open on two
+// hosts at once. Each is tried on a copy.
 import BlobStore
 import BlockIO
 import Primitives

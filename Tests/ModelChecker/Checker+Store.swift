@@ -36,7 +36,7 @@ extension Checker {
     core = nil
     let old = history.isEmpty || hasLied.ever || !disk.hasPower ? nil : acknowledged
     let (oldGeometry, oldUnit) = (geometry, unit)
-    unit = onlyUnit ?? random.pick(weighted: [(16, 4096), (2, 16384), (1, 65536)])
+    unit = onlyUnit ?? random.pick(weighted: [(4, 4096), (1, 16384), (1, 65536)])
     let state = makeStore()
     chooseGeometry(state)
     let isFresh = old == nil || oldGeometry != geometry || oldUnit != unit || random.chance(50)
@@ -119,8 +119,8 @@ extension Checker {
     try entries.map { EntrySpecification(name: try EntryName($0.name), capacity: ByteCount($0.capacity)) }
   }
 
-  /// Small, so that a state takes little time; some with several blocks of leaves, some on disks whose blocks are smaller
-  /// than the image's.
+  /// Small, so that a state takes little time; some with several blocks of leaves, some on disks whose blocks are
+  /// smaller than the image's.
   private func chooseGeometry(_ state: StoreState) {
     let larger = [8192, 16384, 65536].filter { $0 > unit }
     let blockSize = random.chance(25) ? larger.randomElement(using: &random) ?? unit : unit
@@ -217,8 +217,8 @@ extension Checker {
     }
   }
 
-  /// Where in the history what this opening's journal shows begins: an opening appends the last record anew, and what was
-  /// before that shows where it is cut off.
+  /// Where in the history what this opening's journal shows begins: an opening appends the last record anew, and what
+  /// was before that shows where it is cut off.
   private func sinceOpening(_ state: StoreState) -> Int {
     let last = history.count - 1
     guard let image = ImageView(disk), !image.chain.isEmpty else { return last }
@@ -262,9 +262,9 @@ extension Checker {
     core = nil
   }
 
-  /// Whether a write of a header copy failed and may land later, when the program was started anew already. Nothing that is
-  /// read tells which of two copies such a write left in doubt, and an opening that writes the other one may lose both if
-  /// power goes: with two copies that can't be mended (Tests/README.md), and the checker leaves it out.
+  /// Whether a write of a header copy failed and may land later, when the program was started anew already. Nothing
+  /// that is read tells which of two copies such a write left in doubt, and an opening that writes the other one may
+  /// lose both if power goes: with two copies that can't be mended (Tests/README.md), and the checker leaves it out.
   var mustLosePower: Bool {
     disk.log.contains {
       $0.kind == .write && $0.note == "failed, may land later" && $0.offset.value < UInt64(ImageView.ringOffset)
