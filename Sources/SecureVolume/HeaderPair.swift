@@ -132,17 +132,21 @@ struct HeaderPair: ~Copyable {
     }
 
     /// The copies to write again before anything else, in order, a sync after each, so that both say for sure what was
-    /// read (FORMAT §7, Recovery): the newest content may be in a cache alone if a sync failed. A valid copy is never
-    /// written while the other is not, and a clean copy A never after B says the same, since B alone would not do.
+    /// read (FORMAT §7, Recovery): a failed sync may have left one of them in a cache alone. That one comes first, and the
+    /// sure one isn't written before it. A header that isn't clean goes into B before A, so that of equal copies B is sure.
     var copiesToRewrite: [Int] {
       switch twin {
-      case .equal: header.isClean ? [] : [0, 1]
+      case .equal: header.isClean ? [] : [0]
       case .behind(let copy): [1 - copy, copy]
-      case .spoilt(let copy): header.isClean ? [copy] : [copy, 1 - copy]
+      case .spoilt(let copy): needsNextNumber ? [] : [copy]
       // Never opened for writing.
       case .unreadable: []
       }
     }
+
+    /// Copy B is to be made from A. With the same number it would look sure if that failed; with the next one it looks newer,
+    /// and is written first again.
+    var needsNextNumber: Bool { twin == .spoilt(copy: 1) && !header.isClean }
   }
 
   /// Applies steps 5 and 6 of FORMAT §2.

@@ -62,6 +62,7 @@ enum Recovery {
     _ volume: SecureVolume, _ choice: HeaderPair.Choice, _ last: inout LastRecord?
   ) throws(VolumeError) {
     for copy in choice.copiesToRewrite { try volume.writeHeader(choice.header, copy: copy) }
+    if choice.needsNextNumber { try volume.writeHeaders(volume.nextHeader()) }
     if Mutant.believeTheCache.isOn, let believed = last.take() { volume.publish(believed) }
     if !volume.journal.isEmpty {
       try volume.startCheckpoint()
@@ -87,7 +88,7 @@ enum Recovery {
 extension SecureVolume {
   /// Whether every number that recovery writes is one, before it writes anything.
   fileprivate func checkNumbers(_ last: borrowing LastRecord?) throws(VolumeError) {
-    _ = try counted(try counted(header.sequence, "its headers"), "its headers")
+    _ = try counted(try counted(try counted(header.sequence, "its headers"), "its headers"), "its headers")
     switch last {
     case .some(let last): _ = try counted(try counted(last.record.cursor.sequence, "its records"), "its records")
     case .none: break

@@ -1,5 +1,6 @@
 // What is done to an image behind the store's back: bit rot, and the adversary of DESIGN §3, who has read the image at
-// many moments and writes anything into it. Each attack is made on a copy, and judged by what the design promises of it.
+// many moments and writes anything into it. Each attack is made on a copy, and judged by what the design promises of
+// it.
 import BlobStore
 import BlockIO
 import Primitives
@@ -148,8 +149,8 @@ extension Checker {
     judge(target.disk, expected, name)
   }
 
-  /// A bit of a record that counts. Of the last it may look as if a power cut had torn it; the others were synced before
-  /// the next was begun.
+  /// A bit of a record that counts. Of the last it may look as if a power cut had torn it; the others were synced
+  /// before the next was begun.
   private func damageRecord(_ target: Target, _ name: String) {
     let (image, records) = (target.image, target.image.chain)
     guard let index = records.indices.randomElement(using: &random) else { return }
@@ -222,7 +223,8 @@ extension Checker {
 
   // MARK: Records
 
-  /// A record of this store from another time, where the next would go, with all its fields but the MAC as they must be.
+  /// A record of this store from another time, where the next would go, with all its fields but the MAC as they must
+  /// be.
   private func relabel(_ target: Target, _ name: String) {
     let image = target.image
     guard let (_, head, bytes) = donor(for: image) else { return }

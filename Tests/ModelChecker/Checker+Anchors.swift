@@ -94,7 +94,7 @@ extension Checker {
   /// Power goes again and again while it is opened.
   private func crashInOpenings(_ image: inout AnchoredImage) throws {
     tally.count(fault: "power cuts in openings with an anchor")
-    for _ in 0..<random.pick([1, 3, 10]) where violation == nil {
+    for _ in 0..<random.pick(weighted: [(8, 1), (8, 3), (3, 10), (1, 100)]) where violation == nil {
       let cut = 1 + random.below(10)
       if random.chance(30) {
         image.anchor.cutPower(afterOperation: image.anchor.operations + 1 + random.below(4))

@@ -1,4 +1,4 @@
-// The image in other places than its own: on a device with larger blocks, as a sparse file on a full disk, and open on two
+// The image in other places than its own: on a device with larger blocks, as a sparse file on a full disk, open on two
 // hosts at once. Each is tried on a copy.
 import BlobStore
 import BlockIO
@@ -11,9 +11,10 @@ extension Checker {
     guard !hasLied.ever, plan.count == 1, !acknowledged.entries.isEmpty else { return }
     let target = try target(mayBeCrashed: true)
     guard !target.state.entries.isEmpty else { return }
-    switch random.below(3) {
+    switch random.below(4) {
     case 0: try useOnLargerBlocks(target)
     case 1: try useSparse(target)
+    case 2: try useSavedHeader(target)
     default: try useOnTwoHosts(target)
     }
   }

@@ -205,6 +205,7 @@ extension Checker {
     }
     events.append("  failed: \(error)")
     cut(percent: 100)
+    if mustLosePower { return try crashAndReopen() }
     guard let core else { return try reopen(possible) }
     if core.failure == nil, core.volume?.failure == nil {
       // A read that failed: nothing was changed, and the store goes on.

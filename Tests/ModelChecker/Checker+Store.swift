@@ -36,7 +36,7 @@ extension Checker {
     core = nil
     let old = history.isEmpty || hasLied.ever || !disk.hasPower ? nil : acknowledged
     let (oldGeometry, oldUnit) = (geometry, unit)
-    unit = onlyUnit ?? random.pick(weighted: [(16, 4096), (2, 16384), (1, 65536)])
+    unit = onlyUnit ?? random.pick(weighted: [(4, 4096), (1, 16384), (1, 65536)])
     let state = makeStore()
     chooseGeometry(state)
     let isFresh = old == nil || oldGeometry != geometry || oldUnit != unit || random.chance(50)
@@ -119,8 +119,8 @@ extension Checker {
     try entries.map { EntrySpecification(name: try EntryName($0.name), capacity: ByteCount($0.capacity)) }
   }
 
-  /// Small, so that a state takes little time; some with several blocks of leaves, some on disks whose blocks are smaller
-  /// than the image's.
+  /// Small, so that a state takes little time; some with several blocks of leaves, some on disks whose blocks are
+  /// smaller than the image's.
   private func chooseGeometry(_ state: StoreState) {
     let larger = [8192, 16384, 65536].filter { $0 > unit }
     let blockSize = random.chance(25) ? larger.randomElement(using: &random) ?? unit : unit
@@ -167,7 +167,9 @@ extension Checker {
     var keys = expected.keys
     keys.shuffle(using: &random)
     if random.chance(10) { try refuseWrongKey(expected) }
-    if random.chance(profile.faultPercent) { injectReadFault() }
+    if random.chance(profile.faultPercent) {
+      if profile.diskLies || random.chance(50) { injectReadFault() } else { injectFault(before: .abandon) }
+    }
     let met = disk.faultsMet
     do {
       let (volume, _) = try Verifier.open(disk, keys)
@@ -188,7 +190,7 @@ extension Checker {
         // Nothing may be lost by an opening that failed: another one finds the same.
         tally.count(fault: armed)
         tally.count(refusal: "an opening, \(status)")
-        if random.chance(30) { return try crashAndReopen() }
+        if mustLosePower || random.chance(30) { return try crashAndReopen() }
         return try reopen(states)
       }
       _ = try accept(verifier.judge(error, expected), hasLied: false)
@@ -215,12 +217,13 @@ extension Checker {
     }
   }
 
-  /// Where in the history what this opening's journal shows begins: an opening appends the last record anew, and what was
-  /// before that shows where it is cut off.
+  /// Where in the history what this opening's journal shows begins: an opening appends the last record anew, and what
+  /// was before that shows where it is cut off.
   private func sinceOpening(_ state: StoreState) -> Int {
     let last = history.count - 1
     guard let image = ImageView(disk), !image.chain.isEmpty else { return last }
-    return history.lastIndex { $0 != state } ?? last
+    // A lying disk may have gone back to it.
+    return max(0, (history.firstIndex(of: state) ?? last) - 1)
   }
 
   /// The store is gone, and may be: the next step makes another.
@@ -257,6 +260,15 @@ extension Checker {
   func close() throws {
     try perform([acknowledged]) { try core?.close() }
     core = nil
+  }
+
+  /// Whether a write of a header copy failed and may land later, when the program was started anew already. Nothing
+  /// that is read tells which of two copies such a write left in doubt, and an opening that writes the other one may
+  /// lose both if power goes: with two copies that can't be mended (Tests/README.md), and the checker leaves it out.
+  var mustLosePower: Bool {
+    disk.log.contains {
+      $0.kind == .write && $0.note == "failed, may land later" && $0.offset.value < UInt64(ImageView.ringOffset)
+    }
   }
 
   /// The machine loses power and comes up again.

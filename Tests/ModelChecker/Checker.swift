@@ -121,8 +121,8 @@ public final class Checker {
       kind: .lyingDisk, states: since + possible, past: history, refusals: Expectation.lies, mayRefuseEntries: true)
   }
 
-  /// Does something that leads through the states of `plan`; on return the last of them is acknowledged. Where it throws,
-  /// those that were acknowledged are, and one more may be found.
+  /// Does something that leads through the states of `plan`; on return the last of them is acknowledged. Where it
+  /// throws, those that were acknowledged are, and one more may be found.
   func perform(_ plan: [StoreState], progress: @escaping () -> Int = { 0 }, _ work: () throws -> Void) throws {
     self.plan = plan
     self.progress = progress

@@ -1,12 +1,13 @@
 import Primitives
 
-/// What a disk may be found to hold when it is opened, and so the failure model's promises (DESIGN P3 to P5; FORMAT §7):
+/// What a disk may be found to hold when it is opened, and so the failure model's promises (DESIGN P3 to P5; FORMAT
+/// §7):
 ///
-/// - **Power cuts, failed writes and syncs** (an honest disk, whose caches lie after a failed sync): exactly the state that
-///   was acknowledged last, or the one after the commit in flight; no refusal, and no earlier generation.
+/// - **Power cuts, failed writes and syncs** (an honest disk, whose caches lie after a failed sync): exactly the state
+///   that was acknowledged last, or the one after the commit in flight; no refusal, and no earlier generation.
 /// - **A lying disk** (writes or syncs that were lost or went elsewhere, and said they were done): it may lose what it
-///   was given since the opening before this one, since nothing in the image can tell; the state is one that was, whole,
-///   or the store is refused.
+///   was given since the opening before this one, since nothing in the image can tell; the state is one that was,
+///   whole, or the store is refused.
 /// - **Bit rot, and the adversary who changes parts of an image**: the state that was, or refused; where only the
 ///   journal's last records were touched on an image that was not closed, a state since it was opened, as after a power
 ///   cut ("What no image can show by itself"); where both headers were put back, any state that was, whole.

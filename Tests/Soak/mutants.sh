@@ -40,7 +40,8 @@ for mutant in "${mutants[@]}"; do
     echo "NOT REPRODUCED  $mutant: vnvram-soak $again"
     continue
   fi
-  printf 'caught in %d.%d s  %s\n  %s\n  vnvram-soak %s\n' "$((took / 10))" "$((took % 10))" "$mutant" \
+  printf 'caught in %d.%d s, %s states  %s\n  %s\n  vnvram-soak %s\n' "$((took / 10))" "$((took % 10))" \
+    "$(sed -n 's/^states *\([0-9]*\) .*/\1/p' <<<"$output")" "$mutant" \
     "$(sed -n 's/^FAILED: //p' <<<"$output" | cut -c1-160)" "$again"
 done
 echo "${#mutants[@]} mutants, $missed not caught"
