@@ -70,6 +70,7 @@ struct HeaderPair: ~Copyable {
   func hasEqualSlots(at index: Int) -> Bool {
     a.slotBytes(index).equals(b.slotBytes(index))
       && a.bytes.span(0..<Format.identitySize).equals(b.bytes.span(0..<Format.identitySize))
+      && a.bytes.span(Format.binding).equals(b.bytes.span(Format.binding))
   }
 
   /// Whether a copy's sizes are possible and the file is as long as they say.
