@@ -97,7 +97,7 @@ fuzz: swift
 	@Tests/Fuzz/run.sh
 
 bench: programs
-	@Tools/install-packages.sh test
+	@Tools/install-packages.sh test bench
 	@$(BUILD_PROGRAMS) --product vnvram-bench
 	@Tests/Benchmarks/run.sh $(PROGRAMS)
 	@Tools/prepare-guest.sh || true

@@ -78,7 +78,9 @@ let package = Package(
       path: "Tests/TestSupport", swiftSettings: strict),
     .target(
       name: "ModelChecker",
-      dependencies: ["VNVRAM", "BlobStore", "SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives"],
+      dependencies: [
+        "VNVRAM", "Anchors", "BlobStore", "SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives",
+      ],
       path: "Tests/ModelChecker", swiftSettings: strict),
     .executableTarget(
       name: "vnvram-soak", dependencies: ["ModelChecker", "SecureVolume", "Primitives", argumentParser],
@@ -89,11 +91,11 @@ let package = Package(
         "VNVRAM", "Anchors", "BlobStore", "SecureVolume", "Keyring", "Audit", "BlockIO", "Crypto", "CLibcrypto",
         "Primitives",
       ],
-      path: "Tests/Benchmarks", exclude: ["guest-boot.sh", "run.sh"], swiftSettings: strict),
+      path: "Tests/Benchmarks", exclude: ["guest-boot.sh", "peers.c", "run.sh"], swiftSettings: strict),
     tests("PrimitivesTests", ["Primitives"]),
     tests("CryptoTests", ["Crypto", "Primitives"]),
     tests("KeyringTests", ["Keyring", "CLibkeyutils", "Primitives"]),
-    tests("BlockIOTests", ["BlockIO", "StorageSimulation", "Primitives"]),
+    tests("BlockIOTests", ["BlockIO", "StorageSimulation", "TestSupport", "Primitives"]),
     tests("ModelCheckerTests", ["ModelChecker", "vnvram", "vnvram-swtpm", "vnvram-soak"]),
     tests("AuditTests", ["Audit", "Primitives"]),
     tests("SecureVolumeTests", ["SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives"]),

@@ -4,17 +4,20 @@
 #   Tools/install-packages.sh build         what building needs
 #   Tools/install-packages.sh build demo    and the demonstration
 #   Tools/install-packages.sh build test    and the tests
+#   Tools/install-packages.sh build test bench    and the benchmarks
 set -eu
 
 packages_build="gcc libc6-dev libstdc++-12-dev pkg-config libssl-dev libkeyutils-dev libtpms-dev libseccomp-dev libtss2-dev"
 # keyutils: a session keyring of one's own. openssl: verifies what the TPM signed.
 packages_demo="keyutils tpm2-tools openssl python3"
 # swtpm-tools: swtpm_ioctl, and swtpm to compare answers with. mount and util-linux: losetup. python3-cryptography: the
-# independent reader of images. e2fsprogs: file systems on loop devices. qemu-system-x86 and busybox-static: virtual machines,
+# independent reader of images. e2fsprogs, xfsprogs: file systems on loop devices. qemu-system-x86 and busybox-static: virtual machines,
 # whose kernel Tools/prepare-guest.sh gets; ovmf: their UEFI firmware. strace: what is synced before a server answers. mandoc:
 # checks the manual pages. libvirt: its daemon is run by a test, in namespaces of its own; nothing is started by installing it.
-packages_test="$packages_demo swtpm swtpm-tools python3-cryptography mount util-linux e2fsprogs strace mandoc
+packages_test="$packages_demo swtpm swtpm-tools python3-cryptography mount util-linux e2fsprogs xfsprogs strace mandoc
   qemu-system-x86 ovmf busybox-static libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients"
+# What a durable commit is measured beside.
+packages_bench="libsqlite3-dev liblmdb-dev"
 
 list=""
 for group in "$@"; do
@@ -22,8 +25,9 @@ for group in "$@"; do
   build) list="$list $packages_build" ;;
   demo) list="$list $packages_demo" ;;
   test) list="$list $packages_test" ;;
+  bench) list="$list $packages_bench" ;;
   *)
-    echo "usage: $0 [build|demo|test]..." >&2
+    echo "usage: $0 [build|demo|test|bench]..." >&2
     exit 2
     ;;
   esac

@@ -36,6 +36,8 @@ public enum AuditEvent: String, Sendable, CaseIterable {
   case rollbackAccepted = "rollback-accepted"
   /// A verified copy of a store was made, which the same keys open.
   case backedUp = "backed-up"
+  /// An image of the store with another block size was made, which the same keys open.
+  case converted
   /// A copy took a store's place.
   case restored
   /// A host forgot that an image was made in a file or device: a new TPM may be made there.

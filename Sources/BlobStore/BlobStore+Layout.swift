@@ -6,7 +6,8 @@ import SecureVolume
 extension BlobStore {
   /// Adds an empty entry at the stream's end. Durable on return. Nothing may be staged.
   ///
-  /// - Throws: `.exists`, `.overLimit`, `.noSpace` with the size that the volume would need.
+  /// - Throws: `.exists`, `.overLimit`, `.noSpace` with the size that the volume would need; `.damaged` where an entry
+  ///   isn't as FORMAT §8 says.
   public func add(_ entry: EntrySpecification) throws(BlobStoreError) {
     guard directory.index(of: entry.name) == nil else {
       throw BlobStoreError(.exists, store: name, entry: entry.name, "has an entry \"\(entry.name)\" already")
@@ -16,7 +17,8 @@ extension BlobStore {
 
   /// Gives an entry another capacity. All contents are kept. Durable on return. Nothing may be staged.
   ///
-  /// - Throws: `.noSuchEntry`; `.tooLarge` where the content doesn't fit; `.overLimit`; `.noSpace`.
+  /// - Throws: `.noSuchEntry`; `.tooLarge` where the content doesn't fit; `.overLimit`; `.noSpace`; `.damaged` where
+  ///   an entry isn't as FORMAT §8 says.
   public func resize(_ name: EntryName, capacity: ByteCount) throws(BlobStoreError) {
     let index = try index(of: name)
     guard directory.sizes[index] <= capacity.value else {
@@ -32,7 +34,7 @@ extension BlobStore {
   /// Removes an entry; what it held is overwritten by what followed it, or by zeros. Durable on return. Nothing may be
   /// staged.
   ///
-  /// - Throws: `.noSuchEntry`.
+  /// - Throws: `.noSuchEntry`; `.damaged` where another entry isn't as FORMAT §8 says.
   public func remove(_ name: EntryName) throws(BlobStoreError) {
     let index = try index(of: name)
     var specifications = directory.layout.places.map(\.specification)
@@ -46,7 +48,11 @@ extension BlobStore {
     let layout = try StreamLayout(specifications)
     try Self.checkSpace(for: layout, in: volume)
     let origins = layout.places.map { old.index(of: $0.name) }
-    let new = EntryDirectory(layout: layout, sizes: origins.map { index in index.map { old.sizes[$0] } ?? 0 })
+    // What stays is encoded anew here and there, and that must not hide what was wrong with it.
+    for case let origin? in origins { try verify(origin) }
+    let new = EntryDirectory(
+      layout: layout, sizes: origins.map { index in index.map { old.sizes[$0] } ?? 0 },
+      verified: origins.map { _ in true })
     do {
       defer { reader.forget() }
       try stageMove(from: old, to: new, origins: origins)

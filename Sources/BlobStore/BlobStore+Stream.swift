@@ -5,10 +5,11 @@ import SecureVolume
 extension BlobStore {
   private static let windowSize = 65536
 
-  /// Gives out the whole stream, piece by piece: the plain form (FORMAT §9).
+  /// Gives out the whole stream, piece by piece: the plain form (FORMAT §9). All entries are verified before the first.
   ///
   /// - Throws: `BlobStoreError`, or what `sink` throws.
   public func dump(to sink: (Span<UInt8>) throws -> Void) throws {
+    for index in directory.sizes.indices { try verify(index) }
     var window = ByteBuffer(count: Self.windowSize)
     let end = streamSize.value
     var offset: UInt64 = 0

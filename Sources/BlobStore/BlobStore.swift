@@ -5,7 +5,8 @@ import SecureVolume
 ///
 /// What holds while it is open:
 /// - the volume holds the one encoding of `directory`'s layout and committed sizes; bytes beyond an entry's real size
-///   are zero (parsing has checked the headers, `check` checks the rest);
+///   are zero (parsing has checked the headers, the first use of an entry's content checks the rest of that entry, and
+///   `check` all);
 /// - `changes` holds whole sectors as they will be after the next commit, and nothing that a failed call left behind;
 /// - reads see what was committed, unless they ask for what is staged.
 ///
@@ -76,7 +77,7 @@ public final class BlobStore {
     let layout = try StreamLayout(entries)
     try checkSpace(for: layout, in: volume)
     let batch: UInt64 = 64
-    var changes = SectorChanges(sectorSize: volume.sectorSize, reserving: Int(batch))
+    var changes = SectorChanges(sectorSize: volume.sectorSize)
     // A new place is all zeros already.
     _ = changes.append(SectorIndex(UInt64(0)))
     try commit(&changes, to: volume)
@@ -117,14 +118,19 @@ public final class BlobStore {
 
   /// Reads from byte `offset` of an entry's content as much of `destination` as the content fills.
   ///
+  /// The first time since the store was opened, the rest of the entry's encoding is verified, too: all of its capacity
+  /// is read.
+  ///
   /// - Parameter staged: whether to see what is staged for the next commit.
   /// - Returns: bytes read; 0 at or behind the content's end.
+  /// - Throws: `.noSuchEntry`; `.damaged` where the entry isn't as FORMAT §8 says; what the volume throws.
   @discardableResult
   public func read(
     _ name: EntryName, at offset: ByteOffset = ByteOffset(0), into destination: consuming MutableSpan<UInt8>,
     staged: Bool = false
   ) throws(BlobStoreError) -> Int {
     let index = try index(of: name)
+    try verify(index)
     let size = staged ? directory.stagedSizes[index] : directory.sizes[index]
     guard offset.value < size else { return 0 }
     let count = Int(min(UInt64(destination.count), size - offset.value))
@@ -141,6 +147,17 @@ public final class BlobStore {
       remembered.remember(destination.span.extracting(0..<count), of: index, sectorSize: volume.sectorSize)
     }
     return count
+  }
+
+  /// Sees that an entry's padding and what its content doesn't use are zeros, where that isn't known.
+  func verify(_ index: Int) throws(BlobStoreError) {
+    guard !directory.verified[index] else { return }
+    defer { reader.forget() }
+    let zeros = ZeroCheck(store: name) { [reader] (offset, destination) throws(BlobStoreError) in
+      try reader.read(offset, into: destination)
+    }
+    try zeros.check(directory.layout.places[index], size: directory.sizes[index])
+    directory.noteVerified(index)
   }
 
   /// All of an entry's content.

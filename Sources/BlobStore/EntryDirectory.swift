@@ -8,11 +8,15 @@ struct EntryDirectory {
   private(set) var sizes: [UInt64]
   /// Real sizes as they will be after the next commit.
   private(set) var stagedSizes: [UInt64]
+  /// Which entries' padding and unused capacity are known to be zeros. What is written here keeps that so.
+  private(set) var verified: [Bool]
   private let indexes: [EntryName: Int]
 
-  init(layout: StreamLayout, sizes: [UInt64]) {
+  /// - Parameter verified: `nil` for none of them.
+  init(layout: StreamLayout, sizes: [UInt64], verified: [Bool]? = nil) {
     precondition(layout.places.count == sizes.count)
     self.layout = layout
+    self.verified = verified ?? [Bool](repeating: false, count: sizes.count)
     self.sizes = sizes
     stagedSizes = sizes
     indexes = Dictionary(uniqueKeysWithValues: layout.places.enumerated().map { ($1.name, $0) })
@@ -26,6 +30,8 @@ struct EntryDirectory {
       name: place.name, capacity: place.specification.capacity, size: ByteCount(sizes[index]),
       offset: ByteOffset(place.content))
   }
+
+  mutating func noteVerified(_ index: Int) { verified[index] = true }
 
   mutating func stage(size: UInt64, of index: Int) { stagedSizes[index] = size }
 

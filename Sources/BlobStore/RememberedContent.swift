@@ -1,14 +1,14 @@
 import Primitives
 
-/// What one entry's content will be after the next commit, so that replacing it writes only the sectors that differ: a TPM
-/// hands over all of its permanent state for each byte that changes in it.
+/// What one entry's content will be after the next commit, so that replacing it writes only the sectors that differ: a
+/// TPM hands over all of its permanent state for each byte that changes in it.
 ///
 /// It is never read in place of the medium, and only says which sectors need no writing. So it must be what is staged
 /// over what is committed, or nothing: whatever else changes the entry, or takes back what was staged, forgets it.
 /// Plaintext, in memory that is wiped when it is given up.
 struct RememberedContent: ~Copyable {
   /// Contents of other sizes are not worth it: one sector is written in any case, and much is much memory.
-  private static let most = 262_144
+  static let most = 262_144
 
   private var entry: Int?
   private var bytes = ByteBuffer(count: 0)

@@ -6,8 +6,11 @@ public protocol BlockDevice: AnyObject {
   var name: String { get }
   /// The size now, in bytes.
   var size: ByteCount { get }
-  /// The unit, in bytes, that a power cut leaves old, new or garbage as a whole; at least 512.
+  /// The unit in bytes that a power cut may leave old, new or garbage as a whole: a power of two, 4096 to 65536.
   var blockSize: Int { get }
+  /// What people should know of `blockSize`: where it doesn't hold all that a power cut can do. Each is a sentence
+  /// without the name, as in errors. Known once the device is open.
+  var blockNotices: [String] { get }
   var isWritable: Bool { get }
   /// Whether another process may write to it while it is read here: it was opened without a lock.
   var mayChange: Bool { get }
@@ -22,9 +25,16 @@ public protocol BlockDevice: AnyObject {
   /// whatever a later `sync` says (Linux marks pages clean that it could not write).
   func sync() throws(BlockError)
 
-  /// Allocates the image's space.
-  func allocate() throws(BlockError)
+  /// Reads what the device has rather than what this host's cache shows, as far as that can be had: for noticing
+  /// another host's writes, never for recovery. A cache need not be dropped because one asks for it. As `read`
+  /// otherwise.
   func readPastCache(at offset: ByteOffset, into destination: consuming MutableSpan<UInt8>) throws(BlockError)
+
+  /// Allocates all space of the first `size` bytes, so that writing in place never runs out. Content and size stay,
+  /// also after an error; the allocation is durable with the next `sync`.
+  ///
+  /// - Throws: `.noSpace` where there is none.
+  func allocate() throws(BlockError)
 
   /// Gives the device back, and its lock with it. Reading and writing fail from then on; closing again does nothing.
   /// A device that is let go without it closes by itself.
@@ -32,10 +42,11 @@ public protocol BlockDevice: AnyObject {
 }
 
 extension BlockDevice {
+  public var blockNotices: [String] { [] }
   public var mayChange: Bool { false }
-  public func close() {}
-  public func allocate() throws(BlockError) {}
   public func readPastCache(at offset: ByteOffset, into destination: consuming MutableSpan<UInt8>) throws(BlockError) {
     try read(at: offset, into: destination)
   }
+  public func allocate() throws(BlockError) {}
+  public func close() {}
 }

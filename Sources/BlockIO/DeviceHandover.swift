@@ -2,8 +2,9 @@ import CSystem
 import Glibc
 import Primitives
 
-/// An open and locked file or block device on its way to another process, by its descriptor: what the other one has to know,
-/// which may not be able to ask. The lock goes with the descriptor and is there until the last copy of it is closed.
+/// An open, locked and allocated file or block device on its way to another process, by its descriptor: what the other
+/// one has to know, which may not be able to ask. The lock goes with the descriptor and is there until the last copy of
+/// it is closed.
 public struct DeviceHandover: Sendable, Equatable {
   /// For messages: the path.
   public let name: String
@@ -33,7 +34,8 @@ extension FileDevice {
   /// Lets go of a device that another process has by now: without giving up its lock, which is that one's.
   public func abandon() { closeDescriptor() }
 
-  /// Takes what another process has opened for writing and locked; the descriptor is this object's from now on.
+  /// Takes what another process has opened for writing, locked and allocated; the descriptor is this object's from now
+  /// on.
   ///
   /// - Throws: `.wrongKind` for a descriptor that isn't what `handover` says.
   public convenience init(adopting raw: Int32, _ handover: DeviceHandover) throws(BlockError) {
@@ -49,7 +51,9 @@ extension FileDevice {
     }
     self.init(
       path: handover.name, kind: handover.isBlockDevice ? .block : .regular, access: .readWrite,
-      size: ByteCount(handover.size), blockSize: Int(handover.blockSize), hook: nil, descriptor: descriptor)
+      size: ByteCount(handover.size), unit: TearingUnit(bytes: Int(handover.blockSize), notices: []), hook: nil,
+      descriptor: descriptor)
+    isAllocated = true
   }
 
   /// The same file once more, for reading and without a lock, for who hands this one over.

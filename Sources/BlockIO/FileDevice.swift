@@ -20,9 +20,9 @@ public final class FileDevice: BlockDevice {
   }
 
   public let name: String
-  public private(set) var size: ByteCount
-  /// A block device's own, in bytes; 4096 for files, since every file system here writes pages.
+  public internal(set) var size: ByteCount
   public let blockSize: Int
+  public let blockNotices: [String]
   public let isWritable: Bool
   public let mayChange: Bool
 
@@ -30,16 +30,18 @@ public final class FileDevice: BlockDevice {
   /// -1 once closed.
   private(set) var descriptor: Int32
   var hook: SystemCallHook?
+  /// Whether all of its space is known to be allocated.
+  var isAllocated = false
 
   init(
-    path: String, kind: FileStatus.Kind, access: Access, size: ByteCount, blockSize: Int, hook: SystemCallHook?,
+    path: String, kind: FileStatus.Kind, access: Access, size: ByteCount, unit: TearingUnit, hook: SystemCallHook?,
     descriptor: consuming Descriptor, mayChange: Bool = false
   ) {
     self.mayChange = mayChange
     name = path
     self.kind = kind
     self.size = size
-    self.blockSize = blockSize
+    (blockSize, blockNotices) = (unit.bytes, unit.notices)
     isWritable = access == .readWrite
     self.hook = hook
     self.descriptor = descriptor.release()
@@ -60,8 +62,8 @@ public final class FileDevice: BlockDevice {
     descriptor = -1
   }
 
-  /// The bits of its mode that give rights to its group or everyone: to everyone, for a block device, whose group is the
-  /// system's. 0 where there are none, or where that can't be told.
+  /// The bits of its mode that give rights to its group or everyone: to everyone, for a block device, whose group is
+  /// the system's. 0 where there are none, or where that can't be told.
   public var wideMode: UInt32 {
     var status = stat()
     guard unsafe csystem_fstat(descriptor, &status) == 0 else { return 0 }
@@ -143,11 +145,12 @@ public final class FileDevice: BlockDevice {
     }
     return FileDevice(
       path: path, kind: kind, access: access, size: try FileStatus.size(descriptor.raw, kind, path: path),
-      blockSize: kind == .block ? try FileStatus.blockSize(descriptor.raw, path: path) : 4096, hook: hook,
-      descriptor: descriptor, mayChange: !locking)
+      unit: try TearingUnit(of: descriptor.raw, kind, path: path), hook: hook, descriptor: descriptor,
+      mayChange: !locking)
   }
 
-  /// Makes a file of `size` bytes, readable by its owner alone, opened for writing; or takes what exists, if `replacing`.
+  /// Makes a file of `size` bytes, readable by its owner alone, opened for writing; or takes what exists, if
+  /// `replacing`.
   ///
   /// Space is allocated for all of it, so that writing within it never runs out (on file systems that don't copy on
   /// write); file, size and directory entry are durable on return. A new file holds zeros. One that is replaced keeps
@@ -178,78 +181,14 @@ public final class FileDevice: BlockDevice {
     do {
       try descriptor.lock(.readWrite, path: path)
       let device = FileDevice(
-        path: path, kind: .regular, access: .readWrite, size: .zero, blockSize: 4096, hook: hook,
-        descriptor: descriptor)
+        path: path, kind: .regular, access: .readWrite, size: .zero,
+        unit: try TearingUnit(of: descriptor.raw, .regular, path: path), hook: hook, descriptor: descriptor)
       try device.resize(to: size)
       try syncDirectory(containing: path)
       return device
     } catch {
       _ = unsafe unlink(path)
       throw error
-    }
-  }
-
-  /// Makes the file `size` bytes long if it is shorter, with space allocated; durable on return. A block device must
-  /// have the size already, and is asked for it anew.
-  ///
-  /// - Throws: `.noSpace`, and then the size is what it was.
-  public func grow(to size: ByteCount) throws(BlockError) {
-    if size > self.size || kind == .block { try resize(to: max(size, self.size)) }
-  }
-
-  func resize(to size: ByteCount) throws(BlockError) {
-    try checkWritable()
-    if kind == .block {
-      self.size = try FileStatus.size(descriptor, kind, path: name)
-      guard self.size >= size else {
-        throw BlockError(
-          .noSpace, device: name, "has \(self.size), and \(size) are needed; enlarge it or take another device")
-      }
-      return
-    }
-    guard let length = off_t(exactly: size.value) else {
-      throw BlockError(.noSpace, device: name, "can't have \(size); no file is that large")
-    }
-    let old = self.size
-    do { try allocate(length) } catch {
-      // Nothing is lost by this: it only takes off what was just added.
-      _ = ftruncate(descriptor, off_t(old.value))
-      throw error
-    }
-    if size < old {
-      guard ftruncate(descriptor, length) == 0 else { throw failure("shortening it to \(size)") }
-    }
-    guard fsync(descriptor) == 0 else { throw failure("syncing it") }
-    self.size = size
-  }
-
-  /// Allocates the first `length` bytes, by fallocate(2) or, where the file system has none, by writing zeros to what
-  /// is added. posix_fallocate(3) would hide which, and its emulation leaves blocks that were never written.
-  private func allocate(_ length: off_t) throws(BlockError) {
-    guard length > 0 else { return }
-    while true {
-      var error: Int32 = 0
-      if case .fails(let injected)? = hook?(.allocate) {
-        error = injected
-      } else if csystem_allocate(descriptor, Int64(length)) != 0 {
-        error = errno
-      }
-      switch error {
-      case 0: return
-      case EINTR: continue
-      case EOPNOTSUPP, ENOSYS: return try writeZeros(from: off_t(size.value), to: length)
-      default: throw BlockError(errno: error, device: name, "allocating \(length) bytes for it")
-      }
-    }
-  }
-
-  private func writeZeros(from start: off_t, to end: off_t) throws(BlockError) {
-    let zeros = ByteBuffer(count: 65536)
-    var offset = start
-    while offset < end {
-      let count = min(off_t(zeros.count), end - offset)
-      try transferOut(zeros.span(0..<Int(count)), at: offset)
-      offset += count
     }
   }
 
@@ -291,6 +230,21 @@ public final class FileDevice: BlockDevice {
     }
   }
 
+  /// The kernel drops clean pages that it is asked to drop, where nothing else has them in use.
+  public func readPastCache(at offset: ByteOffset, into destination: consuming MutableSpan<UInt8>) throws(BlockError) {
+    if let start = place(offset, destination.count) {
+      // Pages come in folios, and one that lies in the range in part alone stays: all that it may lie in is named.
+      let first = start & -Self.largestFolio
+      let count = start + off_t(destination.count) - first
+      // Were it to fail: the old bytes are what can be had.
+      _ = posix_fadvise(descriptor, first, (count + Self.largestFolio - 1) & -Self.largestFolio, POSIX_FADV_DONTNEED)
+    }
+    try read(at: offset, into: destination)
+  }
+
+  /// What the kernel caches as one, in bytes: aligned, and no larger than a huge page.
+  private static let largestFolio: off_t = 2 << 20
+
   public func write(_ source: Span<UInt8>, at offset: ByteOffset) throws(BlockError) {
     try checkWritable()
     guard let start = place(offset, source.count) else {
@@ -302,7 +256,7 @@ public final class FileDevice: BlockDevice {
     try transferOut(source, at: start)
   }
 
-  private func transferOut(_ source: Span<UInt8>, at start: off_t) throws(BlockError) {
+  func transferOut(_ source: Span<UInt8>, at start: off_t) throws(BlockError) {
     var done = 0
     while done < source.count {
       var wanted = source.count - done
@@ -328,7 +282,8 @@ public final class FileDevice: BlockDevice {
     }
   }
 
-  /// fdatasync(2). Never tried again, not even after EINTR: a second success says nothing about what the first one lost.
+  /// fdatasync(2). Never tried again, not even after EINTR: a second success says nothing about what the first one
+  /// lost.
   public func sync() throws(BlockError) {
     if case .fails(let injected)? = hook?(.sync) { throw BlockError(errno: injected, device: name, "syncing it") }
     guard fdatasync(descriptor) == 0 else { throw failure("syncing it") }
@@ -370,12 +325,12 @@ extension FileDevice {
     return slash == path.startIndex ? "/" : String(path[..<slash])
   }
 
-  private func checkWritable() throws(BlockError) {
+  func checkWritable() throws(BlockError) {
     guard isWritable else { throw BlockError(.readOnly, device: name, "was opened for reading only") }
   }
 
   /// `errno` in words; to be called before anything else can change it.
-  private func failure(_ action: String) -> BlockError { BlockError(errno: errno, device: name, action) }
+  func failure(_ action: String) -> BlockError { BlockError(errno: errno, device: name, action) }
 
   /// The offset for the kernel, if all of the transfer lies within the size.
   private func place(_ offset: ByteOffset, _ count: Int) -> off_t? {

@@ -2,7 +2,7 @@ import CSystem
 import Glibc
 import Primitives
 
-/// What the kernel says about an open file or a path: its kind, its size, its physical block.
+/// What the kernel says about an open file or a path: its kind, its size.
 enum FileStatus {
   enum Kind: Equatable {
     case regular
@@ -57,14 +57,5 @@ enum FileStatus {
       throw BlockError(errno: errno, device: path, "asking whether it is read-only")
     }
     return readOnly != 0
-  }
-
-  /// Of a block device, at least 512.
-  static func blockSize(_ descriptor: Int32, path: String) throws(BlockError) -> Int {
-    var bytes: UInt32 = 0
-    guard unsafe csystem_block_device_physical_block(descriptor, &bytes) == 0 else {
-      throw BlockError(errno: errno, device: path, "asking for its physical block")
-    }
-    return max(512, Int(bytes))
   }
 }

@@ -2,10 +2,11 @@ import CSystem
 import Glibc
 import Primitives
 
-// Files that have no name until they are whole (open(2), O_TMPFILE): whatever ends the process, nothing of them is left.
+// Files that have no name until they are whole (open(2), O_TMPFILE): whatever ends the process, nothing of them is
+// left.
 extension FileDevice {
-  /// Makes a file of `size` zero bytes without a name, on the file system where `path` is to be; readable by its owner alone,
-  /// opened for writing, and locked.
+  /// Makes a file of `size` zero bytes without a name, on the file system where `path` is to be; readable by its owner
+  /// alone, opened for writing, and locked.
   ///
   /// - Returns: `nil` where the file system has no such files, or /proc isn't there, through which they get their name.
   /// - Throws: `.noSpace` and others of the directory.
@@ -21,8 +22,8 @@ extension FileDevice {
     let descriptor = Descriptor(owning: raw)
     try descriptor.lock(.readWrite, path: path)
     let device = FileDevice(
-      path: path, kind: .regular, access: .readWrite, size: .zero, blockSize: 4096, hook: nil,
-      descriptor: descriptor)
+      path: path, kind: .regular, access: .readWrite, size: .zero,
+      unit: try TearingUnit(of: descriptor.raw, .regular, path: path), hook: nil, descriptor: descriptor)
     try device.resize(to: size)
     return device
   }

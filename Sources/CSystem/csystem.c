@@ -19,6 +19,9 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/random.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -40,6 +43,21 @@ int csystem_block_device_physical_block(int fd, uint32_t *bytes) {
 int csystem_block_device_read_only(int fd, int *read_only) { return ioctl(fd, BLKROGET, read_only); }
 
 int csystem_allocate(int fd, int64_t length) { return fallocate(fd, 0, 0, length); }
+
+int csystem_allocate_unshared(int fd, int64_t length) { return fallocate(fd, FALLOC_FL_UNSHARE_RANGE, 0, length); }
+
+int csystem_file_system(int fd, uint32_t *type, uint64_t *block) {
+  struct statfs about;
+  if (fstatfs(fd, &about) != 0) return -1;
+  *type = (uint32_t)about.f_type;
+  // f_bsize is a size for transfers where the two differ.
+  *block = (uint64_t)(about.f_frsize > 0 ? about.f_frsize : about.f_bsize);
+  return 0;
+}
+
+unsigned csystem_major(uint64_t device) { return major(device); }
+
+unsigned csystem_minor(uint64_t device) { return minor(device); }
 
 int csystem_rename_new(const char *from, const char *to) {
   if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0) return 0;
@@ -121,6 +139,8 @@ int csystem_event_descriptor(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOC
 int csystem_move_mapping(void *from, size_t size, void *to) {
   return mremap(from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to ? 0 : -1;
 }
+
+ssize_t csystem_random(void *bytes, size_t count) { return getrandom(bytes, count, 0); }
 
 static _Thread_local int depth;
 

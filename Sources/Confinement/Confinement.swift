@@ -26,6 +26,9 @@ public struct Confinement: Sendable {
   public var mayConnect = false
   /// Whether a block device may be asked for its size and blocks, as it is when it is opened.
   public var mayOpenDevices = false
+  /// Whether files that may be written to may still have their space allocated, as an image is when it is opened. Never a
+  /// worker's.
+  public var mayAllocate = false
   /// Whether the kernel may still be asked for keys that are in no keyring. Never a worker's.
   public var mayRequestKeys = false
   /// The only process that a monitor may signal.
@@ -77,6 +80,7 @@ public struct Confinement: Sendable {
     SystemCallProfile(
       role,
       SystemCallProfile.Extras(
-        mayConnect: mayConnect, mayAskDevices: mayOpenDevices, mayRequestKeys: mayRequestKeys, worker: worker))
+        mayConnect: mayConnect, mayAskDevices: mayOpenDevices, mayAllocate: mayAllocate, mayRequestKeys: mayRequestKeys,
+        worker: worker))
   }
 }

@@ -11,6 +11,7 @@ struct SystemCallProfile: Sendable {
   struct Extras: Sendable {
     var mayConnect = false
     var mayAskDevices = false
+    var mayAllocate = false
     var mayRequestKeys = false
     /// The one other process that may be signalled.
     var worker: pid_t?
@@ -107,7 +108,9 @@ struct SystemCallProfile: Sendable {
   // MARK: Who has keys, and the record of their use
 
   private static func monitoring(_ extras: Extras) -> [SystemCallRule] {
-    var rules = all(["open", "openat", "stat", "lstat", "newfstatat", "statx", "unlink", "wait4", "waitid"])
+    var rules = all([
+      "open", "openat", "stat", "lstat", "newfstatat", "statx", "fstatfs", "unlink", "wait4", "waitid",
+    ])
     // What comes beside a folder that is there is made before the process is confined; the callers go on without.
     rules += SystemCallRule.all(["mkdir", "mkdirat"], .error(EACCES))
     rules += [
@@ -117,6 +120,10 @@ struct SystemCallProfile: Sendable {
       SystemCallRule("keyctl", only: "finding, reading, own keyrings", keyOperations(extras)),
     ]
     if let worker = extras.worker { rules.append(SystemCallRule("kill", only: "the worker", [[.int(0, worker)]])) }
+    if extras.mayAllocate {
+      // No mode, or FALLOC_FL_UNSHARE_RANGE: none that takes content away.
+      rules.append(SystemCallRule("fallocate", only: "space alone", [[.within(1, 0x40)]]))
+    }
     if extras.mayRequestKeys { rules += all(["request_key"]) }
     if extras.mayConnect {
       rules += all(["connect"])

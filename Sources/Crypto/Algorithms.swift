@@ -2,6 +2,7 @@
 // host has configured (the FIPS one, say) is the one that works; and the owners of its contexts. libcrypto wipes a
 // context's key when it frees it, and contexts lie in protected memory (`KeyScope`).
 import CLibcrypto
+import Glibc
 import Primitives
 
 /// The fetched algorithms. Immutable once fetched, and shared by all threads: libcrypto counts references atomically.
@@ -17,6 +18,9 @@ import Primitives
   static var hmac: OpaquePointer? { unsafe shared.hmac }
   static var sha256: OpaquePointer? { unsafe shared.sha256 }
   static var hkdf: OpaquePointer? { unsafe shared.hkdf }
+  /// AES-256-ECB, for tags side by side. Nil also in FIPS mode, and where it is the FIPS provider's: a store can do
+  /// without.
+  static var ecb: OpaquePointer? { unsafe shared.ecb }
   /// What a store can't do without and libcrypto doesn't hand out.
   static var missing: [String] {
     let all: [(String, OpaquePointer?)] = unsafe [
@@ -35,6 +39,7 @@ import Primitives
   private let hmac: OpaquePointer?
   private let sha256: OpaquePointer?
   private let hkdf: OpaquePointer?
+  private let ecb: OpaquePointer?
   // CMAC's and scrypt's, which libcrypto fetches by name.
   private let cbc: OpaquePointer?
   private let scrypt: OpaquePointer?
@@ -49,8 +54,19 @@ import Primitives
     unsafe sha256 = EVP_MD_fetch(nil, "SHA256", nil)
     unsafe hkdf = EVP_KDF_fetch(nil, "HKDF", nil)
     unsafe scrypt = EVP_KDF_fetch(nil, "SCRYPT", nil)
+    unsafe ecb = Self.fetchECB()
     // What isn't there is reported when it is asked for.
     ERR_clear_error()
+  }
+
+  private static func fetchECB() -> OpaquePointer? {
+    guard !FIPSMode.isOn, let ecb = unsafe EVP_CIPHER_fetch(nil, "AES-256-ECB", nil) else { return nil }
+    guard let name = unsafe OSSL_PROVIDER_get0_name(EVP_CIPHER_get0_provider(ecb)), unsafe strcmp(name, "fips") != 0
+    else {
+      unsafe EVP_CIPHER_free(ecb)
+      return nil
+    }
+    return unsafe ecb
   }
 }
 

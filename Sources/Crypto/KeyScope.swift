@@ -93,7 +93,9 @@ public enum CryptoLibrary {
   public static func prepare() {
     load()
     _ = try? Random.secret(count: 1)
-    _ = try? Random.bytes16()
+    // The public generator is libtpms'.
+    var byte: UInt8 = 0
+    _ = unsafe RAND_bytes(&byte, 1)
   }
 
   /// Whether what libcrypto keeps of keys lies in protected memory. False where it had allocated something before this

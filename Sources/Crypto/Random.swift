@@ -1,18 +1,25 @@
-// Random bytes from libcrypto's generators, which the kernel seeds.
+// Random bytes: keys from libcrypto's private generator, which the kernel seeds; all else from the kernel itself.
 import CLibcrypto
+import CSystem
+import Glibc
 import Primitives
 
-/// Keys come from the private generator (RAND_priv_bytes), nonces, salts and identities from the public one, so that
-/// what everyone may see tells nothing of the state that keys come from.
+/// Nonces, salts and identities come from getrandom(2), call by call: what everyone may see tells nothing of the state
+/// that keys come from, and two runs of one snapshot of the machine don't get the same numbers, as they would from a
+/// generator in this process until it is seeded anew.
 public enum Random {
-  /// Fills all of `destination` from the public generator.
+  /// Fills all of `destination` from the kernel.
   public static func fill(_ destination: consuming MutableSpan<UInt8>) throws(CryptoError) {
-    precondition(destination.count <= Int(Int32.max))
-    _ = Algorithms.keysAreProtected
-    let done = unsafe destination.withUnsafeMutableBufferPointer { bytes in
-      unsafe bytes.isEmpty ? 1 : RAND_bytes(bytes.baseAddress, Int32(bytes.count))
+    let failure = unsafe destination.withUnsafeMutableBytes { bytes -> Int32 in
+      var filled = 0
+      while filled < bytes.count {
+        let count = unsafe csystem_random(bytes.baseAddress.map { unsafe $0 + filled }, bytes.count - filled)
+        if count < 0, errno != EINTR { return errno }
+        filled += max(count, 0)
+      }
+      return 0
     }
-    guard done == 1 else { throw .last("RAND_bytes") }
+    guard failure == 0 else { throw .noRandomBytes(failure) }
   }
 
   /// A key of `count` bytes, from the private generator.

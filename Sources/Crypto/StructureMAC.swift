@@ -36,6 +36,26 @@ public struct StructureMAC: ~Copyable, Sendable {
     try context.update(bytes)
   }
 
+  public mutating func update(_ bytes: InlineBytes32) throws(CryptoError) {
+    var block = InlineArray<32, UInt8>(repeating: 0)
+    var span = block.mutableSpan
+    bytes.store(in: &span, at: 0)
+    try update(block.span)
+  }
+
+  /// Eight bytes, little-endian.
+  public mutating func update(_ value: UInt64) throws(CryptoError) {
+    var block = InlineArray<8, UInt8>(repeating: 0)
+    var span = block.mutableSpan
+    span.store(value, at: 0)
+    try update(block.span)
+  }
+
+  /// Four bytes each, little-endian.
+  public mutating func update(_ first: UInt32, _ second: UInt32) throws(CryptoError) {
+    try update(UInt64(first) | UInt64(second) << 32)
+  }
+
   public mutating func finish() throws(CryptoError) -> InlineBytes32 {
     precondition(started)
     started = false

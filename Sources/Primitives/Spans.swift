@@ -59,8 +59,13 @@ extension Span<UInt8> {
   public func equals(_ other: [UInt8]) -> Bool { equals(other.span) }
 
   public var isZero: Bool {
-    for i in indices where self[i] != 0 { return false }
-    return true
+    guard count > 0 else { return true }
+    guard self[0] == 0 else { return false }
+    // Each byte is as the one before it.
+    return unsafe self.withUnsafeBufferPointer { bytes in
+      guard let start = bytes.baseAddress else { return true }
+      return unsafe memcmp(start, start + 1, bytes.count - 1) == 0
+    }
   }
 
   /// A copy on the heap. For public data, and for an entry's content at the interface.

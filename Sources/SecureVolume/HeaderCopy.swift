@@ -21,6 +21,8 @@ struct HeaderCopy: ~Copyable, Sendable {
     case valid(Header)
     /// Someone with the key wrote it, and it isn't as FORMAT says.
     case flawed(Flaw)
+    /// The other place's copy, whole.
+    case misplaced
     /// It doesn't count: the MAC doesn't verify, or it can't be read.
     case other(Flaw)
   }
@@ -82,6 +84,9 @@ struct HeaderCopy: ~Copyable, Sendable {
   var sequence: UInt64 { bytes.span.load(UInt64.self, at: 136) }
   var generation: Generation { Generation(bytes.span.load(UInt64.self, at: 144)) }
 
+  /// The leaf table that it names; 0 where it names none.
+  var claimedTable: Int { bytes.span.load(UInt32.self, at: 188) == 1 ? 1 : 0 }
+
   @_lifetime(borrow self)
   func slotBytes(_ index: Int) -> Span<UInt8> {
     let start = Format.slotsOffset + index * Format.slotSize
@@ -117,10 +122,10 @@ struct HeaderCopy: ~Copyable, Sendable {
     try structure.startInput(.header)
     try structure.update(bytes, 0..<Format.headerMACOffset)
     let mac = try structure.finish()
-    // With the other place's number it is what a disk with large blocks may leave there when power goes.
-    guard ConstantTime.equals(mac, InlineBytes32(bytes.span, at: Format.headerMACOffset)),
-      bytes.span.load(UInt32.self, at: 128) == UInt32(index)
-    else { return .other(identityFlaw ?? .notAuthentic) }
+    guard ConstantTime.equals(mac, InlineBytes32(bytes.span, at: Format.headerMACOffset)) else {
+      return .other(identityFlaw ?? .notAuthentic)
+    }
+    guard bytes.span.load(UInt32.self, at: 128) == UInt32(index) else { return .misplaced }
     // From here on only someone with the store key wrote this; what is wrong now is another program's doing.
     if let flaw = identityFlaw { return .flawed(flaw) }
     guard let geometry else { return .flawed(.geometry) }

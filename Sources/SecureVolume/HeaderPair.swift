@@ -68,6 +68,7 @@ struct HeaderPair: ~Copyable {
 
   /// Whether a key that doesn't open this slot of copy A can't open copy B's either.
   func hasEqualSlots(at index: Int) -> Bool {
+    // And all else that a wrap is bound to.
     a.slotBytes(index).equals(b.slotBytes(index))
       && a.bytes.span(0..<Format.identitySize).equals(b.bytes.span(0..<Format.identitySize))
       && a.bytes.span(Format.binding).equals(b.bytes.span(Format.binding))
@@ -146,28 +147,30 @@ struct HeaderPair: ~Copyable {
 
   /// Applies steps 5 and 6 of FORMAT §2.
   func choose(with structure: inout StructureMAC) throws(VolumeError) -> Choice {
-    let verdicts: (HeaderCopy.Verdict, HeaderCopy.Verdict)
-    do { verdicts = (try a.verified(with: &structure), try b.verified(with: &structure)) } catch {
+    let (first, second): (HeaderCopy.Verdict, HeaderCopy.Verdict)
+    do { (first, second) = (try a.verified(with: &structure), try b.verified(with: &structure)) } catch {
       throw VolumeError(error, store: name)
     }
-    if verdicts.0.isAuthentic, verdicts.1.isAuthentic {
-      guard a.bytes.span(0..<Format.geometryPart).equals(b.bytes.span(0..<Format.geometryPart)) else {
-        throw pairError("the copies belong to different stores")
-      }
+    if first.isMisplaced && second.isAuthentic || second.isMisplaced && first.isAuthentic {
+      throw pairError("the same copy lies in both places")
     }
-    switch verdicts {
-    case (.flawed(let flaw), _), (_, .flawed(let flaw)): throw refusal(flaw)
-    case (.valid(let first), .valid(let second)):
-      return try choose(first, second)
-    case (.valid(let header), .other(let flaw)):
-      return Choice(header: header, twin: flaw == .unreadable ? .unreadable(copy: 1) : .spoilt(copy: 1))
-    case (.other(let flaw), .valid(let header)):
-      if flaw == .unreadable { return Choice(header: header, twin: .unreadable(copy: 0)) }
+    if first.isAuthentic, second.isAuthentic,
+      !a.bytes.span(0..<Format.geometryPart).equals(b.bytes.span(0..<Format.geometryPart))
+    {
+      throw pairError("the copies belong to different stores")
+    }
+    if let flaw = first.flaw ?? second.flaw { throw refusal(flaw) }
+    switch (first.header, second.header) {
+    case (let first?, let second?): return try choose(first, second)
+    case (let header?, nil):
+      return Choice(header: header, twin: b.isReadable ? .spoilt(copy: 1) : .unreadable(copy: 1))
+    case (nil, let header?):
+      if !a.isReadable { return Choice(header: header, twin: .unreadable(copy: 0)) }
       guard !header.isClean else {
         throw pairError("copy A is damaged, which no power cut explains beside a copy B that was closed cleanly")
       }
       return Choice(header: header, twin: .spoilt(copy: 0))
-    case (.other, .other):
+    case (nil, nil):
       // The one that can't be read may be the good one.
       if let failure { throw failure }
       throw VolumeError(
@@ -244,6 +247,10 @@ extension HeaderPair.Choice {
 }
 
 extension HeaderCopy.Verdict {
-  /// Whether someone with the key wrote it.
-  fileprivate var isAuthentic: Bool { if case .other = self { false } else { true } }
+  fileprivate var header: Header? { if case .valid(let header) = self { header } else { nil } }
+  /// Of a copy that someone with the key wrote.
+  fileprivate var flaw: HeaderCopy.Flaw? { if case .flawed(let flaw) = self { flaw } else { nil } }
+  fileprivate var isMisplaced: Bool { if case .misplaced = self { true } else { false } }
+  /// Whether someone with the key wrote it for this place.
+  fileprivate var isAuthentic: Bool { header != nil || flaw != nil }
 }

@@ -128,11 +128,13 @@ public struct KeySlot: Equatable, Sendable {
       p: slot.load(UInt32.self, at: Field.cost + 8))
   }
 
-  /// What trying a passphrase on this slot takes, as N × r × p; 0 where it isn't tried.
+  /// What trying a passphrase on this slot would take, as N × r × p, of whatever size; 0 for other kinds.
   static func passphraseCost(_ slot: Span<UInt8>) -> UInt64 {
     let cost = cost(in: slot)
-    guard slot.load(UInt32.self, at: 0) == SlotKind.passphrase.rawValue, cost.isWithinLimits else { return 0 }
-    return cost.units
+    guard slot.load(UInt32.self, at: 0) == SlotKind.passphrase.rawValue else { return 0 }
+    let (pieces, log2N) = (UInt64(cost.r) * UInt64(cost.p), UInt64(cost.log2N))
+    let isHuge = pieces > 0 && (log2N > 32 || pieces > Format.passphraseCostLimit)
+    return isHuge ? Format.passphraseCostLimit + 1 : pieces << min(log2N, 32)
   }
 
   private static func wrappingKey(

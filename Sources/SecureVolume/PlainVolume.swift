@@ -10,7 +10,7 @@ public final class PlainVolume: SectorVolume {
   private let device: any BlockDevice
   private let size: UInt64
   private var isFailed = false
-  /// The unit of reading and writing, in bytes; the plain form itself has none.
+  /// The unit of reading and writing; the plain form itself has none.
   public let sectorSize = 4096
   public let sectorCount: UInt64
 

@@ -126,13 +126,13 @@ struct Replay: ~Copyable {
   /// was made by a broken or hostile program that has the key.
   private mutating func nextRecord() throws(VolumeError) -> JournalRecord? {
     let expected = expected
-    guard used < geometry.ringSize, expected.sequence < Format.numberLimit,
+    guard used < geometry.ringSize,
       let record = try reader.record(
         at: expected.position, from: expected.sequence, epoch: header.epoch, with: &keys.structure)
     else { return nil }
     let size = geometry.recordSize(record.count)
     guard follows(record, expected), record.isWellFormed(reader.head, geometry), record.generation == generation.next,
-      size <= geometry.ringSize / 2, used + size <= geometry.ringSize
+      used + size <= geometry.ringSize
     else {
       throw damage("journal record \(record.cursor.sequence) is authentic and does not follow from the one before")
     }
@@ -147,10 +147,10 @@ struct Replay: ~Copyable {
     return record.cursor == expected
   }
 
-  /// The first record behind the end. Commits are serial on the medium, so it proves that the end is damage.
+  /// The first record at the end or behind it that is later than the one expected. Commits are serial on the medium, so it proves that the end is damage.
   private mutating func laterRecord() throws(VolumeError) -> JournalRecord? {
     let end = expected
-    var behind = UInt64(geometry.blockSize)
+    var behind: UInt64 = 0
     while used + behind < geometry.ringSize {
       let position = journal.position(end.position, plus: behind)
       behind += UInt64(geometry.blockSize)

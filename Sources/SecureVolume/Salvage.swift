@@ -46,6 +46,7 @@ enum Salvage {
     for index in 0...1 {
       switch try pair.verified(index, &keys) {
       case .valid(let header): verified.append(header)
+      case .misplaced: flaws.append(pair.finding(index, .notAuthentic))
       case .flawed(let flaw), .other(let flaw):
         flaws.append(pair.finding(index, flaw))
         if let header = pair.presumed(index, uuid: keys.uuid), !presumed.contains(header) { presumed.append(header) }
@@ -79,8 +80,8 @@ extension HeaderPair {
       guard copy.identityFlaw == nil, let geometry = copy.geometry else { return nil }
       return Header(
         uuid: uuid, geometry: geometry, isClean: true, sequence: 0, generation: Generation(0), epoch: InlineBytes16(),
-        cursor: JournalCursor(position: 0, sequence: 0, chain: InlineBytes32()), root: InlineBytes32(),
-        slots: (0..<Format.slotCount).map { copy.slot($0) })
+        cursor: JournalCursor(position: 0, sequence: 0, chain: InlineBytes32()),
+        leafTable: copy.claimedTable, root: InlineBytes32(), slots: (0..<Format.slotCount).map { copy.slot($0) })
     }
   }
 }

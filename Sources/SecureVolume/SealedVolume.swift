@@ -142,10 +142,12 @@ public final class SealedVolume {
     if purpose == .salvage {
       volume = try Salvage.open(medium, pair, keys)
     } else if medium.device.mayChange {
-      volume = try StoreInUse.open(medium, keys)
+      volume = try StoreInUse.open(medium, keys) { (pair, choice) throws(VolumeError) in
+        try refuseOtherStore(pair, choice, key)
+      }
     } else {
       let choice = try pair.choose(with: &keys.structure)
-      if case .spoilt(let copy) = choice.twin { try refuseOtherStore(copy, than: choice.header, key) }
+      try refuseOtherStore(pair, choice, key)
       volume = try open(keys, choice, use)
     }
     volume.openedSlot = slot
@@ -175,7 +177,7 @@ public final class SealedVolume {
     let unwrapped = try unwrap(with: key, slotName: slotName)
     var keys = try volumeKeys(unwrapped.storeKey.copy(), unwrapped.uuid)
     let choice = try pair.choose(with: &keys.structure)
-    if case .spoilt(let copy) = choice.twin { try refuseOtherStore(copy, than: choice.header, key) }
+    try refuseOtherStore(pair, choice, key)
     let digest: InlineBytes32
     do { digest = try Header.geometryDigest(uuid: choice.header.uuid, geometry: choice.header.geometry) } catch {
       throw VolumeError(error, store: name)
@@ -236,23 +238,21 @@ public final class SealedVolume {
 
   /// A copy that does not verify may be another store's, whole and under the same key: that is no power cut's doing.
   private func refuseOtherStore(
-    _ index: Int, than header: Header, _ key: borrowing KeyEncryptionKey
+    _ pair: borrowing HeaderPair, _ choice: HeaderPair.Choice, _ key: borrowing KeyEncryptionKey
   ) throws(VolumeError) {
-    let isWhole: Bool
-    do {
-      isWhole = try pair.withCopy(index) { (copy) throws(CryptoError) in
-        guard copy.identityFlaw == nil else { return false }
-        // A slot that is the same in both copies gives the store key that this one didn't verify under.
-        for slot in 0..<Format.slotCount where !pair.hasEqualSlots(at: slot) {
-          guard let storeKey = try copy.unwrap(slot: slot, with: key) else { continue }
+    guard case .spoilt(let index) = choice.twin else { return }
+    for slot in 0..<Format.slotCount where !pair.hasEqualSlots(at: slot) {
+      let isWhole: Bool
+      do {
+        isWhole = try pair.withCopy(index) { (copy) throws(CryptoError) in
+          guard let storeKey = try copy.unwrap(slot: slot, with: key) else { return false }
           var keys = try VolumeKeys(storeKey: storeKey, uuid: copy.uuid)
-          if case .other = try copy.verified(with: &keys.structure) { continue }
+          if case .other = try copy.verified(with: &keys.structure) { return false }
           return true
         }
-        return false
-      }
-    } catch { throw VolumeError(error, store: name) }
-    if isWhole { throw pair.pairError("the two copies of its header belong to different stores") }
+      } catch { throw VolumeError(error, store: name) }
+      if isWhole { throw pair.pairError("the two copies of its header belong to different stores") }
+    }
   }
 
   private func matches(_ copy: borrowing HeaderCopy, _ index: Int, _ slotName: String?) -> Bool {

@@ -1,35 +1,28 @@
 import Primitives
 
-/// A set of sectors with their new plaintext, to be committed together. Reused from commit to commit, so that it
-/// settles at the size of the largest and allocates no more. What it held is wiped when it is emptied.
+/// A set of sectors with their new plaintext, to be committed together. Memory is taken for each sector once, whatever
+/// their number. Reused from commit to commit, so that small ones allocate no more. What it held is wiped when it is
+/// emptied.
 public struct SectorChanges: ~Copyable, Sendable {
-  public let sectorSize: Int
   /// The sectors in the order in which they were first added; each at most once.
   public private(set) var sectors: [SectorIndex] = []
   private var places: [SectorIndex: Int] = [:]
-  private var content: ByteBuffer
+  private var content: PieceBuffer
 
-  public init(sectorSize: Int, reserving sectors: Int = 8) {
-    self.sectorSize = sectorSize
-    content = ByteBuffer(count: max(1, sectors) * sectorSize)
-  }
+  public init(sectorSize: Int) { content = PieceBuffer(pieceSize: sectorSize) }
 
+  /// In bytes.
+  public var sectorSize: Int { content.pieceSize }
   public var count: Int { sectors.count }
   public var isEmpty: Bool { sectors.isEmpty }
 
   /// The place of `sector` among the changes, if it is one of them.
   public func place(of sector: SectorIndex) -> Int? { places[sector] }
 
-  /// Adds a sector that is not among the changes yet and returns its place. The caller fills its content.
+  /// Adds a sector that is not among the changes yet, all zeros, and returns its place. The caller fills its content.
   public mutating func append(_ sector: SectorIndex) -> Int {
     precondition(places[sector] == nil)
-    let place = sectors.count
-    if (place + 1) * sectorSize > content.count {
-      var larger = ByteBuffer(count: content.count * 2)
-      var all = larger.mutableSpan
-      all.copy(from: content.span)
-      content = larger
-    }
+    let place = content.append()
     sectors.append(sector)
     places[sector] = place
     return place
@@ -40,31 +33,26 @@ public struct SectorChanges: ~Copyable, Sendable {
 
   /// The plaintext at a place.
   @_lifetime(borrow self)
-  public func plaintext(_ place: Int) -> Span<UInt8> {
-    content.span(place * sectorSize..<(place + 1) * sectorSize)
-  }
+  public func plaintext(_ place: Int) -> Span<UInt8> { content.span(place) }
 
   /// The plaintext at a place, for writing.
   @_lifetime(&self)
-  public mutating func mutablePlaintext(_ place: Int) -> MutableSpan<UInt8> {
-    content.mutableSpan(place * sectorSize..<(place + 1) * sectorSize)
-  }
+  public mutating func mutablePlaintext(_ place: Int) -> MutableSpan<UInt8> { content.mutableSpan(place) }
 
   /// Takes back everything added since there were `count` changes. Content of earlier ones is not restored.
   public mutating func removeLast(downTo count: Int) {
     for sector in sectors[count...] { places[sector] = nil }
-    wipe(count * sectorSize..<sectors.count * sectorSize)
+    content.removeLast(downTo: count)
     sectors.removeSubrange(count...)
   }
 
-  /// Empties the set and wipes what it held.
+  /// Empties the set and wipes what it held. A rare large change doesn't keep its memory for the life of the process.
   public mutating func removeAll() {
-    removeLast(downTo: 0)
-    // A rare large change doesn't keep its memory for the life of the process.
-    if content.count > Self.retainedSize { content = ByteBuffer(count: 8 * sectorSize) }
+    let isLarge = count > Self.retainedCount
+    content.removeLast(downTo: 0)
+    sectors.removeAll(keepingCapacity: !isLarge)
+    places.removeAll(keepingCapacity: !isLarge)
   }
 
-  private static var retainedSize: Int { 1 << 20 }
-
-  private mutating func wipe(_ range: Range<Int>) { content.wipe(range) }
+  private static let retainedCount = 1024
 }

@@ -20,10 +20,15 @@ enum StoreInUse {
   private static let longestPause: UInt32 = 100_000
 
   /// Opens it for reading. Its sectors may change under it, so that reading one may fail: `SecureVolume.copy` copes.
-  static func open(_ medium: Medium, _ keys: borrowing VolumeKeys) throws(VolumeError) -> SecureVolume {
+  ///
+  /// - Parameter judge: may refuse a pair of headers for more than it shows by itself.
+  static func open(
+    _ medium: Medium, _ keys: borrowing VolumeKeys,
+    judge: (borrowing HeaderPair, HeaderPair.Choice) throws(VolumeError) -> Void = { _, _ in }
+  ) throws(VolumeError) -> SecureVolume {
     var pauses = Pauses(store: medium.name)
     while true {
-      if let volume = try attempt(medium, keys) { return volume }
+      if let volume = try attempt(medium, keys, judge) { return volume }
       try pauses.next()
     }
   }
@@ -51,11 +56,15 @@ enum StoreInUse {
   }
 
   /// One look: headers, leaves, journal, headers again. `nil` where the headers changed meanwhile.
-  private static func attempt(_ medium: Medium, _ keys: borrowing VolumeKeys) throws(VolumeError) -> SecureVolume? {
+  private static func attempt(
+    _ medium: Medium, _ keys: borrowing VolumeKeys,
+    _ judge: (borrowing HeaderPair, HeaderPair.Choice) throws(VolumeError) -> Void
+  ) throws(VolumeError) -> SecureVolume? {
     let before = try HeaderPair(reading: medium)
     do throws(VolumeError) {
       var own = try keys.copy(store: medium.name)
       let choice = try before.choose(with: &own.structure)
+      try judge(before, choice)
       let volume = try Recovery.read(medium: medium, keys: own, choice: choice, mode: .beside)
       return before.equals(try HeaderPair(reading: medium)) ? volume : nil
     } catch {

@@ -40,14 +40,19 @@ public enum VolumeFormatter {
         throw VolumeError(error, store: device.name)
       }
     }
-    do { return try write(fresh, device, geometry, content, progress, anchor) } catch {
+    do {
+      var fresh = fresh
+      fresh = try write(fresh, device, content, progress)
+      if let anchor { try tell(anchor, &fresh, store: device.name) }
+      return fresh.header.uuid
+    } catch {
       anchor?.withdraw()
       throw error
     }
   }
 
   /// What a new store begins with.
-  private struct Fresh: ~Copyable {
+  struct Fresh: ~Copyable {
     var keys: VolumeKeys
     var header: Header
     let digest: InlineBytes32
@@ -73,11 +78,13 @@ public enum VolumeFormatter {
     } catch { throw VolumeError(error, store: device.name) }
   }
 
-  private static func write(
-    _ fresh: consuming Fresh, _ device: any BlockDevice, _ geometry: Geometry,
-    _ content: (SectorIndex, consuming MutableSpan<UInt8>) throws(VolumeError) -> Void, _ progress: (UInt64) -> Void,
-    _ anchor: (any FreshnessAnchor)?
-  ) throws(VolumeError) -> StoreUUID {
+  /// Writes all of an image, the headers last.
+  @discardableResult
+  static func write(
+    _ fresh: consuming Fresh, _ device: any BlockDevice,
+    _ content: (SectorIndex, consuming MutableSpan<UInt8>) throws(VolumeError) -> Void, _ progress: (UInt64) -> Void
+  ) throws(VolumeError) -> Fresh {
+    let geometry = fresh.header.geometry
     try wipeHeaders(of: device)
     var medium = Medium(device)
     try medium.writeZeros(geometry.ringOffset..<geometry.leafOffset)
@@ -98,8 +105,7 @@ public enum VolumeFormatter {
       try medium.write(bytes, 0..<bytes.count, at: Format.copyOffsets[copy])
       try medium.sync()
     }
-    if let anchor { try tell(anchor, &fresh, store: medium.name) }
-    return fresh.header.uuid
+    return fresh
   }
 
   /// Makes a device no store: durably, B before A, so that an old one stays whole until A goes, and then there is none.

@@ -128,25 +128,6 @@ extension StructureMAC {
   /// Begins an authenticated input: its type, so that no input is ever taken for one of another kind.
   mutating func startInput(_ type: Format.InputType) throws(CryptoError) {
     try start()
-    let word = InlineWord(UInt64(type.rawValue))
-    try update(word.span)
+    try update(UInt64(type.rawValue))
   }
-
-  mutating func update(_ value: UInt64) throws(CryptoError) {
-    let word = InlineWord(value)
-    try update(word.span)
-  }
-
-  mutating func update(_ bytes: InlineBytes32) throws(CryptoError) {
-    for i in 0..<4 { try update(bytes.word(i)) }
-  }
-}
-
-/// A little-endian 64-bit integer as bytes, on the stack.
-private struct InlineWord {
-  private var bytes: InlineArray<8, UInt8>
-  init(_ value: UInt64) {
-    bytes = InlineArray { UInt8(truncatingIfNeeded: value >> UInt64(8 * $0)) }
-  }
-  var span: Span<UInt8> { @_lifetime(borrow self) get { bytes.span } }
 }

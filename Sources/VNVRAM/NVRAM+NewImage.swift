@@ -67,10 +67,10 @@ extension NVRAM {
     let recipe = Recipe(name: place.name, layout: layout, use: use, cost: cost, audit: audit, anchor: anchor)
     switch place {
     case .file(let path, let mode):
-      return try makeFile(path, mode, try geometry(layout, blockSize: 4096, path), key, recipe)
+      let block = FileDevice.blockSize(ofNewFileAt: path)
+      return try makeFile(path, mode, try geometry(layout, blockSize: block, path), key, recipe)
     case .device(let device):
-      return try fill(
-        device, try geometry(layout, blockSize: device.blockSize, device.name), key, recipe)
+      return try fill(device, try geometry(layout, blockSize: device.blockSize, device.name), key, recipe)
     }
   }
 

@@ -11,7 +11,7 @@ final class Content {
   private let total: UInt64?
   private let json: Bool
   /// What has been read, for input of unknown size.
-  private var held = ByteBuffer(count: 0)
+  private var held = PieceBuffer(pieceSize: 65536)
   private var heldCount = 0
 
   /// Opens a file; `-` is standard input.
@@ -33,45 +33,45 @@ final class Content {
       return
     }
     var progress = ProgressLine("reading", total: nil, json: json)
-    held = ByteBuffer(count: 65536)
     while true {
-      let got = try input.read(into: held.mutableSpan(heldCount..<held.count))
+      let got = try input.read(into: held.mutableSpan(held.append()))
       heldCount += got
       if UInt64(heldCount) > entry.capacity.value { throw tooLarge("has more", entry, image) }
-      if heldCount < held.count { return }
-      var larger = ByteBuffer(count: held.count * 2)
-      larger.copy(from: held)
-      held = larger
+      if got < held.pieceSize { return }
       progress.update(UInt64(heldCount))
     }
   }
 
-  /// Stages it as all of an entry's content; returns its size. Memory is taken for all of it.
+  /// Stages it as all of an entry's content; returns its size. Memory is taken for what differs from what is there.
   func stage(as name: EntryName, in store: BlobStore) throws -> UInt64 {
-    guard let total else {
-      var content = ByteBuffer(count: 0)
-      swap(&content, &held)
-      try store.stageReplace(name, content.span(0..<heldCount))
-      return UInt64(heldCount)
-    }
     var progress = ProgressLine(name.text, total: total, json: json)
-    try store.stageReplace(name, [UInt8]().span)
-    var window = ByteBuffer(count: 1 << 18)
-    var offset: UInt64 = 0
-    while true {
-      let count = try input.read(into: window.mutableSpan)
-      try store.stage(name, at: ByteOffset(offset), window.span(0..<count))
-      offset += UInt64(count)
-      progress.update(offset)
-      if count < window.count { return offset }
+    var done: UInt64 = 0
+    return try store.stageReplace(name) { (piece) throws in
+      let count = total == nil ? takeHeld(from: Int(done), into: piece) : try input.read(into: piece)
+      done += UInt64(count)
+      progress.update(done)
+      return count
+    }.value
+  }
+
+  /// Fills as much of `destination` as there is from byte `start` of what was read.
+  private func takeHeld(from start: Int, into destination: consuming MutableSpan<UInt8>) -> Int {
+    let count = min(destination.count, heldCount - start)
+    var done = 0
+    while done < count {
+      let (piece, skipped) = (start + done).quotientAndRemainder(dividingBy: held.pieceSize)
+      let part = min(count - done, held.pieceSize - skipped)
+      destination.copy(from: held.span(piece).extracting(skipped..<skipped + part), at: done)
+      done += part
     }
+    return count
   }
 
   private func tooLarge(_ what: String, _ entry: EntrySpecification, _ image: String) -> Failure {
     Failure(
       .noSpace,
-      "\(image): entry \"\(entry.name)\" has room for \(entry.capacity.value) bytes, and \(input.name) \(what); nothing was "
-        + "changed; `vnvram entry resize` gives it more room",
+      "\(image): entry \"\(entry.name)\" has room for \(entry.capacity.value) bytes, and \(input.name) \(what); "
+        + "nothing was changed; `vnvram entry resize` gives it more room",
       fields: [("capacity", .unsigned(entry.capacity.value))])
   }
 }

@@ -147,7 +147,8 @@ struct FormatCommand: Subcommand {
         ("volume_size", .unsigned(geometry.volumeSize.value)), ("stream_size", .unsigned(layout.size.value)),
         ("block_size", .integer(Int64(geometry.blockSize))), ("keys", .array([.string(name)])),
         ("recovery_key", .bool(isRecovery)), ("entries", .integer(Int64(entries.count))),
-      ] + (anchor.map { [("anchor", .string($0.name))] } ?? []))
+      ] + (anchor.map { [("anchor", .string($0.name))] } ?? []),
+      warnings: device.blockNotices.map { "\(image): \($0)" })
   }
 
   private func formatPlain(_ layout: StreamLayout, _ total: ByteCount?) throws -> Answer {

@@ -24,7 +24,7 @@ final class FormatTarget {
   func blockSize() throws -> Int {
     do { return try FileDevice.open(path: path, access: .readOnly).blockSize } catch {
       guard error.code == .notFound else { throw error }
-      return 4096
+      return FileDevice.blockSize(ofNewFileAt: path)
     }
   }
 

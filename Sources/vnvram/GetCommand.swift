@@ -34,12 +34,13 @@ struct GetCommand: Subcommand {
     var progress = ProgressLine(name.text, total: entry.size.value, json: output.json)
     var window = ByteBuffer(count: 1 << 18)
     var offset: UInt64 = 0
-    while offset < entry.size.value {
+    // Once at least: an empty entry is verified, too.
+    repeat {
       let count = try store.read(name, at: ByteOffset(offset), into: window.mutableSpan)
       try file.write(window.span(0..<count))
       offset += UInt64(count)
       progress.update(offset)
-    }
+    } while offset < entry.size.value
     try file.finish()
     return Answer(
       fields: [

@@ -43,8 +43,7 @@ struct ImportStreamCommand: Subcommand {
       for item in imported.items where store.entry(item.specification.name) == nil {
         try store.add(item.specification)
       }
-      try stage(imported, in: store, from: source)
-      try store.commit()
+      try bring(imported, into: store, from: source)
     }
     let rows = imported.items.map { ["\($0.size.value)", $0.specification.name.text] }
     return Answer(
@@ -77,22 +76,13 @@ struct ImportStreamCommand: Subcommand {
     }
   }
 
-  private func stage(_ imported: ImportedStream, in store: BlobStore, from source: StreamSource) throws {
+  private func bring(_ imported: ImportedStream, into store: BlobStore, from source: StreamSource) throws {
     var progress = ProgressLine("importing", total: imported.items.reduce(0) { $0 + $1.size.value }, json: output.json)
-    var window = ByteBuffer(count: 1 << 18)
-    var total: UInt64 = 0
-    for item in imported.items {
-      let name = item.specification.name
-      try store.stageReplace(name, [UInt8]().span)
-      var done: UInt64 = 0
-      while done < item.size.value {
-        let count = Int(min(UInt64(window.count), item.size.value - done))
-        try source(ByteOffset(item.offset.value + done), window.mutableSpan(0..<count))
-        try store.stage(name, at: ByteOffset(done), window.span(0..<count))
-        done += UInt64(count)
-        total += UInt64(count)
-        progress.update(total)
-      }
+    var done: UInt64 = 0
+    try store.importContents(of: imported) { (offset, destination) throws(BlobStoreError) in
+      done += UInt64(destination.count)
+      try source(offset, destination)
+      progress.update(done)
     }
   }
 

@@ -136,8 +136,11 @@ final class OpenedImage {
     guard case .encrypted = volume else {
       return ["\(name): is not encrypted, and nothing in it is authentic"]
     }
-    return keyWarnings + closingWarnings
+    return keyWarnings + blockWarnings + closingWarnings
   }
+
+  /// What a power cut can do to the place beyond what its block says.
+  var blockWarnings: [String] { device.blockNotices.map { "\(name): \($0)" } }
 
   /// What opening met of the header and could do without.
   var headerWarnings: [String] {

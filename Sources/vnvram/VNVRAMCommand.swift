@@ -30,7 +30,7 @@ struct VNVRAMCommand: ParsableCommand {
         name: "Images",
         subcommands: [
           SizeCommand.self, FormatCommand.self, InfoCommand.self, StatusCommand.self, CheckCommand.self,
-          ScrubCommand.self, AcceptRollbackCommand.self,
+          ScrubCommand.self, ConvertCommand.self, AcceptRollbackCommand.self,
         ]),
       CommandGroup(
         name: "Copies", subcommands: [BackupCommand.self, RestoreCommand.self, SalvageCommand.self, HeaderCommand.self]),

@@ -14,7 +14,7 @@ func timed(_ body: () throws -> Void) rethrows -> UInt64 {
   return now() - start
 }
 
-/// Median and 99th percentile of a sample, in microseconds.
+/// Median, mean and 99th percentile of a sample, in microseconds.
 struct Sample {
   private var values: [UInt64] = []
   mutating func add(_ nanoseconds: UInt64) { values.append(nanoseconds) }
@@ -25,12 +25,18 @@ struct Sample {
     return Double(sorted[min(sorted.count - 1, Int(Double(sorted.count) * fraction))]) / 1000
   }
   var median: Double { percentile(0.5) }
+  var mean: Double { values.isEmpty ? 0 : Double(values.reduce(0, +)) / Double(values.count) / 1000 }
   var text: String { "\(Table.number(median)) (p99 \(Table.number(percentile(0.99))))" }
 }
 
-/// Rows for people: what, measured, against what, ratio, and what was asked.
+/// Rows for people: what, measured, against what, ratio, and what was asked, unless it has other columns.
 struct Table {
-  private var rows: [[String]] = [["what", "here", "against", "ratio", "asked"]]
+  private var rows: [[String]]
+
+  init(_ columns: [String] = ["what", "here", "against", "ratio", "asked"]) { rows = [columns] }
+
+  /// A row of other columns.
+  mutating func add(row: [String]) { rows.append(row) }
 
   mutating func add(
     _ what: String, _ here: String, _ against: String = "", _ ratio: Double? = nil, _ asked: String = ""
@@ -47,11 +53,12 @@ struct Table {
   }
 
   func printAll() {
-    let widths = (0..<5).map { column in rows.map { $0[column].count }.max() ?? 0 }
+    let widths = rows[0].indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
     for row in rows {
       print(
         zip(row, widths).map { $0 + String(repeating: " ", count: $1 - $0.count) }.joined(separator: "  "))
     }
+    print()
   }
 
   static func number(_ value: Double) -> String {

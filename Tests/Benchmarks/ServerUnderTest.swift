@@ -100,13 +100,13 @@ final class ServerUnderTest {
     guard let process else { return 0 }
     let worker = process.child
     guard worker > 0 else { return process.kilobytes("status", "VmRSS") }
-    return process.kilobytes("smaps_rollup", "Pss") + ChildProcess.kilobytes(worker, "smaps_rollup", "Pss")
+    return process.kilobytes("smaps_rollup", "Pss") + ChildProcess.number(worker, "smaps_rollup", "Pss")
   }
   /// What one more of them takes, whatever else runs.
   var own: Int {
     guard let process else { return 0 }
     let worker = process.child
     let dirty = process.kilobytes("smaps_rollup", "Private_Dirty")
-    return worker > 0 ? dirty + ChildProcess.kilobytes(worker, "smaps_rollup", "Private_Dirty") : dirty
+    return worker > 0 ? dirty + ChildProcess.number(worker, "smaps_rollup", "Private_Dirty") : dirty
   }
 }

@@ -7,10 +7,12 @@ final class SyncedFile {
   private let descriptor: Int32
   private let path: String
   private let content = [UInt8](repeating: 1, count: 262_144)
-  private static let piece = 8192
+  private let piece: Int
 
-  init(_ path: String) {
+  /// - Parameter piece: how many bytes are written at a time.
+  init(_ path: String, pieces piece: Int = 8192) {
     self.path = path
+    self.piece = piece
     descriptor = unsafe open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
     _ = unsafe content.withUnsafeBytes { unsafe pwrite(descriptor, $0.baseAddress, $0.count, 0) }
     fsync(descriptor)
@@ -22,8 +24,8 @@ final class SyncedFile {
   }
 
   func write(_ round: Int) {
-    let offset = round * Self.piece % content.count
-    _ = unsafe content.withUnsafeBytes { unsafe pwrite(descriptor, $0.baseAddress, Self.piece, offset) }
+    let offset = round % (content.count / piece) * piece
+    _ = unsafe content.withUnsafeBytes { unsafe pwrite(descriptor, $0.baseAddress, piece, off_t(offset)) }
     fdatasync(descriptor)
   }
 }

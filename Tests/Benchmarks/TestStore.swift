@@ -18,7 +18,7 @@ final class TestStore {
     try Random.fill(secret.mutableSpan)
     key = secret.span.array
     let layout = try StreamLayout([EntrySpecification(name: "content", capacity: ByteCount(capacity))])
-    guard let geometry = Geometry(holding: layout.size, sectorSize: 4096, blockSize: 4096) else {
+    guard let geometry = Geometry(holding: layout.size, blockSize: 4096) else {
       fatalError("too large")
     }
     let device = try FileDevice.create(path: path, size: geometry.imageSize, replacing: false)

@@ -18,7 +18,12 @@ fi
 work=$(mktemp -d "${VNVRAM_BENCH_DIR:-$PWD/.build}/vnvram-bench.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 export VNVRAM_AUDIT_LOG=$work/audit.jsonl
-[ "$part" = server ] || "$bin/vnvram-bench" "$work" "$bin" store
+if [ "$part" != server ]; then
+  gcc -std=gnu11 -O2 -o "$work/peers" Tests/Benchmarks/peers.c -lsqlite3 -llmdb
+  "$bin/vnvram-bench" "$work" "$bin" store
+  lines=$(cat Sources/SecureVolume/*.swift | wc -l)
+  echo "lines of Sources/SecureVolume: $lines, before format 2: 4529 (asked: no more)"
+fi
 if [ "$part" != store ]; then
   echo "TPM servers, as the scheduler places them:"
   "$bin/vnvram-bench" "$work" "$bin" server

@@ -24,7 +24,7 @@ struct SalvagedStreamTests {
 
   private func makeDisk() throws -> (SimulatedDisk, StreamLayout, Geometry) {
     let layout = try StreamLayout(items.map(\.specification))
-    let geometry = try #require(Geometry(holding: layout.size, sectorSize: 4096, blockSize: 4096))
+    let geometry = try #require(Geometry(holding: layout.size, blockSize: 4096))
     let disk = SimulatedDisk(size: geometry.imageSize)
     try VolumeFormatter.format(disk, geometry: geometry, key: makeKey(), name: "k", created: 1) {
       (sector, out) throws(VolumeError) in

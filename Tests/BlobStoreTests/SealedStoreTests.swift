@@ -16,13 +16,13 @@ struct SealedStoreTests {
     return KeyEncryptionKey(.keyring, secret)
   }
 
-  @Test(arguments: [512, 4096]) func formatWriteReopen(sectorSize: Int) throws {
+  @Test(arguments: [4096, 16384, 65536]) func formatWriteReopen(sectorSize: Int) throws {
     var items = [
       Item(name: "permall", capacity: 20000), Item(name: "volatilestate", capacity: 9000),
       Item(name: "x", capacity: 30),
     ]
     let layout = try StreamLayout(items.map(\.specification))
-    let geometry = try #require(Geometry(holding: layout.size, sectorSize: sectorSize, blockSize: 4096))
+    let geometry = try #require(Geometry(holding: layout.size, blockSize: sectorSize))
     let disk = SimulatedDisk(size: geometry.imageSize)
     let key = makeKey()
     try VolumeFormatter.format(disk, geometry: geometry, key: key, name: "k", created: 1) {

@@ -7,7 +7,7 @@ import Testing
 
 struct StreamParserTests {
   private func open(_ bytes: [UInt8], size: Int? = nil) throws -> BlobStore {
-    try BlobStore(PlainVolume(makeDisk(holding: bytes, size: size), sectorSize: 512))
+    try BlobStore(PlainVolume(makeDisk(holding: bytes, size: size)))
   }
 
   /// Whether a stream is refused on opening or by `check`.
@@ -161,7 +161,7 @@ struct StreamParserTests {
   @Test func readsOnlyHeaders() throws {
     let disk = makeDisk(holding: makeStream([Item(name: "a", capacity: 1 << 20), Item(name: "b", capacity: 9)]))
     disk.makeUnreadable(block: 17)
-    let store = try BlobStore(PlainVolume(disk, sectorSize: 4096))
+    let store = try BlobStore(PlainVolume(disk))
     #expect(try store.content("b") == [])
     let error = thrown { try store.check() }
     #expect(error?.status == .inputOutput)

@@ -72,9 +72,9 @@ private func headerSize(_ length: Int) -> Int {
 }
 
 /// A plain volume on a simulated disk.
-func makeVolume(_ size: Int, sectorSize: Int = 4096) -> (volume: PlainVolume, disk: SimulatedDisk) {
+func makeVolume(_ size: Int, sectorSize: Int = 4096) -> (volume: any SectorVolume, disk: SimulatedDisk) {
   let disk = SimulatedDisk(size: ByteCount(size))
-  return (PlainVolume(disk, sectorSize: sectorSize), disk)
+  return (volume(on: disk, sectorSize: sectorSize), disk)
 }
 
 /// A disk that holds `bytes`, then zeros.
@@ -102,6 +102,19 @@ extension BlobStore {
   }
 
   func put(_ name: EntryName, _ content: [UInt8]) throws { try stageReplace(name, content.span) }
+
+  /// Replaces all of it piece by piece.
+  @discardableResult
+  func replace(_ name: EntryName, piecewise content: [UInt8]) throws -> ByteCount {
+    var done = 0
+    return try stageReplace(name) { (destination) throws in
+      var piece = destination
+      let count = min(piece.count, content.count - done)
+      piece.copy(from: content.span.extracting(done..<done + count))
+      done += count
+      return count
+    }
+  }
 
   func put(_ name: EntryName, at offset: Int, _ bytes: [UInt8]) throws {
     try stage(name, at: ByteOffset(offset), bytes.span)

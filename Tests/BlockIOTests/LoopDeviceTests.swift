@@ -18,7 +18,8 @@ struct LoopDeviceTests {
     let loop = try LoopDevice(backing: scratch.file("disk"), size: 1 << 20)
     let device = try FileDevice.open(path: loop.path, access: .readWrite)
     #expect(device.size == ByteCount(1 << 20))
-    #expect(device.blockSize == 512)
+    // Its own blocks have 512 bytes; pages are written.
+    #expect(device.blockSize == max(4096, sysconf(Int32(_SC_PAGESIZE))))
     let bytes = [UInt8](repeating: 3, count: 8192)
     try device.put(bytes, at: (1 << 20) - 8192)
     try device.sync()
@@ -29,12 +30,32 @@ struct LoopDeviceTests {
     _ = consume loop
   }
 
-  @Test func blockSize() throws {
-    let loop = try LoopDevice(backing: scratch.file("disk"), size: 1 << 20, options: ["--sector-size", "4096"])
-    let device = try FileDevice.open(path: loop.path, access: .readOnly)
-    #expect(device.blockSize == 4096)
-    device.close()
-    _ = consume loop
+  /// Two hosts with one device: what the other has written is read past what was cached here.
+  @Test func anotherHost() throws {
+    let backing = scratch.file("disk")
+    let loop = try LoopDevice(backing: backing, size: 4 << 20)
+    let second = try LoopDevice(over: backing)
+    let (here, there) = (
+      try FileDevice.open(path: loop.path, access: .readWrite),
+      try FileDevice.open(path: second.path, access: .readWrite)
+    )
+    for offset in stride(from: UInt64(0), to: 4 << 20, by: 65536) {
+      // All of it, so that the kernel reads ahead and caches large pieces.
+      _ = try here.bytes(0, 4 << 20)
+      let new = [UInt8](repeating: UInt8(offset >> 16) + 1, count: 4096)
+      try there.put(new, at: offset)
+      try there.sync()
+      let isCached = try here.bytes(offset, 4096) != new
+      #expect(isCached, "at \(offset)")
+      var bytes = [UInt8](repeating: 0, count: 4096)
+      try here.readPastCache(at: ByteOffset(offset), into: bytes.mutableSpan)
+      #expect(difference(bytes, new) == nil, "at \(offset)")
+    }
+    var bytes: [UInt8] = [0]
+    #expect(code { try here.readPastCache(at: ByteOffset(4 << 20), into: bytes.mutableSpan) } == .truncated)
+    here.close()
+    there.close()
+    _ = (consume loop, consume second)
   }
 
   @Test func locks() throws {

@@ -13,7 +13,6 @@ import Testing
     let path = scratch.file("a", holding: [UInt8](1...200))
     let device = try FileDevice.open(path: path, access: .readOnly)
     #expect(device.size == ByteCount(200))
-    #expect(device.blockSize == 4096)
     #expect(device.name == path)
     #expect(!device.isWritable)
     let bytes = try device.bytes(100, 100)

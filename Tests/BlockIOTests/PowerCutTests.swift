@@ -89,11 +89,11 @@ private func block(_ byte: UInt8) -> [UInt8] { [UInt8](repeating: byte, count: 4
     #expect(distinct.count > 10)
   }
 
-  /// A byte that is written puts all of its physical block at risk, and nothing else.
-  @Test func aBlockFallsAsAWhole() throws {
-    let disk = SimulatedDisk(size: ByteCount(65536), blockSize: 16384)
-    #expect(disk.blockSize == 16384)
-    try disk.put([7], at: 20_000)
+  /// A byte that is written puts all of its block at risk, and nothing else.
+  @Test(arguments: [4096, 8192, 16384, 32768, 65536]) func aBlockFallsAsAWhole(size: Int) throws {
+    let disk = SimulatedDisk(size: ByteCount(4 * size), blockSize: size)
+    #expect(disk.blockSize == size)
+    try disk.put([7], at: UInt64(size + size / 3))
     #expect(disk.pendingBlocks == [1])
     var generator = SeededGenerator(seed: 1)
     var (first, last) = (Int.max, 0)
@@ -102,8 +102,8 @@ private func block(_ byte: UInt8) -> [UInt8] { [UInt8](repeating: byte, count: 4
       first = min(first, bytes.firstIndex { $0 != 0 } ?? first)
       last = max(last, bytes.lastIndex { $0 != 0 } ?? last)
     }
-    #expect(first == 16384)
-    #expect(last == 32767)
+    #expect(first == size)
+    #expect(last == 2 * size - 1)
   }
 
   @Test func theCrashedDiskIsADisk() throws {

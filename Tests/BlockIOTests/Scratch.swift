@@ -58,13 +58,24 @@ final class MemoryFileSystem {
   deinit { _ = try? run("umount", [path]) }
 }
 
-/// A loop device over a new file of `size` bytes, given back with this object.
+/// A loop device over a file, given back with this object.
 final class LoopDevice {
   let path: String
 
-  init(backing: String, size: Int, options: [String] = []) throws {
-    _ = FileManager.default.createFile(atPath: backing, contents: Data(count: size))
+  init(over backing: String, options: [String] = []) throws {
     path = try run("losetup", options + ["--find", "--show", backing])
+  }
+
+  /// Over a new file of `size` bytes.
+  convenience init(backing: String, size: Int, options: [String] = []) throws {
+    _ = FileManager.default.createFile(atPath: backing, contents: Data(count: size))
+    try self.init(over: backing, options: options)
+  }
+
+  /// The same, without space for it.
+  convenience init(sparse backing: String, size: Int, options: [String] = []) throws {
+    try run("truncate", ["-s", "\(size)", backing])
+    try self.init(over: backing, options: options)
   }
 
   deinit { _ = try? run("losetup", ["--detach", path]) }

@@ -81,19 +81,19 @@ struct BadInputTests {
     #expect(FileManager.default.fileExists(atPath: workspace.path("b.img")) == false)
   }
 
-  @Test("cut off at every sector boundary: 6, or 8 where no header is left", arguments: [512, 4096])
-  func truncated(_ sectorSize: Int) throws {
+  @Test("cut off at every block: 6, or 8 where no header is left", arguments: [4096, 65536])
+  func truncated(_ blockSize: Int) throws {
     let workspace = try Workspace()
-    try workspace.makeImage("a.img", "--entry", "one=8K", "--sector-size", "\(sectorSize)")
+    try workspace.makeImage("a.img", "--entry", "one=8K", "--block-size", "\(blockSize)")
     let whole = try File.bytes(workspace.path("a.img"))
-    for size in stride(from: 0, to: whole.count, by: sectorSize) {
+    for size in stride(from: 0, to: whole.count, by: blockSize) {
       try File.write(Array(whole[..<size]), to: workspace.path("cut"))
       let outcome = try workspace.run("ls", "cut")
       #expect(outcome.status == (size == 0 ? 8 : 6), "\(size): \(outcome.errorText)")
       let isSame = try File.bytes(workspace.path("cut")) == Array(whole[..<size])
       #expect(isSame)
     }
-    try File.write(Array(whole[..<(whole.count - sectorSize)]), to: workspace.path("cut"))
+    try File.write(Array(whole[..<(whole.count - blockSize)]), to: workspace.path("cut"))
     try expectAll(6, workspace, "cut")
   }
 
@@ -114,12 +114,22 @@ struct BadInputTests {
     let workspace = try Workspace()
     try workspace.makeImage()
     var bytes = try File.bytes(workspace.path("a.img"))
-    // FORMAT §2: the version lies at byte 8 of both copies.
-    for offset in [8, 16384 + 8] { bytes[offset] = 2 }
+    // FORMAT §2: the version lies at byte 20 of both copies.
+    for offset in [20, 65536 + 20] { bytes[offset] = 3 }
     try File.write(bytes, to: workspace.path("a.img"))
     try expectAll(8, workspace)
     let json = try Workspace.json(try workspace.run("ls", "a.img", "--json"))
     #expect((json["error"] as? [String: Any])?["reason"] as? String == "unsupported-version")
+  }
+
+  @Test("version 1 of the format is refused by name") func earlierVersion() throws {
+    let workspace = try Workspace()
+    // Its first bytes: magic, version, suite.
+    let beginning: [UInt8] = [0x89, 0x56, 0x4E, 0x56, 0x52, 0x41, 0x4D, 0x0A, 1, 0, 0, 0, 1, 0, 0, 0]
+    try File.write(beginning + [UInt8](repeating: 0, count: 400_000), to: workspace.path("old.img"))
+    try expectAll(8, workspace, "old.img")
+    let outcome = try workspace.run("ls", "old.img")
+    #expect(outcome.errorText.contains("version 1"), "\(outcome.errorText)")
   }
 
   @Test("sizes near 2^63 in a header are 6") func hugeSizes() throws {
@@ -127,10 +137,10 @@ struct BadInputTests {
     try workspace.makeImage()
     let whole = try File.bytes(workspace.path("a.img"))
     // FORMAT §2: sectorCount, and the offsets and sizes behind it.
-    for field in stride(from: 48, through: 96, by: 8) {
+    for field in stride(from: 64, through: 112, by: 8) {
       for value: UInt64 in [1 << 63, (1 << 63) - 1, .max, 1 << 62] {
         var bytes = whole
-        for copy in [0, 16384] {
+        for copy in [0, 65536] {
           for i in 0..<8 { bytes[copy + field + i] = UInt8(truncatingIfNeeded: value >> (8 * i)) }
         }
         try File.write(bytes, to: workspace.path("a.img"))

@@ -59,7 +59,7 @@ struct DamageTests {
 
   @Test("a spoilt header copy is reported; two spoilt ones are 6") func headers() throws {
     let (workspace, _, _) = try make()
-    try flip(workspace, 16384 + 4700)
+    try flip(workspace, 65536 + 3800)
     let check = try workspace.run("check", "a.img", "--json")
     #expect(check.status == 0)
     let findings = try #require(try Workspace.json(check)["findings"] as? [[String: Any]])
@@ -67,7 +67,7 @@ struct DamageTests {
     #expect(check.errorText.contains("warning"))
     let status = try Workspace.json(try workspace.run("status", "a.img", "--json"))
     #expect(status["header_copies_equal"] as? Bool == false)
-    try flip(workspace, 4700)
+    try flip(workspace, 3800)
     #expect(try workspace.run("check", "a.img").status == 6)
   }
 

@@ -4,12 +4,12 @@ import Testing
 
 /// The dump is DER that others read, and says what `ls` says.
 struct DumpTests {
-  @Test("openssl asn1parse reads the dump, and agrees with ls", arguments: [512, 4096])
-  func agreement(_ sectorSize: Int) throws {
+  @Test("openssl asn1parse reads the dump, and agrees with ls", arguments: [4096, 16384])
+  func agreement(_ blockSize: Int) throws {
     let workspace = try Workspace()
     try workspace.makeImage(
-      "a.img", "--profile", "tpm2", "--entry", "small=10", "--entry", "odd=4097", "--entry", "empty=1", "--sector-size",
-      "\(sectorSize)")
+      "a.img", "--profile", "tpm2", "--entry", "small=10", "--entry", "odd=4097", "--entry", "empty=1", "--block-size",
+      "\(blockSize)")
     for (entry, size) in [("permall", 1315), ("volatilestate", 65536), ("small", 10), ("odd", 4096)] {
       let filled = try workspace.shell("head -c \(size) /dev/urandom | vnvram put a.img \(entry)")
       try #require(filled.status == 0, "\(filled.text)")

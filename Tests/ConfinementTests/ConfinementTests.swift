@@ -131,7 +131,8 @@ import Testing
   /// SECURITY.md lists what the filters allow, on which conditions, and nothing else.
   @Test func documented() throws {
     let table = try SecurityTable("| calls | worker | monitor | only | why |")
-    let extras = SystemCallProfile.Extras(mayConnect: true, mayAskDevices: true, mayRequestKeys: true, worker: 1)
+    let extras = SystemCallProfile.Extras(
+      mayConnect: true, mayAskDevices: true, mayAllocate: true, mayRequestKeys: true, worker: 1)
     for (column, role) in [(1, Confinement.Role.worker), (2, .monitor)] {
       var listed: [String: String] = [:]
       for row in table.rows where row[column] != "no" {

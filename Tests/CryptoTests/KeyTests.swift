@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import Primitives
 import Testing
 
@@ -184,6 +185,29 @@ import Testing
     #expect(!same && !zero)
     var empty: [UInt8] = []
     try Random.fill(empty.mutableSpan)
+  }
+
+  /// A libcrypto whose generators fail, in a process of its own: only keys come from them. What a generator in this
+  /// process gives after a snapshot is no nonce or salt.
+  @Test func onlyKeysComeFromLibcrypto() async {
+    await #expect(processExitsWith: .success) {
+      CryptoLibrary.load()
+      typealias Generator = @convention(c) (UnsafeMutableRawPointer?, Int32) -> Int32
+      let fails: Generator = { _, _ in 0 }
+      // RAND_METHOD: seed, bytes, cleanup, add, pseudorand, status.
+      let method = UnsafeMutablePointer<Generator?>.allocate(capacity: 6)
+      unsafe method.initialize(repeating: nil, count: 6)
+      unsafe method[1] = fails
+      // Deprecated, but there.
+      typealias Setter = @convention(c) (UnsafeRawPointer?) -> Int32
+      let symbol = try unsafe #require(dlsym(UnsafeMutableRawPointer(bitPattern: 0), "RAND_set_rand_method"))
+      try unsafe #require(unsafeBitCast(symbol, to: Setter.self)(method) == 1)
+      #expect(throws: CryptoError.self) { _ = try Random.secret(count: 32) }
+      var nonces = NonceSource()
+      #expect(try Random.bytes16() != Random.bytes16())
+      #expect(try Random.bytes32() != Random.bytes32())
+      #expect(try nonces.next() != nonces.next())
+    }
   }
 
   /// Across several fillings of the pool no nonce comes twice and none is the zero of a wiped place.

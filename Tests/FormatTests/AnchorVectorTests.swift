@@ -54,12 +54,13 @@ struct AnchorVectorTests {
     let scratch = FileManager.default.temporaryDirectory.appending(path: "vnvram-anchor-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: scratch, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(at: scratch) }
-    let image = try ImageVector(ImageVector.folder.appending(path: "good-clean-512.txt"))
+    let image = try #require(
+      ImageVector.all().first { $0["clean"] == "yes" && $0["copies-differ"] == "no" && $0["key"] != nil })
     let (disk, place) = (image.disk(isWritable: true), SimulatedDisk(size: FileAnchor.size, name: "anchor"))
     let volume = try SealedVolume(disk).unlock(with: image.key(), accepting: FileAnchor(place))
     var changes = SectorChanges(sectorSize: volume.sectorSize)
-    _ = changes.append(SectorIndex(1))
-    try volume.read(SectorIndex(1), into: changes.mutablePlaintext(0))
+    _ = changes.append(SectorIndex(0))
+    try volume.read(SectorIndex(0), into: changes.mutablePlaintext(0))
     try volume.commit(changes)
     #expect(try answer(scratch, image, disk.bytes, place.bytes).contains("\"anchor\": \"ahead\""))
     let unclosed = disk.bytes

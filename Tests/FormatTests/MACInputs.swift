@@ -24,7 +24,7 @@ struct MACInputs {
 
   func all() throws -> [Input] {
     var all = [try slot()]
-    all += try header() + tree() + record() + images() + sector()
+    all += try header() + lineage() + tree() + record() + sector()
     return all
   }
 
@@ -54,19 +54,19 @@ struct MACInputs {
   /// FORMAT §3: the associated data of the first slot that opens.
   private func slot() throws -> Input {
     let data = try required("slot-associated-data")
-    let index = Int(data[40])
+    let index = Int(data[56])
     let mac = try required("header-mac")
-    guard let copy = [0, 16384].first(where: { Array(image[$0 + 8160..<$0 + 8192]) == mac }) else {
+    guard let copy = [0, 65536].first(where: { Array(image[$0 + 36832..<$0 + 36864]) == mac }) else {
       throw CocoaError(.fileReadCorruptFile)
     }
-    let slot = copy + 512 + 256 * index
-    let bytes = Array(image[copy..<copy + 40]) + Self.u32(index)
-    let input = bytes + image[slot..<slot + 56] + image[slot + 116..<slot + 256]
+    let slot = copy + 4064 + 2048 * index
+    let bytes = Array(image[copy..<copy + 56]) + Self.u32(index) + image[copy + 3376..<copy + 3632]
+    let input = bytes + image[slot..<slot + 64] + image[slot + 124..<slot + 2048]
     let (key, store) = (try required("slot-wrapping-key"), try required("store-key"))
     let whole = image
     return Input(name: "slot", bytes: input) { input in
-      let (nonce, wrapped) = (Array(whole[slot + 56..<slot + 68]), Array(whole[slot + 68..<slot + 100]))
-      let tag = Array(whole[slot + 100..<slot + 116])
+      let (nonce, wrapped) = (Array(whole[slot + 64..<slot + 76]), Array(whole[slot + 76..<slot + 108]))
+      let tag = Array(whole[slot + 108..<slot + 124])
       let opened = try KeyWrap.open(
         ciphertext: wrapped.span, tag: InlineBytes16(tag.span), key: SecretBytes(copying: key.span), nonce: nonce.span,
         associatedData: input.span)
@@ -79,15 +79,31 @@ struct MACInputs {
   /// FORMAT §2: of the copy that counts.
   private func header() throws -> [Input] {
     let mac = try required("header-mac")
-    return try [0, 16384].filter { Array(image[$0 + 8160..<$0 + 8192]) == mac }.map { copy in
-      try structure("header", Self.u32(1) + Self.u32(0) + image[copy..<copy + 8160], mac)
+    return try copies(mac).map { copy in
+      try structure("header", Self.u32(1) + Self.u32(0) + image[copy..<copy + 36832], mac)
+    }
+  }
+
+  private func copies(_ mac: [UInt8]) -> [Int] {
+    [0, 65536].filter { Array(image[$0 + 36832..<$0 + 36864]) == mac }
+  }
+
+  /// FORMAT §2: the newest entry's value, of the copy that counts.
+  private func lineage() throws -> [Input] {
+    let mac = try required("header-mac")
+    return try copies(mac).map { copy in
+      let last = copy + 304 + 40 * (number(copy + 296, 4) - 1)
+      let before = last == copy + 304 ? [UInt8](repeating: 0, count: 32) : Array(image[last - 40..<last - 8])
+      let input = Self.u32(7) + Self.u32(0) + digest + before + image[copy + 152..<copy + 168]
+      return try structure("lineage", input + image[copy + 2864..<copy + 3376], try required("lineage"))
     }
   }
 
   /// FORMAT §6.
   private func tree() throws -> [Input] {
     guard let root = vector.value("root-input"), let leaf = vector.value("leaf-mac-0") else { return [] }
-    let (blockSize, table) = (number(44, 4), number(72))
+    let blockSize = number(56, 4)
+    let table = number(88) + number(188, 4) * number(96)
     let block = Self.u32(2) + Self.u32(0) + digest + Self.u64(0) + image[table..<table + blockSize]
     return [
       try structure("leaf block", block, leaf), try structure("root", root, try required("header-root")),
@@ -100,26 +116,9 @@ struct MACInputs {
     return [try structure("record", input, mac)]
   }
 
-  /// FORMAT §7: blocks in records of images, wherever in the ring one lies whole.
-  private func images() throws -> [Input] {
-    let (blockSize, ring, end) = (number(44, 4), number(56), number(72))
-    var found: [Input] = []
-    for start in stride(from: ring, to: end, by: blockSize)
-    where image[start..<start + 8].elementsEqual("vnvram-J".utf8) && number(start + 8, 4) == 2 {
-      let count = number(start + 12, 4)
-      for i in 0..<count {
-        let (entry, payload) = (start + 160 + 40 * i, start + 192 + 40 * count + i * blockSize)
-        guard payload + blockSize <= end else { continue }
-        let input = Self.u32(5) + Self.u32(0) + digest + image[entry..<entry + 8] + image[payload..<payload + blockSize]
-        found.append(try structure("image", input, Array(image[entry + 8..<entry + 40])))
-      }
-    }
-    return found
-  }
-
   /// FORMAT §5: of the last sector, where it lies in place.
   private func sector() throws -> [Input] {
-    let (size, count, data) = (number(40, 4), number(48), number(88))
+    let (size, count, data) = (number(56, 4), number(64), number(104))
     let place = data + (count - 1) * size
     let ciphertext = Array(image[place..<place + size])
     guard try Digest.sha256(ciphertext.span).array == required("sector-ciphertext-sha256") else { return [] }

@@ -41,15 +41,14 @@ final class RandomStore {
   ) throws -> (SimulatedDisk, SecureVolume) {
     let layout = try StreamLayout(shape)
     let spare = ByteCount(Int.random(in: 0...30_000, using: &random))
-    let sectorSize = [512, 4096].randomElement(using: &random) ?? 512
-    let blockSize = [4096, 4096, 8192, 16384].randomElement(using: &random) ?? 4096
-    guard let geometry = Geometry(holding: layout.size + spare, sectorSize: sectorSize, blockSize: blockSize) else {
+    let blockSize = [4096, 4096, 4096, 8192, 16384, 32768, 65536].randomElement(using: &random) ?? 4096
+    guard let geometry = Geometry(holding: layout.size + spare, blockSize: blockSize) else {
       preconditionFailure("within the limits")
     }
     let disk = SimulatedDisk(size: geometry.imageSize)
     try VolumeFormatter.format(disk, geometry: geometry, key: sealed(key), name: "k", created: seed) {
       (sector, out) throws(VolumeError) in
-      layout.fillPlaintext(sector, sectorSize: sectorSize, into: out)
+      layout.fillPlaintext(sector, sectorSize: blockSize, into: out)
     }
     let found = try SealedVolume(disk)
     return (disk, try found.unlock(with: sealed(key)))

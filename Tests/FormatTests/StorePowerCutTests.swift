@@ -23,7 +23,7 @@ struct StorePowerCutTests {
     let names: [EntryName] = ["tpm", "vars", "rtc"]
     let first = zip(names, [9000, 700, 60]).map { EntrySpecification(name: $0, capacity: ByteCount($1)) }
     let layout = try StreamLayout(first)
-    guard let geometry = Geometry(holding: layout.size + ByteCount(24_000), sectorSize: 4096, blockSize: 4096) else {
+    guard let geometry = Geometry(holding: layout.size + ByteCount(24_000), blockSize: 4096) else {
       preconditionFailure("within the limits")
     }
     let disk = SimulatedDisk(size: geometry.imageSize)

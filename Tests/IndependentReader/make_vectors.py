@@ -10,15 +10,19 @@ import sys
 
 import vector_file
 import vectors_anchor
-import vectors_bad_header  # noqa: F401  each of these four fills GOOD or BAD
+import vectors_bad_fields  # noqa: F401  each of these fills GOOD or BAD
+import vectors_bad_header  # noqa: F401
+import vectors_bad_pair  # noqa: F401
 import vectors_bad_stream  # noqa: F401
 import vectors_bad_volume  # noqa: F401
 import vectors_good  # noqa: F401
+import vectors_journal_good  # noqa: F401
 import vnvram_format as f
 import vnvram_image
 import vnvram_reader
 from image_builder import ImageBuilder
 from vector_parts import BAD, BY_KEY, GOOD
+from vnvram_header import Credential
 from vnvram_stream import Stream
 
 DIRECTORY = pathlib.Path(__file__).resolve().parent.parent / "Vectors" / "images"
@@ -33,30 +37,33 @@ def image_of(made):
 def credential(line):
     kind, text = line
     if kind == "key":
-        return vnvram_image.Credential(f.KEYRING, bytes.fromhex(text))
+        return Credential(f.KEYRING, bytes.fromhex(text))
     if kind == "recovery":
-        return vnvram_image.Credential(f.RECOVERY, f.recovery_key(text))
-    return vnvram_image.Credential(f.PASSPHRASE, text.encode())
+        return Credential(f.RECOVERY, f.recovery_key(text))
+    return Credential(f.PASSPHRASE, text.encode())
 
 
 def yes(flag):
     return "yes" if flag else "no"
 
 
-def good_vector(name, make):
+def values_of(volume):
+    last = volume.geometry.sector_count - 1
+    values = {**vnvram_reader.key_values(volume), **vnvram_reader.tree_values(volume)}
+    return {**values, **vnvram_reader.record_values(volume), **vnvram_reader.sector_values(volume, last)}
+
+
+def good_vector(name, about, make):
     builder, line = make(name)
     image = image_of(builder)
     volume = vnvram_image.Volume(image, credential(line))
     opened = Stream(volume.plaintext())
     found = vnvram_reader.describe(volume, opened)
-    fields = {"name": name, "about": make.__doc__, "expect": "ok", line[0]: line[1], "uuid": found["uuid"]}
-    fields |= {"generation": str(volume.generation), "clean": yes(volume.header.clean)}
-    fields |= {"copies-differ": yes(volume.copies_differ), "records": str(len(volume.records))}
+    fields = {"name": name, "about": about, "expect": "ok", line[0]: line[1], "uuid": found["uuid"]}
+    fields |= {"generation": str(volume.generation), "records": str(len(volume.records))}
+    fields |= {"clean": yes(volume.header.clean), "copies-differ": yes(volume.copies_differ)}
     content = [(e["name"], e["capacity"], e["size"], e["sha256"]) for e in found["entries"]]
-    last = volume.geometry.sector_count - 1
-    values = {**vnvram_reader.key_values(volume), **vnvram_reader.tree_values(volume)}
-    values |= {**vnvram_reader.record_values(volume), **vnvram_reader.sector_values(volume, last)}
-    return vector_file.Vector(fields, image, content, values)
+    return vector_file.Vector(fields, image, content, values_of(volume))
 
 
 def bad_vector(name, reason, about, make):
@@ -68,7 +75,7 @@ def bad_vector(name, reason, about, make):
 
 def vectors():
     """Every vector, in order of name."""
-    made = [good_vector(name, make) for name, make in GOOD.items()]
+    made = [good_vector(name, *what) for name, what in GOOD.items()]
     made += [bad_vector(name, *what) for name, what in BAD.items()]
     return sorted(made, key=lambda vector: vector.name)
 

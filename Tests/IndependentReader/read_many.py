@@ -5,8 +5,9 @@ by one line of JSON: what vnvram_reader.py --json prints, or {"reason": …, "me
 import json
 import sys
 
-from vnvram_image import Credential, Volume
 from vnvram_format import KEYRING, Reject
+from vnvram_header import Credential
+from vnvram_image import Volume
 from vnvram_reader import describe
 from vnvram_stream import Stream
 

@@ -10,12 +10,14 @@ import pathlib
 import tempfile
 import unittest
 
+import anchor_parts
 import make_vectors
 import vector_file
 import vector_parts
 import vectors_anchor
 import vnvram_anchor as a
 import vnvram_reader as r
+from vnvram_header import Credential
 
 
 def vectors():
@@ -33,20 +35,21 @@ def outcome(volume, vector):
 class Vectors(unittest.TestCase):
     def test_every_vector_has_its_outcome(self):
         found = vectors()
-        self.assertGreaterEqual(len(found), 30)
-        volumes = {image: vectors_anchor.volume_of(image) for image in (vectors_anchor.CLEAN, vectors_anchor.RECORDS)}
+        self.assertGreaterEqual(len(found), 60)
+        volumes = {image: vectors_anchor.volume_of(image) for image in anchor_parts.IMAGES}
         for vector in found:
             with self.subTest(vector.name):
                 volume = volumes[vector.fields["image"]]
                 self.assertEqual(outcome(volume, vector), vector.expect)
                 if vector.expect in ("current", "ahead"):
                     record = a.newest(vector.image, volume.header)
-                    self.assertEqual(a.mac_input(volume.header.digest, record.raw).hex(), vector.values["anchor-mac-input"])
+                    mac_input = a.mac_input(volume.header.digest, record.raw)
+                    self.assertEqual(mac_input.hex(), vector.values["anchor-mac-input"])
                     self.assertEqual(record.raw[224:].hex(), vector.values["anchor-mac"])
 
     def test_every_outcome_comes_twice_or_more(self):
         # A file that is missing has no vector.
-        count = {reason: 0 for reason in ("current", "ahead") + a.REASONS if reason != "anchor-missing"}
+        count = {reason: 0 for reason in ("current", "ahead", *a.STATUS) if reason != "anchor-missing"}
         for vector in vectors():
             count[vector.expect] += 1
         self.assertEqual([reason for reason, n in count.items() if n < 2], [])
@@ -59,10 +62,10 @@ class Vectors(unittest.TestCase):
 
 class Bits(unittest.TestCase):
     def test_every_bit_of_a_record(self):
-        header = vectors_anchor.volume_of(vectors_anchor.CLEAN).header
-        good = vectors_anchor.record(header)
+        header = vectors_anchor.volume_of(anchor_parts.CLEAN).header
+        good = anchor_parts.record(header)
         for bit in range(8 * len(good)):
-            self.assertIsNone(a.parse(vectors_anchor.flip(good, bit), header), f"bit {bit}")
+            self.assertIsNone(a.parse(anchor_parts.flip(good, bit), header), f"bit {bit}")
 
 
 class Command(unittest.TestCase):
@@ -73,7 +76,7 @@ class Command(unittest.TestCase):
             image, key, anchor = folder / "image", folder / "key", folder / "anchor"
             image.write_bytes(builder.image)
             key.write_text(vector_parts.KEY.hex())
-            header = r.Volume(bytes(builder.image), r.Credential(r.f.KEYRING, vector_parts.KEY)).header
+            header = r.Volume(bytes(builder.image), Credential(r.f.KEYRING, vector_parts.KEY)).header
 
             def run():
                 out = io.StringIO()
@@ -82,10 +85,12 @@ class Command(unittest.TestCase):
                 return status, json.loads(out.getvalue())
 
             self.assertEqual((run()[0], run()[1]["reason"]), (7, "anchor-missing"))
-            anchor.write_bytes(vectors_anchor.file(vectors_anchor.record(header)))
+            anchor.write_bytes(anchor_parts.file(anchor_parts.record(header)))
             self.assertEqual((run()[0], run()[1]["anchor"]), (0, "current"))
-            anchor.write_bytes(vectors_anchor.file(vectors_anchor.record(header, generation=header.generation + 1)))
+            anchor.write_bytes(anchor_parts.file(anchor_parts.record(header, generation=header.generation + 1)))
             self.assertEqual((run()[0], run()[1]["reason"]), (7, "rolled-back"))
+            anchor.write_bytes(anchor_parts.file(anchor_parts.record(header, counter=1)))
+            self.assertEqual((run()[0], run()[1]["reason"]), (15, "anchor-counter"))
 
 
 if __name__ == "__main__":

@@ -4,19 +4,22 @@ Run in this directory: python3 -m unittest -v
 """
 
 import contextlib
+import hashlib
 import io
 import json
 import pathlib
 import tempfile
 import unittest
 
-import image_builder as b
+import builder_parts as b
 import make_vectors
+import random_images
 import vector_file
 import vector_parts
 import vnvram_format as f
 import vnvram_reader as r
-from vnvram_image import Credential, Volume
+from vnvram_header import Credential
+from vnvram_image import Volume
 from vnvram_stream import Stream
 
 KEY = vector_parts.KEY
@@ -45,13 +48,14 @@ def vectors():
 
 
 def credential_of(vector):
-    return make_vectors.credential(next((k, vector.fields[k]) for k in ("key", "recovery", "passphrase") if k in vector.fields))
+    kind = next(kind for kind in ("key", "recovery", "passphrase") if kind in vector.fields)
+    return make_vectors.credential((kind, vector.fields[kind]))
 
 
 class Vectors(unittest.TestCase):
     def test_every_vector_has_its_outcome(self):
         found = vectors()
-        self.assertGreaterEqual(len(found), 150)
+        self.assertGreaterEqual(len(found), 340)
         for vector in found:
             with self.subTest(vector.name):
                 self.assertEqual(outcome(vector.image, credential_of(vector)), vector.expect)
@@ -65,7 +69,7 @@ class Vectors(unittest.TestCase):
 
     def test_good_vectors_have_their_content_and_values(self):
         good = [v for v in vectors() if v.expect == "ok"]
-        self.assertGreaterEqual(len(good), 8)
+        self.assertGreaterEqual(len(good), 70)
         for vector in good:
             with self.subTest(vector.name):
                 volume = Volume(vector.image, credential_of(vector))
@@ -77,9 +81,7 @@ class Vectors(unittest.TestCase):
                 self.assertEqual(str(found["recordsReplayed"]), vector.fields["records"])
                 self.assertEqual(found["clean"], vector.fields["clean"] == "yes")
                 self.assertEqual(found["copiesDiffer"], vector.fields["copies-differ"] == "yes")
-                last = volume.geometry.sector_count - 1
-                values = {**r.key_values(volume), **r.tree_values(volume), **r.record_values(volume), **r.sector_values(volume, last)}
-                self.assertEqual(values, vector.values)
+                self.assertEqual(make_vectors.values_of(volume), vector.values)
 
     def test_the_files_are_what_the_builder_makes(self):
         wanted = {make_vectors.file_name(v): vector_file.write(v) for v in make_vectors.vectors()}
@@ -114,142 +116,103 @@ class Layout(unittest.TestCase):
         self.assertEqual((header, length), (5, 69192))
         self.assertGreater(paddings[1], 4096)
 
-    def test_geometry_holds_a_commit_of_everything_and_its_images(self):
-        for sector_size in (512, 4096):
-            for block_size in (4096, 8192, 16384):
-                for count in (1, 7, 100, 5000, f.MAX_SECTORS):
-                    g = f.Geometry(sector_size, block_size, count)
-                    self.assertIsNone(g.fault())
-                    self.assertEqual([v % block_size for v in (g.ring_size, g.leaf_offset, g.data_offset)], [0, 0, 0])
-                    self.assertGreaterEqual(g.ring_size, 192 + count * (40 + sector_size) + 192 + g.image_blocks * (40 + block_size))
+    def test_geometry_holds_two_commits_of_everything(self):
+        for block_size in f.BLOCK_SIZES:
+            for count in (1, 7, 100, 1000, f.MAX_VOLUME // block_size):
+                g = f.Geometry(block_size, count)
+                self.assertIsNone(g.fault())
+                self.assertEqual([v % block_size for v in (g.ring_size, g.leaf_offset, g.data_offset)], [0, 0, 0])
+                self.assertGreaterEqual(g.ring_size, 2 * (160 + count * (40 + block_size)))
+                self.assertGreaterEqual(g.leaf_size, 32 * count)
+            self.assertIsNotNone(f.Geometry(block_size, f.MAX_VOLUME // block_size + 1).fault())
 
 
-class Shapes(unittest.TestCase):
+class RandomImages(unittest.TestCase):
     """Images of random shapes and histories: what the builder meant is what the reader finds, at every step."""
 
-    def entries(self, random):
-        entries = []
-        for index in range(random.below(6)):
-            capacity = (1 + random.below(200), 1 + random.below(4095), 4096 + random.below(9000))[random.below(3)]
-            name = f"entry-{index}" + "é" * random.below(40)
-            entries.append((name, capacity, random.bytes(random.below(capacity + 1))))
-        return entries
+    def check(self, made):
+        volume = Volume(bytes(made.builder.image), Credential(f.KEYRING, made.key))
+        found = r.describe(volume, Stream(volume.plaintext()))
+        expected = made.expected()
+        self.assertEqual({name: found[name] for name in expected}, expected)
+        return found
 
-    def changed(self, random, entries):
-        return [(name, capacity, random.bytes(random.below(capacity + 1))) for name, capacity, _ in entries]
+    def test_every_step_of_a_history(self):
+        for number in range(12):
+            made = random_images.RandomImage(f"history {number}")
+            for step, _ in enumerate(made.steps()):
+                with self.subTest(number=number, step=step):
+                    self.check(made)
 
-    def check(self, builder, entries):
-        volume, found = open_image(bytes(builder.image))
-        self.assertEqual(found, entries)
-        self.assertEqual(volume.generation, builder.generation)
-        self.assertEqual(volume.header.clean, builder.clean)
-
-    def commit(self, builder, random, entries):
-        """Commits new contents in one record, as sectors that differ and a few that don't."""
-        entries = self.changed(random, entries)
-        volume, _ = open_image(bytes(builder.image))
-        sectors = builder.sectors_of(b.encode_stream(entries))
-        changes = {i: s for i, s in sectors.items() if s != volume.sector(i) or random.below(8) == 0}
-        if changes:
-            builder.commit(changes)
-        return entries
-
-    def history(self, seed):
-        random = b.Seeded(seed)
-        entries = self.entries(random)
-        sector_size = (512, 4096)[random.below(2)]
-        block_size = (4096, 8192, 16384)[random.below(3)]
-        count = -(-len(b.encode_stream(entries)) // sector_size) + random.below(4)
-        g = f.Geometry(sector_size, block_size, count)
-        position = random.below(g.ring_size // block_size) * block_size
-        slots = [b.SlotSpec(f.KEYRING, "vm", KEY, index=random.below(16))]
-        builder = b.ImageBuilder(seed, slots, sector_size, block_size, count, ring_position=position)
-        builder.format(b.encode_stream(entries))
-        self.check(builder, entries)
-        builder.open()
-        for _ in range(1 + random.below(3)):
-            for _ in range(1 + random.below(3)):
-                entries = self.commit(builder, random, entries)
-                self.check(builder, entries)
-            if builder.pending:
-                builder.images()
-                self.check(builder, entries)
-                self.tear(builder, random)
-                self.check(builder, entries)
-                builder.overwrite()
-                self.check(builder, entries)
-                builder.adopt()
-                builder.write_headers((1,))
-                self.check(builder, entries)
-                builder.write_headers((0,))
-        builder.close()
-        self.check(builder, entries)
-
-    def tear(self, builder, random):
-        """Garbage in some of what the checkpoint is about to overwrite."""
-        for sector in builder.pending:
-            if random.below(2):
-                builder.put_leaf(sector, random.bytes(32))
-                builder.put_data(sector, random.bytes(builder.geometry.sector_size))
-
-    def test_random_histories(self):
-        for number in range(60):
+    def test_100_images(self):
+        seen = set()
+        for number in range(100):
             with self.subTest(number):
-                self.history(f"history {number}")
+                found = self.check(random_images.random_image(f"image {number}"))
+                seen |= {f"clean {found['clean']}", f"differ {found['copiesDiffer']}", f"block {found['blockSize']}"}
+                seen |= {f"replayed {found['recordsReplayed'] > 0}", f"bound {found['vm'] is not None}"}
+        both = {f"{what} {state}" for what in ("clean", "differ", "replayed", "bound") for state in (True, False)}
+        self.assertEqual(seen, both | {f"block {size}" for size in f.BLOCK_SIZES})
+
+    def test_command(self):
+        with tempfile.TemporaryDirectory() as name:
+            for folder in ("first", "second"):
+                random_images.main(["--random", "3", "--seed", "command", f"{name}/{folder}"])
+            first, second = (pathlib.Path(name) / folder for folder in ("first", "second"))
+            for file in sorted(first.iterdir()):
+                self.assertEqual(file.read_bytes(), (second / file.name).read_bytes())
+            rows = [json.loads(line) for line in (first / "images.jsonl").read_text(encoding="utf-8").splitlines()]
+            self.assertEqual(len(rows), 3)
+            for row in rows:
+                credential = Credential(f.KEYRING, bytes.fromhex(row["key"]))
+                found = [e for _, _, e in open_image((first / row["image"]).read_bytes(), credential)[1]]
+                self.assertEqual([hashlib.sha256(e).hexdigest() for e in found], [e["sha256"] for e in row["entries"]])
 
     def test_large(self):
         content = b.Seeded("large").bytes(1 << 20)
         entries = [("big", 20 << 20, content), ("after", 9, b"small")]
         stream = b.encode_stream(entries)
-        builder = b.ImageBuilder("large", [b.SlotSpec(f.KEYRING, "vm", KEY)], 4096, 4096, -(-len(stream) // 4096))
-        builder.format(stream)
-        self.check(builder, entries)
+        builder = vector_parts.small("large", sector_count=-(-len(stream) // 4096)).format(stream)
+        self.assertEqual(open_image(bytes(builder.image))[1], entries)
 
 
 class Bits(unittest.TestCase):
     """One bit changed anywhere: rejected, or reported, or in space that section 7 calls unused."""
 
-    def setUp(self):
-        entries = [("a", 700, b"content"), ("b", 4096, b"more")]
-        stream = b.encode_stream(entries)
-        self.builder = b.ImageBuilder("bits", [b.SlotSpec(f.KEYRING, "vm", KEY)], 512, 4096, -(-len(stream) // 512))
-        self.builder.format(stream)
-        self.entries = entries
-
-    def used(self, offset):
-        g = self.builder.geometry
-        in_header = any(start <= offset < start + 8192 for start in f.HEADER_OFFSETS)
-        return in_header or g.leaf_offset <= offset < g.data_offset + g.sector_count * g.sector_size
-
     def test_closed_cleanly(self):
-        image = bytearray(self.builder.image)
+        builder = vector_parts.closed("bits", sector_count=2)
+        image, entries = bytearray(builder.image), open_image(bytes(builder.image))[1]
         rejected = {True: 0, False: 0}
-        for offset in sorted(set(range(0, len(image), 257)) | set(range(0, 520, 7)) | set(range(16384, 16384 + 520, 7))):
+        headers = [range(start, start + f.HEADER_SIZE, 61) for start in f.HEADER_OFFSETS]
+        for offset in sorted(set(range(0, len(image), 257)).union(*headers, range(0, 560, 7))):
             image[offset] ^= 1 << offset % 8
+            in_b = f.HEADER_OFFSETS[1] <= offset < f.HEADER_OFFSETS[1] + f.HEADER_SIZE
             try:
                 volume, found = open_image(bytes(image))
-                self.assertEqual(found, self.entries)
-                in_b = 16384 <= offset < 16384 + 8192
+                self.assertEqual(found, entries)
                 self.assertEqual(volume.copies_differ, in_b, offset)
-                self.assertTrue(in_b or not self.used(offset), offset)
+                self.assertTrue(in_b or not self.used(builder.geometry, offset), offset)
                 rejected[False] += 1
             except f.Reject:
-                self.assertTrue(self.used(offset), offset)
+                self.assertTrue(self.used(builder.geometry, offset), offset)
                 rejected[True] += 1
             image[offset] ^= 1 << offset % 8
         self.assertGreater(min(rejected.values()), 50)
 
+    def used(self, g, offset):
+        in_header = any(start <= offset < start + f.HEADER_SIZE for start in f.HEADER_OFFSETS)
+        return in_header or g.leaf_offset <= offset < g.table_offset(1) or offset >= g.data_offset
+
     def test_records_but_the_last(self):
         """Any bit of a record that counts and is not the last is noticed; in the last it undoes that commit at most."""
-        self.builder.open()
-        other = [("a", 700, b"changed"), ("b", 4096, b"more and more")]
-        first = self.builder.commit({0: self.builder.sectors_of(b.encode_stream(other))[0]})
-        middle = bytes(self.builder.image)
-        self.assertEqual(outcome(middle), "ok")
-        second = self.builder.commit({0: self.builder.sectors_of(b.encode_stream(self.entries))[0]})
-        image = bytearray(self.builder.image)
+        builder = vector_parts.opened("bits")
+        first = vector_parts.change(builder)
+        self.assertEqual(outcome(bytes(builder.image)), "ok")
+        second = vector_parts.change(builder)
+        image = bytearray(builder.image)
+        places = [*range(0, 200, 7), *range(4096, 8192, 211)]
         for start, expected in ((first, "journal"), (second, "ok")):
-            for at in range(0, 192 + 40 + 512, 13):
+            for at in places:
                 image[f.RING_OFFSET + start + at] ^= 0x10
                 self.assertEqual(outcome(bytes(image)), expected, at)
                 image[f.RING_OFFSET + start + at] ^= 0x10
@@ -271,10 +234,10 @@ class Command(unittest.TestCase):
         self.key.write_text(KEY.hex() + "\n")
 
     def test_json(self):
-        status, text = self.run_command("--json", "--keys", "--explain", "1", "--key", self.key, self.image)
+        status, text = self.run_command("--json", "--keys", "--explain", "0", "--key", self.key, self.image)
         self.assertEqual(status, 0)
         found = json.loads(text)
-        self.assertEqual([e["name"] for e in found["entries"]], ["tpm-00.permall", "uefi"])
+        self.assertEqual([e["name"] for e in found["entries"]], ["tpm-00.permall", "uefi", "filler"])
         self.assertIn("structure-key", found["values"])
         self.assertEqual(len(found["explain"]["sector-tweak"]), 32)
 

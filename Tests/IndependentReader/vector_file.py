@@ -1,4 +1,4 @@
-"""Vector files as sections 11 and 12 of FORMAT.md defines them: written, and read back strictly."""
+"""Vector files as sections 11 and 12 of FORMAT.md define them: written, and read back strictly."""
 
 from dataclasses import dataclass, field
 
@@ -6,8 +6,8 @@ WIDTH = 32
 
 # Names that come once, in this order; those of the second row only in a vector that is expected to be ok.
 ONCE = ("name", "about", "expect", "image", "counter", "key", "recovery", "passphrase", "size")
-ONCE_OK = ("uuid", "generation", "clean", "copies-differ", "records")
-MANY_OK = ("content", "value")
+ONCE_OK = ("uuid", "generation", "records", "clean", "copies-differ")
+ORDER = ONCE + ONCE_OK + ("content", "value")
 
 
 @dataclass
@@ -48,21 +48,28 @@ def read(text):
     if not separator or not text.endswith("\n"):
         raise ValueError("no empty line between header and body, or no newline at the end")
     vector = Vector({}, b"")
+    reached = 0
     for line in header.split("\n"):
         name, separator, value = line.partition(": ")
-        if not separator:
-            raise ValueError(f"not a header line: {line}")
+        if not separator or name not in ORDER[reached:]:
+            raise ValueError(f"not a header line, or one out of order: {line}")
+        reached = ORDER.index(name)
         if name == "content":
             capacity, size, digest, entry = value.split(" ", 3)
             vector.content.append((entry, int(capacity), int(size), digest))
         elif name == "value":
             label, digits = value.split(" ")
             vector.values[label] = digits
-        elif name in ONCE + ONCE_OK and name not in vector.fields:
+        elif name not in vector.fields:
             vector.fields[name] = value
         else:
-            raise ValueError(f"an unknown header line, or one that comes twice: {line}")
-    image = bytearray(int(vector.fields["size"]))
+            raise ValueError(f"a header line that comes twice: {line}")
+    vector.image = read_image(body, int(vector.fields["size"]))
+    return vector
+
+
+def read_image(body, size):
+    image = bytearray(size)
     end = 0
     for line in body.splitlines():
         offset, digits = line.split(" ")
@@ -71,5 +78,4 @@ def read(text):
             raise ValueError(f"a line out of order or outside the image: {line}")
         image[at : at + len(row)] = row
         end = at + len(row)
-    vector.image = bytes(image)
-    return vector
+    return bytes(image)

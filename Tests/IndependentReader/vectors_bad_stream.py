@@ -1,18 +1,16 @@
 """Bad vectors: the stream is wrong, and everything around it is right."""
 
-import image_builder as b
 import vnvram_format as f
-from image_builder import der
-from vector_parts import BAD, small
+from builder_parts import der, encode_entry, encode_stream
+from vector_parts import bad, register_bad, small
 
 
-def wrong_stream(name, about, make_stream, sector_size=512, sectors=None):
+def wrong_stream(name, about, make_stream):
     def make(seed):
         stream = make_stream()
-        count = sectors or -(-len(stream) // sector_size)
-        return small(seed, sector_size=sector_size, sector_count=count).format(stream)
+        return small(seed, sector_count=-(-len(stream) // 4096)).format(stream)
 
-    BAD["stream-" + name] = ("stream", about, make)
+    register_bad("stream-" + name, "stream", about, make)
 
 
 def entry(name=b"a", size=(3).to_bytes(8, "big"), extra=b"", content=b"abc\x00\x00", after=b"", last=b""):
@@ -25,20 +23,20 @@ def stream(*entries, magic=b"qemu-nvram"):
 
 
 def aligned(padding, name=b"a", capacity=4096, before=b""):
-    return stream(*([before] if before else []), b.encode_entry(name, capacity, b"content", padding))
+    return stream(*([before] if before else []), encode_entry(name, capacity, b"content", padding))
 
 
 _P = f.stream_layout([(1, 4096)])[2][0]
 _GOOD = stream(entry())
-assert _GOOD == b.encode_stream([("a", 5, b"abc")])
+assert _GOOD == encode_stream([("a", 5, b"abc")])
 
-wrong_stream("zeros", "nothing but zeros", lambda: bytes(512))
+wrong_stream("zeros", "nothing but zeros", lambda: bytes(4096))
 wrong_stream("magic", "another magic", lambda: stream(magic=b"qemu-nvraM"))
 wrong_stream("magic-type", "the magic as an octet string", lambda: der(0x30, der(0x04, f.STREAM_MAGIC)))
 wrong_stream("no-magic", "an entry without the magic before it", lambda: der(0x30, entry()))
 wrong_stream("length-not-minimal", "a length of one digit more than it needs", lambda: b"\x30\x81" + _GOOD[1:])
 wrong_stream("length-indefinite", "an indefinite length", lambda: b"\x30\x80" + _GOOD[2:] + b"\x00\x00")
-wrong_stream("length-past-end", "a stream that is longer than the volume", lambda: der(0x30, bytes(600))[:512])
+wrong_stream("length-past-end", "a stream that is longer than the volume", lambda: der(0x30, bytes(5000))[:4096])
 wrong_stream("entry-past-stream", "an entry that is longer than the stream", lambda: stream(entry()[:-1]))
 wrong_stream("cut-header", "a stream that ends within an entry's header", lambda: stream(b"\x30"))
 wrong_stream("after-end", "a byte after the stream's end", lambda: _GOOD + bytes(3) + b"\x01")
@@ -57,22 +55,58 @@ wrong_stream("capacity-0", "a capacity of no bytes", lambda: stream(entry(size=b
 wrong_stream("blob-more", "a second content in a blob", lambda: stream(entry(after=der(0x04, b""))))
 wrong_stream("entry-more", "an element after the blob", lambda: stream(entry(last=der(0x05, b""))))
 wrong_stream("entry-type", "an entry that is a SET", lambda: stream(b"\x31" + entry()[1:]))
-wrong_stream("padding-small", "padding in an entry of less than 4096 bytes", lambda: stream(entry(extra=der(0x80, b"\x00"))))
+wrong_stream("padding-small", "padding in an entry below 4096 bytes", lambda: stream(entry(extra=der(0x80, b"\x00"))))
 wrong_stream("padding-order", "padding after the content", lambda: stream(entry(after=der(0x80, b""))))
-wrong_stream("padding-missing", "an entry of 4096 bytes that is not aligned", lambda: aligned(None), 4096)
-wrong_stream("padding-short", "one byte of padding less", lambda: aligned(_P - 1), 4096)
-wrong_stream("padding-long", "padding to the multiple of 4096 after the next", lambda: aligned(_P + 4096), 4096)
+wrong_stream("padding-missing", "an entry of 4096 bytes that is not aligned", lambda: aligned(None))
+wrong_stream("padding-short", "one byte of padding less", lambda: aligned(_P - 1))
+wrong_stream("padding-long", "padding to the multiple of 4096 after the next", lambda: aligned(_P + 4096))
 
 
 def _padding_filled():
     return aligned(_P).replace(bytes(64), bytes(63) + b"\x01", 1)
 
 
-wrong_stream("padding-filled", "padding that is not zero", _padding_filled, 4096)
+wrong_stream("padding-filled", "padding that is not zero", _padding_filled)
 
 
 def _many():
     return stream(*(entry(name=b"%d" % i, size=bytes(8), content=b"\x00") for i in range(1025)))
 
 
-wrong_stream("entries-1025", "1025 entries", _many, 4096)
+wrong_stream("entries-1025", "1025 entries", _many)
+
+
+# The layout follows from names and capacities: another one that is valid DER, too.
+
+wrong_stream("tail-sector", "a byte in the sector after the stream's end", lambda: _GOOD.ljust(8191, b"\0") + b"\1")
+wrong_stream("tail-last", "the last byte of the volume", lambda: _GOOD.ljust(4095, b"\0") + b"\1")
+
+
+def _turned():
+    blob = der(0x04, b"abc\x00\x00") + der(0x04, (3).to_bytes(8, "big"))
+    return stream(der(0x30, der(0x0C, b"a") + der(0x30, blob)))
+
+
+wrong_stream("size-after", "the size after the content", _turned)
+
+
+def _other_header(shapes, header, last):
+    """The stream with another of the outer headers with which all lengths agree, and the last entry's content."""
+    at, entries = header + f.element_length(len(f.STREAM_MAGIC)), []
+    for index, (name_length, capacity) in enumerate(shapes):
+        padding = f.entry_padding(at, name_length, capacity)
+        content = last if index == len(shapes) - 1 else b""
+        entries.append(encode_entry(bytes([0x61 + index]) * name_length, capacity, content, padding))
+        at += f.entry_length(name_length, capacity, padding)[0]
+    assert f.header_length(at - header) == header
+    return stream(*entries)
+
+
+@bad("stream", "of two outer headers with which all lengths agree, the longer")
+def stream_longer_header(seed):
+    shapes = [(1, 3770), (1, 61000)]  # as in good-stream-two-headers
+    length = len(_other_header(shapes, 5, b""))
+    builder = small(seed, sector_count=-(-length // 4096))
+    volume, nonces = builder.hollow_volume()
+    content = volume[length - 61000 : length]
+    return builder.format_sectors(builder.sectors_of(_other_header(shapes, 5, content)), nonces)

@@ -6,20 +6,27 @@ import vnvram_format as f
 from vnvram_format import get, is_zero, u32
 
 MAGIC = b"vnvram-A"
-FILE_SIZE = 32768
-PLACES = (0, 16384)
+VERSION = 2
+FILE_SIZE = 131072
+PLACES = (0, 65536)
 RECORD_SIZE = 256
 
-# The reasons of section 12; all with exit status 7.
-STATUS = 7
-REASONS = ("rolled-back", "forked", "anchor-missing", "anchor-damaged", "anchor-rolled-back")
+# The reasons of section 12, with the exit status of each.
+STATUS = {
+    "rolled-back": 7,
+    "forked": 7,
+    "anchor-missing": 7,
+    "anchor-damaged": 7,
+    "anchor-rolled-back": 7,
+    "anchor-counter": 15,
+}
 
 
 class Refuse(Exception):
     """An image that its anchor refuses, or an anchor that is none."""
 
     def __init__(self, reason, where):
-        assert reason in REASONS
+        assert reason in STATUS
         super().__init__(f"{reason}: {where}")
         self.reason = reason
         self.where = where
@@ -33,6 +40,7 @@ class Record:
     epoch: bytes
     counter: int
     root: bytes
+    lineage: bytes
     raw: bytes
 
 
@@ -42,16 +50,16 @@ def mac_input(digest, raw):
 
 def parse(raw, header):
     """The record in 256 bytes, or None where it does not verify or is not as section 12 says."""
-    if raw[0:8] != MAGIC or get(raw, 8, 4) != 1 or raw[16:32] != header.uuid:
+    if raw[0:8] != MAGIC or get(raw, 8, 4) != VERSION or raw[16:32] != header.uuid:
         return None
-    if not is_zero(raw[12:16]) or not is_zero(raw[112:224]):
+    if not is_zero(raw[12:16]) or not is_zero(raw[144:224]):
         return None
     if header.keys.mac(mac_input(header.digest, raw)) != raw[224:256]:
         return None
-    numbers = [get(raw, at, 8) for at in (32, 40, 48, 72)]
-    if max(numbers) >= 1 << 63:
+    sequence, header_sequence, generation, counter = numbers = [get(raw, at, 8) for at in (32, 40, 48, 72)]
+    if max(numbers) >= f.LIMIT or sequence == 0:
         return None
-    return Record(numbers[0], numbers[1], numbers[2], raw[56:72], numbers[3], raw[80:112], raw)
+    return Record(sequence, header_sequence, generation, raw[56:72], counter, raw[80:112], raw[112:144], raw)
 
 
 def newest(file, header):
@@ -61,29 +69,45 @@ def newest(file, header):
     records = [record for record in records if record]
     if not records:
         raise Refuse("anchor-damaged", "no record verifies")
+    first, last = records[0], records[-1]
+    if first.sequence == last.sequence and first.raw != last.raw:
+        raise Refuse("anchor-damaged", f"two records of sequence {first.sequence}")
     return max(records, key=lambda record: record.sequence)
 
 
 def check_counter(record, counter):
-    if record.counter < counter:
+    if counter is None:
+        if record.counter:
+            raise Refuse("anchor-counter", f"the record goes with a counter, which was at {record.counter}")
+    elif record.counter < counter:
         raise Refuse("anchor-rolled-back", f"the record has {record.counter}, the counter {counter}")
-    if record.counter > counter + 1:
+    elif record.counter > counter + 1:
         raise Refuse("anchor-damaged", f"the record has {record.counter}, the counter {counter}")
+
+
+def check_lineage(header, record):
+    """Rules 2 and 3: the record is of an epoch that the header descends from, and of one that didn't go further."""
+    older = header.lineage[:-1] + ([header.anchored] if header.anchored else [])
+    if record.lineage == header.lineage[-1].value:
+        return
+    found = next((entry for entry in older if entry.value == record.lineage), None)
+    if found is None:
+        raise Refuse("forked", "the header does not descend from the record's epoch")
+    if found.ended < record.generation:
+        raise Refuse("forked", f"that epoch ended at generation {found.ended}, the record has {record.generation}")
 
 
 def compare(volume, file, counter=None):
     """`current` or `ahead`, and the record that counts; Refuse otherwise."""
     header = volume.header
     record = newest(file, header)
-    if counter is not None:
-        check_counter(record, counter)
+    check_counter(record, counter)
     if header.sequence < record.header_sequence or header.generation < record.generation:
         raise Refuse("rolled-back", f"generation {header.generation}, the anchor {record.generation}")
-    same = (header.generation, header.root, header.epoch) == (record.generation, record.root, record.epoch)
-    if header.sequence == record.header_sequence:
-        if not same:
-            raise Refuse("forked", f"header {header.sequence} is another")
-        return ("current" if volume.generation == record.generation else "ahead"), record
+    check_lineage(header, record)
+    if header.sequence == record.header_sequence and header.epoch != record.epoch:
+        raise Refuse("forked", f"header {header.sequence} is of another epoch")
     if header.generation == record.generation and header.root != record.root:
         raise Refuse("forked", f"generation {header.generation} is another")
-    return "ahead", record
+    same = header.sequence == record.header_sequence and volume.generation == record.generation
+    return ("current" if same else "ahead"), record

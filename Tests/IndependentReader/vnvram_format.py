@@ -15,28 +15,58 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-MAGIC = bytes.fromhex("89564E565241 4D0A".replace(" ", ""))
+# swtpm's single-file store of a version that it refuses, then this format's own.
+FOREIGN_MAGIC = bytes.fromhex("6E696C6D70747773FF")
+MAGIC = bytes.fromhex("89564E5652414D0A")
+MAGICS = FOREIGN_MAGIC + MAGIC
 RECORD_MAGIC = b"vnvram-J"
-VERSION = 1
+VERSION = 2
 SUITE = 1
-HEADER_SIZE = 8192
-HEADER_OFFSETS = (0, 16384)
+HEADER_SIZE = 36864
+HEADER_OFFSETS = (0, 65536)
 SLOT_COUNT = 16
-SLOT_SIZE = 256
-SLOTS_AT = 512
-RING_OFFSET = 32768
-SMALLEST_RING = 262144
+SLOT_SIZE = 2048
+RING_OFFSET = 131072
 LEAF_SIZE = 32
-MAX_SECTORS = 1048576
+BLOCK_SIZES = (4096, 8192, 16384, 32768, 65536)
+MAX_VOLUME = 268435456
 KEY_EPOCH = 1
 FLAG_CLEAN = 1
+LIMIT = 1 << 63  # of sequence numbers and generations
+
+# Offsets in the header (section 2).
+UUID_AT = 40
+FEATURES_AT = 120
+COPY_AT = 128
+ANCHORED_AT = 256
+LINEAGE_AT = 304
+MAX_LINEAGE = 64
+LINEAGE_SIZE = 40
+AUDIT_AT = 2864
+AUDIT_HEADS = 8
+AUDIT_HEAD_SIZE = 64
+BINDING_AT = 3376
+BINDING_SIZE = 256
+MAX_VM_NAME = 236
+PREVIOUS_KEY_AT = 3632
+SLOTS_AT = 4064
+HEADER_MAC_AT = 36832
+
+# Offsets in a slot (section 3).
+COSTS_AT = 12
+CREATED_AT = 24
+SALT_AT = 32
+NONCE_AT = 64
+WRAPPED_AT = 76
+LABEL_AT = 124
+MAKER_AT = 248
 
 COMMIT = 1
-IMAGES = 2
 
 KEYRING = 1
 RECOVERY = 2
 PASSPHRASE = 3
+MAX_COST = 1 << 26
 
 # Section 10: the reasons, with the exit status of each.
 STATUS = {
@@ -54,7 +84,7 @@ STATUS = {
 
 STREAM_MAGIC = b"qemu-nvram"
 MAX_ENTRIES = 1024
-MAX_CAPACITY = 4294967295
+MAX_CAPACITY = 268435456
 ALIGNMENT = 4096
 MAX_NAME = 120
 
@@ -90,16 +120,16 @@ def is_zero(data):
     return bytes(data).count(0) == len(data)
 
 
-def name_fault(raw):
-    """What is wrong with the bytes of a name (of a slot or an entry), or None."""
-    if not 1 <= len(raw) <= MAX_NAME:
-        return f"a name of {len(raw)} bytes"
+def text_fault(raw, shortest, longest):
+    """What is wrong with the bytes of a label, a name or other text, or None."""
+    if not shortest <= len(raw) <= longest:
+        return f"a text of {len(raw)} bytes"
     try:
         text = raw.decode("utf-8", "strict")
     except UnicodeDecodeError:
-        return "a name that is not UTF-8"
+        return "a text that is not UTF-8"
     if any(ord(c) < 0x20 or 0x7F <= ord(c) <= 0x9F for c in text):
-        return "a control character in a name"
+        return "a control character"
     return None
 
 
@@ -108,74 +138,59 @@ def name_fault(raw):
 
 @dataclass(frozen=True)
 class Geometry:
-    """The two sizes and the number of sectors, and all that follows from them."""
+    """The size of a block, the number of sectors, and all that follows from them."""
 
-    sector_size: int
     block_size: int
     sector_count: int
 
     def fault(self):
         """What is outside the limits, or None. Checked before any of the sizes below is used."""
-        if self.sector_size not in (512, 4096):
-            return f"sectorSize {self.sector_size}"
-        if self.block_size not in (4096, 8192, 16384):
+        if self.block_size not in BLOCK_SIZES:
             return f"blockSize {self.block_size}"
-        if not 1 <= self.sector_count <= MAX_SECTORS:
+        if self.sector_count < 1 or self.sector_count * self.block_size > MAX_VOLUME:
             return f"sectorCount {self.sector_count}"
         return None
 
+    def payload_offset(self, count):
+        return ceil_to(160 + 40 * count, self.block_size)
+
+    def record_size(self, count):
+        return self.payload_offset(count) + count * self.block_size
+
     @property
-    def data_size(self):
-        return ceil_to(self.sector_count * self.sector_size, self.block_size)
+    def ring_size(self):
+        return max(64 * self.block_size, 2 * self.record_size(self.sector_count))
 
     @property
     def leaf_size(self):
         return ceil_to(self.sector_count * LEAF_SIZE, self.block_size)
 
     @property
-    def leaf_blocks(self):
-        return self.leaf_size // self.block_size
-
-    @property
-    def image_blocks(self):
-        return self.leaf_blocks + (0 if self.sector_size >= self.block_size else self.data_size // self.block_size)
-
-    def record_size(self, count, payload_unit):
-        return ceil_to(192 + 40 * count + count * payload_unit, self.block_size)
-
-    @property
-    def most_images(self):
-        return self.record_size(self.image_blocks, self.block_size)
-
-    @property
-    def ring_size(self):
-        most_commit = self.record_size(self.sector_count, self.sector_size)
-        return max(SMALLEST_RING, most_commit + self.most_images)
-
-    @property
     def leaf_offset(self):
         return RING_OFFSET + self.ring_size
 
+    def table_offset(self, table):
+        return self.leaf_offset + table * self.leaf_size
+
     @property
     def data_offset(self):
-        return self.leaf_offset + self.leaf_size
+        return self.leaf_offset + 2 * self.leaf_size
 
     @property
     def image_size(self):
-        return self.data_offset + self.data_size
+        return self.data_offset + self.sector_count * self.block_size
 
     def header_fields(self):
         """Name, offset, length and value of the header's geometry fields (section 2)."""
         return (
-            ("sectorSize", 40, 4, self.sector_size),
-            ("blockSize", 44, 4, self.block_size),
-            ("sectorCount", 48, 8, self.sector_count),
-            ("ringOffset", 56, 8, RING_OFFSET),
-            ("ringSize", 64, 8, self.ring_size),
-            ("leafOffset", 72, 8, self.leaf_offset),
-            ("leafSize", 80, 8, self.leaf_size),
-            ("dataOffset", 88, 8, self.data_offset),
-            ("imageSize", 96, 8, self.image_size),
+            ("blockSize", 56, 4, self.block_size),
+            ("sectorCount", 64, 8, self.sector_count),
+            ("ringOffset", 72, 8, RING_OFFSET),
+            ("ringSize", 80, 8, self.ring_size),
+            ("leafOffset", 88, 8, self.leaf_offset),
+            ("leafSize", 96, 8, self.leaf_size),
+            ("dataOffset", 104, 8, self.data_offset),
+            ("imageSize", 112, 8, self.image_size),
         )
 
 
@@ -195,15 +210,31 @@ def costs_allowed(log2n, r, p):
     return 10 <= log2n <= 20 and 1 <= r <= 16 and 1 <= p <= 8 and 128 * r * (1 << log2n) <= 1 << 30
 
 
+def slot_costs(slot):
+    """log2N, r and p of a slot."""
+    return tuple(get(slot, COSTS_AT + at, 4) for at in (0, 4, 8))
+
+
+def cost(log2n, r, p):
+    # What is above 2^64 is far above the limit; the shift must not be as large as a forger likes.
+    return (1 << min(log2n, 64)) * r * p
+
+
+def slot_salt(slot):
+    return bytes(slot[SALT_AT : SALT_AT + 32])
+
+
 def slot_associated_data(header, index, slot):
-    return bytes(header[0:40]) + u32(index) + bytes(slot[0:56]) + bytes(slot[116:256])
+    binding = bytes(header[BINDING_AT : BINDING_AT + BINDING_SIZE])
+    return bytes(header[0:56]) + u32(index) + binding + bytes(slot[0:64]) + bytes(slot[LABEL_AT:SLOT_SIZE])
 
 
 def unwrap(key_encryption_key, header, index, slot):
     """The store key in a slot, or None where this key-encryption key does not open it."""
-    wrapping = hkdf(key_encryption_key, bytes(slot[24:56]), b"slot", 32)
+    wrapping = AESGCM(hkdf(key_encryption_key, slot_salt(slot), b"slot", 32))
+    nonce, sealed = bytes(slot[NONCE_AT : NONCE_AT + 12]), bytes(slot[WRAPPED_AT : WRAPPED_AT + 48])
     try:
-        return AESGCM(wrapping).decrypt(bytes(slot[56:68]), bytes(slot[68:116]), slot_associated_data(header, index, slot))
+        return wrapping.decrypt(nonce, sealed, slot_associated_data(header, index, slot))
     except InvalidTag:
         return None
 
@@ -255,7 +286,7 @@ class Keys:
 
     @staticmethod
     def header_input(header):
-        return u32(1) + u32(0) + bytes(header[0:8160])
+        return u32(1) + u32(0) + bytes(header[0:HEADER_MAC_AT])
 
     def header_mac(self, header):
         return self.mac(self.header_input(header))
@@ -280,16 +311,16 @@ class Keys:
     def record_mac(self, digest, authenticated):
         return self.mac(self.record_input(digest, authenticated))
 
-    def image_mac(self, digest, offset, block):
-        return self.mac(u32(5), u32(0), digest, u64(offset), block)
+    def lineage(self, digest, before, epoch, audit_heads):
+        return self.mac(u32(7), u32(0), digest, before, epoch, audit_heads)
 
     @staticmethod
     def tweak(sector, nonce):
         return u64(sector) + nonce
 
     @staticmethod
-    def tag_prefix(sector_size, sector, nonce):
-        return u32(16) + u32(sector_size) + u64(sector) + nonce + u32(KEY_EPOCH) + u32(0)
+    def tag_prefix(block_size, sector, nonce):
+        return u32(16) + u32(block_size) + u64(sector) + nonce + u32(KEY_EPOCH) + u32(0)
 
     def tag(self, sector, nonce, ciphertext):
         state = self._cmac.copy()
@@ -328,8 +359,8 @@ def entry_length(name_length, capacity, padding):
 
 
 def entry_padding(start, name_length, capacity, skipped=0):
-    """The padding of an entry that begins at `start`: None, or the fewest bytes that align its content; with `skipped`,
-    the one after that many shorter ones that would."""
+    """The padding of an entry that begins at `start`: None, or the fewest bytes that align its content; with
+    `skipped`, the one after that many shorter ones that would."""
     if capacity < ALIGNMENT:
         return None
     at = start + entry_length(name_length, capacity, None)[1]
@@ -348,9 +379,10 @@ def entry_padding(start, name_length, capacity, skipped=0):
 
 
 def stream_layout(shapes):
-    """Where everything lies in the stream of these (length of name, capacity) pairs: the length of the stream's header, of
-    the whole stream, and each entry's padding. The length of the outer header shifts everything, and the padding decides on
-    the length of the outer header, so each is tried, the shortest first; where none fits, the first aligned entry moves on."""
+    """Where everything lies in the stream of these (length of name, capacity) pairs: the length of the stream's
+    header, of the whole stream, and each entry's padding. The length of the outer header shifts everything, and the
+    padding decides on the length of the outer header, so each is tried, the shortest first; where none fits, the
+    first aligned entry moves on."""
     for skipped in range(8):
         for header in range(2, 8):
             at = header + element_length(len(STREAM_MAGIC))

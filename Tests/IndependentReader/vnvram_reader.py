@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """An independent reader of vnvram images, written from FORMAT.md alone.
 
-It opens an image with a key, checks all that FORMAT.md says a reader checks, and prints what is in it as JSON. It never
-writes to the image. Exit statuses are those of sections 10 and 12; 0 when all is well, 2 for wrong usage, 11 for a failed read.
+It opens an image with a key, checks all that FORMAT.md says a reader checks, and prints what is in it as JSON. It
+never writes to the image. Exit statuses are those of sections 10 and 12; 0 when all is well, 2 for wrong usage, 11 for
+a failed read.
 """
 
 import argparse
@@ -16,12 +17,14 @@ import uuid as uuid_module
 import vnvram_anchor
 import vnvram_format as f
 from vnvram_format import Reject
-from vnvram_image import KIND_NAMES, Credential, Volume
+from vnvram_header import KIND_NAMES, Credential
+from vnvram_image import Volume
 from vnvram_stream import Stream
 
 
 def slot_json(slot):
-    row = {"index": slot.index, "kind": KIND_NAMES[slot.kind], "name": slot.name, "created": slot.created}
+    row = {"index": slot.index, "kind": KIND_NAMES[slot.kind], "label": slot.label}
+    row |= {"maker": slot.maker, "created": slot.created}
     if slot.kind == f.PASSPHRASE:
         row["log2N"], row["r"], row["p"] = slot.costs
     return row
@@ -30,6 +33,10 @@ def slot_json(slot):
 def entry_json(entry):
     digest = hashlib.sha256(entry.content).hexdigest()
     return {"name": entry.name, "capacity": entry.capacity, "size": entry.size, "sha256": digest}
+
+
+def vm_json(binding):
+    return binding and {"uuid": str(uuid_module.UUID(bytes=binding[0])), "name": binding[1]}
 
 
 def describe(volume, stream):
@@ -41,10 +48,10 @@ def describe(volume, stream):
         "clean": volume.header.clean,
         "copiesDiffer": volume.copies_differ,
         "recordsReplayed": len(volume.records),
-        "sectorSize": g.sector_size,
         "blockSize": g.block_size,
         "sectorCount": g.sector_count,
         "imageSize": g.image_size,
+        "vm": vm_json(volume.header.binding),
         "slots": [slot_json(s) for s in volume.header.slots],
         "entries": [entry_json(e) for e in stream.entries],
     }
@@ -53,11 +60,11 @@ def describe(volume, stream):
 def key_values(volume):
     """Every derived key, by name, in hexadecimal: for vectors, and to decrypt with another implementation."""
     keys, header = volume.keys, volume.header
-    index, key_encryption_key = volume.opened
+    index, key_encryption_key = volume.opened.index, volume.opened.key_encryption_key
     slot = header.slot(index)
     return {
         "slot-key-encryption-key": key_encryption_key.hex(),
-        "slot-wrapping-key": f.hkdf(key_encryption_key, slot[24:56], b"slot", 32).hex(),
+        "slot-wrapping-key": f.hkdf(key_encryption_key, f.slot_salt(slot), b"slot", 32).hex(),
         "slot-associated-data": f.slot_associated_data(header.raw, index, slot).hex(),
         "store-key": keys.store_key.hex(),
         "sector-cipher-data-key": keys.sector_cipher[:32].hex(),
@@ -67,8 +74,9 @@ def key_values(volume):
         "audit-key": keys.audit.hex(),
         "geometry-digest": header.digest.hex(),
         "header-mac-input-sha256": hashlib.sha256(keys.header_input(header.raw)).hexdigest(),
-        "header-mac": header.raw[8160:].hex(),
+        "header-mac": header.raw[f.HEADER_MAC_AT :].hex(),
         "header-root": header.root.hex(),
+        "lineage": header.lineage[-1].value.hex(),
     }
 
 
@@ -106,7 +114,8 @@ def tree_values(volume):
     if not volume.header.clean:
         return {}
     table = bytes(volume.table)
-    macs = [keys.leaf_mac(digest, at // g.block_size, table[at : at + g.block_size]) for at in range(0, len(table), g.block_size)]
+    blocks = [table[at : at + g.block_size] for at in range(0, len(table), g.block_size)]
+    macs = [keys.leaf_mac(digest, j, block) for j, block in enumerate(blocks)]
     return {"leaf-mac-0": macs[0].hex(), "root-input": keys.root_input(digest, volume.generation, macs).hex()}
 
 
@@ -144,7 +153,7 @@ def parse_arguments(arguments):
     parser.add_argument("--keys", action="store_true", help="add the derived keys (secret!) to the JSON")
     parser.add_argument("--anchor", metavar="FILE", help="compare the image with this anchor file first")
     parser.add_argument("--counter", metavar="N", type=int, help="the value of the counter that the anchor goes with")
-    parser.add_argument("--explain", metavar="SECTOR", type=int, help="add a sector's tweak, tag and tag input to the JSON")
+    parser.add_argument("--explain", metavar="SECTOR", type=int, help="add a sector's tweak, tag and tag input")
     parser.add_argument("image")
     return parser.parse_args(arguments)
 
@@ -193,7 +202,7 @@ def main(arguments=None):
         return f.STATUS[error.reason]
     except vnvram_anchor.Refuse as error:
         print(json.dumps({"reason": error.reason, "message": error.where}, ensure_ascii=False))
-        return vnvram_anchor.STATUS
+        return vnvram_anchor.STATUS[error.reason]
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""The stream within the sectors: strict DER, and the one layout of its names and capacities (section 8 of FORMAT.md)."""
+"""The stream within the sectors: strict DER, and the one layout of names and capacities (section 8 of FORMAT.md)."""
 
 from dataclasses import dataclass
 
@@ -63,7 +63,7 @@ class Stream:
         start, after = self.element(at, end, 0x30, "an entry")
         name_start, name_end = self.element(start, after, 0x0C, "a name")
         raw = self.data[name_start:name_end]
-        fault = f.name_fault(raw) or ("a name that comes twice" if raw in names else None)
+        fault = f.text_fault(raw, 1, f.MAX_NAME) or ("a name that comes twice" if raw in names else None)
         if fault:
             raise Reject("stream", f"at {name_start}: {fault}")
         names.add(raw)

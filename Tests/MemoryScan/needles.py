@@ -1,7 +1,7 @@
 """What is searched for: a store's keys, and the forms that libcrypto and the derivations give them in memory.
 
-From FORMAT.md's key schedule (the independent reader's code), FIPS 197 (AES' key expansion), SP 800-38B (CMAC's subkeys) and
-FIPS 180-4 (SHA-256's state under HMAC's padded key). Nothing is taken from the Swift program.
+From FORMAT.md's key schedule (the independent reader's code), FIPS 197 (AES' key expansion), SP 800-38B (CMAC's subkeys
+and chaining values) and FIPS 180-4 (SHA-256's state under HMAC's padded key). Nothing is taken from the Swift program.
 """
 
 import hmac
@@ -14,6 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "IndependentReader"))
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes  # noqa: E402
 
 import vnvram_format as f  # noqa: E402
+import vnvram_reader as reader  # noqa: E402
+from vnvram_image import Credential, Volume  # noqa: E402
 
 # FIPS 197: the S-box, from inverses in GF(2^8).
 
@@ -92,6 +94,25 @@ def subkeys(name, key):
         value = (value << 1) ^ (0x87 if value >> 127 else 0)
         value &= (1 << 128) - 1
         yield f"{name}: K{number}", value.to_bytes(16, "big")
+
+
+def exclusive_or(a, b):
+    return bytes(x ^ y for x, y in zip(a, b))
+
+
+def chaining_values(name, key, message):
+    """CMAC's states within a message of whole blocks, and what is encrypted next: who has one forges tags with it.
+
+    They are those of CBC under a zero vector, but for the last block, into which a subkey goes.
+    """
+    chain = Cipher(algorithms.AES(key), modes.CBC(bytes(16))).encryptor().update(message)
+    count = len(message) // 16
+    for done in sorted({1, 2, count // 2, count - 1}):
+        state, block = chain[16 * done - 16 : 16 * done], message[16 * done : 16 * done + 16]
+        yield f"{name}: after block {done}", state
+        yield f"{name}: before block {done + 1}", exclusive_or(state, block)
+    (_, subkey), _ = subkeys(name, key)
+    yield f"{name}: before the end", exclusive_or(exclusive_or(state, block), subkey)
 
 
 def primes():
@@ -173,7 +194,7 @@ def derived_from(name, key, salt):
 def of_store(image, key_encryption_key):
     """Everything of a store, from its image and the key of its keyring slot."""
     header = image[: f.HEADER_SIZE]
-    uuid = header[24:40]
+    uuid = header[f.UUID_AT : f.UUID_AT + 16]
     for index in range(f.SLOT_COUNT):
         slot = header[f.SLOTS_AT + index * f.SLOT_SIZE :][: f.SLOT_SIZE]
         store_key = f.unwrap(key_encryption_key, header, index, slot)
@@ -193,9 +214,18 @@ def of_store(image, key_encryption_key):
     yield from plain("audit key", keys.audit)
 
 
+def of_sectors(image, key_encryption_key, most=20):
+    """The states within the tags of the first sectors, which are an entry's, in their newest version."""
+    volume = Volume(image, Credential(f.KEYRING, key_encryption_key))
+    key = bytes.fromhex(reader.key_values(volume)["sector-tag-key"])
+    for sector in range(min(most, volume.geometry.sector_count)):
+        prefix = bytes.fromhex(reader.sector_values(volume, sector)["sector-tag-input-prefix"])
+        yield from chaining_values(f"chaining value of sector {sector}", key, prefix + volume.ciphertext(sector))
+
+
 def of_slot(name, key, slot):
     """A slot's key-encryption key, or what scrypt made of a passphrase, and what the store key is wrapped under."""
-    salt = bytes(slot[24:56])
+    salt = f.slot_salt(slot)
     yield from plain(name, key)
     yield from derived_from(name, key, salt)
     yield from aes(f"{name}: wrapping key", f.hkdf(key, salt, b"slot", 32))
@@ -206,9 +236,9 @@ def of_passphrase(image, passphrase):
     for index in range(f.SLOT_COUNT):
         slot = image[f.SLOTS_AT + index * f.SLOT_SIZE :][: f.SLOT_SIZE]
         if f.get(slot, 0, 4) == f.PASSPHRASE:
-            costs = (f.get(slot, at, 4) for at in (8, 12, 16))
             yield "passphrase", passphrase
-            yield from of_slot("stretched passphrase", f.scrypt(passphrase, bytes(slot[24:56]), *costs), slot)
+            stretched = f.scrypt(passphrase, f.slot_salt(slot), *f.slot_costs(slot))
+            yield from of_slot("stretched passphrase", stretched, slot)
 
 
 def of_state_key(key):

@@ -84,6 +84,8 @@ class LifeOfAStore(Places):
             image = self.image.read_bytes() if self.image.exists() else b""
             if step == "working":
                 known += needles.of_store(image, self.key)
+            if step in ("working", "reopened"):
+                known += needles.of_sectors(image, self.key)
             if step == "slots":
                 known += needles.of_passphrase(image, passphrase)
                 known += needles.of_recovery_key(image, recovery)
@@ -286,6 +288,21 @@ class Needles(unittest.TestCase):
         key = bytes.fromhex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")
         found = [value.hex() for _, value in needles.subkeys("", key)]
         self.assertEqual(found, ["cad1ed03299eedac2e9a99808621502f", "95a3da06533ddb585d3533010c42a0d9"])
+
+    def test_chaining_values(self):
+        # SP 800-38B, D.3, example 16: the tag is what the last state gives.
+        key = bytes.fromhex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")
+        message = bytes.fromhex(
+            "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51"
+            "30c81c46a35ce411e5fbc1191a0a52eff69f2445df4f9b17ad2b417be66c3710"
+        )
+        found = dict(needles.chaining_values("", key, message))
+        self.assertEqual(len(found), 7)
+        encryptor = needles.Cipher(needles.algorithms.AES(key), needles.modes.ECB()).encryptor()
+        for before, after in ((2, 2), (3, 3)):
+            self.assertEqual(encryptor.update(found[f": before block {before}"]), found[f": after block {after}"])
+        self.assertEqual(encryptor.update(message[:16]), found[": after block 1"])
+        self.assertEqual(encryptor.update(found[": before the end"]).hex(), "e1992190549f6ed5696a2c056c315410")
 
 
 if __name__ == "__main__":

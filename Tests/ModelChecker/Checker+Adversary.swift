@@ -14,6 +14,7 @@ extension Checker {
     case swappedHeaders = "header copies swapped"
     case swappedBlocks = "blocks swapped"
     case olderParts = "parts of an older copy put back"
+    case damagedRecord = "a journal record damaged"
     case recordsCutOff = "records cut off the journal's end"
     case twoPasts = "journals of two pasts mixed"
     case relabelled = "older record with the fields of the next"
@@ -21,7 +22,7 @@ extension Checker {
   }
 
   /// What an attack is made on.
-  private struct Target {
+  struct Target {
     let image: ImageView
     /// What it holds.
     let state: StoreState
@@ -38,12 +39,12 @@ extension Checker {
     guard !hasLied.ever, plan.count == 1 else { return }
     for _ in 0..<4 where violation == nil {
       let kind = random.pick(Attack.allCases)
-      let needsRecords = [.recordsCutOff, .relabelled, .forged].contains(kind)
+      let needsRecords = [.damagedRecord, .recordsCutOff, .relabelled, .forged].contains(kind)
       try attack(kind, target(mayBeCrashed: !needsRecords), kind.rawValue)
     }
   }
 
-  private func target(mayBeCrashed: Bool) throws -> Target {
+  func target(mayBeCrashed: Bool) throws -> Target {
     if mayBeCrashed, random.chance(40), let closed = saved.filter(\.isClosed).randomElement(using: &random) {
       return try target(closed.image.copy(), closed.position, since: closed.position)
     }
@@ -53,8 +54,9 @@ extension Checker {
 
   private func target(_ disk: SimulatedDisk, _ position: Int, since: Int) throws -> Target {
     guard let image = ImageView(disk) else { throw Violation(.misbehaviour, "no header on an honest disk") }
-    let before = image.isClean ? position : max(since, position - 1)
-    return Target(image: image, state: history[position], since: history[since...], before: history[before])
+    let state = history[position]
+    let before = image.chain.isEmpty ? nil : history[since...position].last { $0 != state }
+    return Target(image: image, state: state, since: history[since...], before: before ?? state)
   }
 
   private func attack(_ kind: Attack, _ target: Target, _ name: String) throws {
@@ -67,10 +69,11 @@ extension Checker {
     case .swappedHeaders:
       let a = disk.bytes(target.image.range(.headerA))
       disk.overwrite(ByteOffset(0), with: disk.bytes(target.image.range(.headerB)))
-      disk.overwrite(ByteOffset(16384), with: a)
+      disk.overwrite(ByteOffset(ImageView.copyOffsets[1]), with: a)
       refuse(target, name)
     case .swappedBlocks: swapBlocks(target, name)
     case .olderParts: putBack(target, name)
+    case .damagedRecord: damageRecord(target, name)
     case .recordsCutOff: cutOff(target, name)
     case .twoPasts: try mixPasts(name)
     case .relabelled: relabel(target, name)
@@ -80,7 +83,7 @@ extension Checker {
 
   // MARK: Judging
 
-  private func exact(_ target: Target) -> Expectation {
+  func exact(_ target: Target) -> Expectation {
     Expectation(
       kind: .adversary, states: [target.state], past: history, refusals: Expectation.damage, mayRefuseEntries: true)
   }
@@ -119,8 +122,8 @@ extension Checker {
 
   private func swapBlocks(_ target: Target, _ name: String) {
     let image = target.image
-    let range = image.range(random.chance(70) ? .data : .leaves)
-    let unit = random.chance(50) && image.sectorSize == 512 ? 512 : 4096
+    let range = image.range(random.pick([.data, .data, .data, .data, .leaves0, .leaves1]))
+    let unit = random.pick([4096, image.blockSize])
     let (a, b) = (random.below(range.count / unit), random.below(range.count / unit))
     let places = [a, b].map { range.lowerBound + $0 * unit }
     let bytes = places.map { image.disk.bytes($0..<$0 + unit) }
@@ -143,6 +146,22 @@ extension Checker {
       expected.states = Array(target.since)
     }
     judge(target.disk, expected, name)
+  }
+
+  /// A bit of a record that counts. Of the last it may look as if a power cut had torn it; the others were synced before
+  /// the next was begun.
+  private func damageRecord(_ target: Target, _ name: String) {
+    let (image, records) = (target.image, target.image.chain)
+    guard let index = records.indices.randomElement(using: &random) else { return }
+    let record = records[index]
+    let used = 160 + 40 * record.count
+    let offset = random.chance(50) ? random.below(used) : image.headSize(record.count) + random.below(image.blockSize)
+    let place = record.position + offset
+    image.putRing(place, [image.ring(place, 1)[0] ^ UInt8(1 << random.below(8))])
+    guard index == records.count - 1 else { return refuse(target, "\(name): one in the middle") }
+    var expected = exact(target)
+    expected.states = [target.before, target.state]
+    judge(image.disk, expected, "\(name): the last")
   }
 
   /// That can't be told from a power cut, but it must leave a state that was there since the image was opened.
@@ -186,16 +205,19 @@ extension Checker {
     let (volume, _) = try Verifier.open(disk, start.keys)
     let store = try BlobStore(volume)
     var states = [start]
-    for _ in 0..<commits {
-      var next = states[states.count - 1]
-      let entry = random.below(next.entries.count)
-      let content = random.bytes(min(next.entries[entry].capacity, 300))
-      try store.stageReplace(EntryName(next.entries[entry].name), content.span)
-      try store.commit()
-      next.replace(entry, content: content)
-      states.append(next)
-    }
+    for _ in 0..<commits { states.append(try replace(in: store, after: states[states.count - 1])) }
     return (disk.copy(), states)
+  }
+
+  /// Commits something new, outside of the plan; gives the state after it.
+  func replace(in store: BlobStore, after state: StoreState) throws -> StoreState {
+    var next = state
+    let entry = random.below(next.entries.count)
+    let content = random.bytes(min(next.entries[entry].capacity, 300))
+    try store.stageReplace(EntryName(next.entries[entry].name), content.span)
+    try store.commit()
+    next.replace(entry, content: content)
+    return next
   }
 
   // MARK: Records
@@ -226,8 +248,8 @@ extension Checker {
     let own = image.chain
     let head = image.head
     let candidates =
-      source.allRecords.filter { $0.type == 1 && $0.size <= image.ringSize - head.used }
-      + own.filter { $0.type == 1 && $0.size <= image.ringSize - head.used }
+      source.allRecords.filter { $0.size <= image.ringSize - head.used }
+      + own.filter { $0.size <= image.ringSize - head.used }
     guard let record = candidates.randomElement(using: &random) else { return nil }
     let from = own.contains { $0.mac == record.mac } ? image : source
     return (record, head, from.ring(record.position, record.size))
@@ -241,35 +263,49 @@ extension Checker {
     guard let forger = try Forger(header: image.header, key: random.pick(target.state.keys)) else { return }
     var record = bytes
     Self.relabel(&record, as: head, image.epoch)
-    var isRecord = true
-    let field: String
-    switch random.below(6) {
-    case 0, 1:
-      field = "the chain"
+    let forgery = random.pick(Forgery.allCases)
+    var position = head.position
+    switch forgery {
+    case .chain:
       var previous = donor.previous
       if previous == head.previous { previous[random.below(32)] ^= 1 }
       record.put(previous, at: 48)
-    case 2:
-      field = "the number"
+    case .number: record.put(head.sequence + 1 + UInt64(random.below(3)), at: 16)
+    case .generation: record.put(head.generation + UInt64(random.pick([0, 2])), at: 24)
+    case .reserved: record[random.pick([88, 127, 128 + 36, 128 + 39])] = 1
+    case .entry: record.put(UInt64(image.sectorCount) + UInt64(random.below(2)), at: 128)
+    case .behindTheEnd:
+      let blocks = (image.room - record.count) / image.blockSize
+      guard blocks > 0 else { return }
+      position = (head.position + (1 + random.below(blocks)) * image.blockSize) % image.ringSize
+      record.put(UInt64(position), at: 80)
       record.put(head.sequence + 1 + UInt64(random.below(3)), at: 16)
-    case 3:
-      field = "the generation"
-      record.put(head.generation + UInt64(random.pick([0, 2])), at: 24)
-    case 4:
-      field = "the epoch"
-      record.put(random.bytes(16), at: 32)
-      isRecord = false
-    default:
-      field = "the place"
-      record.put(UInt64(head.position + image.blockSize), at: 80)
-      isRecord = false
+    case .tornPayload: record[image.headSize(donor.count) + random.below(image.blockSize)] ^= 1
+    case .epoch: record.put(random.bytes(16), at: 32)
+    case .place: record.put(UInt64((head.position + image.blockSize) % image.ringSize), at: 80)
     }
     try forger.seal(&record, count: donor.count)
-    image.putRing(head.position, record)
-    if isRecord {
-      refuse(target, "\(name): \(field)")
+    image.putRing(position, record)
+    if forgery.isRefused {
+      refuse(target, "\(name): \(forgery.rawValue)")
     } else {
-      judge(image.disk, exact(target), "\(name): \(field)")
+      judge(image.disk, exact(target), "\(name): \(forgery.rawValue)")
     }
+  }
+
+  /// What is wrong with a record whose MAC is right.
+  private enum Forgery: String, CaseIterable {
+    case chain = "the chain"
+    case number = "the number"
+    case generation = "the generation"
+    case reserved = "reserved bytes"
+    case entry = "an entry"
+    case behindTheEnd = "a later record behind the end"
+    case tornPayload = "the payload"
+    case epoch = "the epoch"
+    case place = "the place"
+
+    /// The others are no records, or such as a power cut leaves.
+    var isRefused: Bool { ![.tornPayload, .epoch, .place].contains(self) }
   }
 }

@@ -41,9 +41,9 @@ extension Checker {
       armed = "lost write or sync"
     } else {
       // Room for the longest write of so small a store.
-      let room = Int(geometry.imageSize.value) - 131072
+      let room = Int(geometry.imageSize.value) - (1 << 18) - 2 * geometry.blockSize
       guard room > 0 else { return }
-      disk.inject(.misdirected(to: ByteOffset(random.below(room) / 512 * 512)), at: call)
+      disk.inject(.misdirected(to: ByteOffset(random.below(room) / 4096 * 4096)), at: call)
       armed = "misdirected write"
     }
   }

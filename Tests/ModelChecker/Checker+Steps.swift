@@ -8,7 +8,7 @@ import VNVRAM
 
 enum StepKind: String {
   case serve, addEntry, resizeEntry, removeEntry, addSlot, removeSlot, rotateSlot, upkeep, fillRing, scrub, check
-  case close, abandon, crash, adversary, formatAnew
+  case close, abandon, crash, adversary, elsewhere, anchor, formatAnew
 }
 
 extension Checker {
@@ -17,7 +17,7 @@ extension Checker {
       (40, StepKind.serve), (4, .addEntry), (4, .resizeEntry), (3, .removeEntry), (3, .addSlot), (2, .removeSlot),
       (2, .rotateSlot), (12, .upkeep), (6, .fillRing), (1, .scrub), (2, .check), (4, .close), (4, .abandon),
       (5, .crash),
-      (7, .adversary), (1, .formatAnew),
+      (7, .adversary), (4, .elsewhere), (3, .anchor), (1, .formatAnew),
     ])
     tally.count(step: kind.rawValue)
     events.append("step \(step): \(kind), operation \(disk.operations)")
@@ -59,6 +59,8 @@ extension Checker {
     case .abandon: try reopen([acknowledged])
     case .crash: try crashAndReopen()
     case .adversary: try attack()
+    case .elsewhere: try useElsewhere()
+    case .anchor: try useWithAnchor()
     case .formatAnew: try newStore()
     }
   }
@@ -140,18 +142,19 @@ extension Checker {
     let percent = profile.cutPercent
     profile.cutPercent = 4
     defer { (profile.cutPercent, profile.copies) = (percent, 1) }
-    guard profile.keepsUp, geometry.sectorSize == geometry.blockSize || random.chance(20) else {
+    guard profile.keepsUp else {
       for _ in 0..<random.pick([8, 20, 60]) where violation == nil {
         try serveGroup(of: 1)
-        if profile.keepsUp, volume.wantsMaintenance, random.chance(10) { try upkeep(steps: 1) }
       }
       return
     }
+    var hasBegun = false
     for _ in 0..<100 where violation == nil {
       guard let image = ImageView(disk), image.room > 2 * image.blockSize else { break }
       try replace(random.below(acknowledged.entries.count), upTo: 500)
-      if volume.wantsMaintenance, ImageView(disk)?.chain.contains(where: { $0.type == 2 }) == false {
+      if volume.wantsMaintenance, !hasBegun {
         try upkeep(steps: 1)
+        hasBegun = true
       }
     }
     guard violation == nil else { return }
@@ -193,7 +196,7 @@ extension Checker {
   /// A step failed. Was there a cause; is nothing acknowledged any more; and what is there when it is opened anew?
   private func recover(from error: any Error, faultsMet: Bool) throws {
     guard let error = error as? any StatusError else { throw error }
-    if hasLied.ever, Expectation.damage.contains(error.status) {
+    if hasLied.ever, Expectation.lies.contains(error.status) {
       tally.count(refusal: "an open store of a lying disk, \(error.status)")
     } else if faultsMet, Self.deviceErrors.contains(error.status) {
       tally.count(refusal: "an open store, \(error.status)")

@@ -35,13 +35,14 @@ extension Checker {
     tally.countStore()
     core = nil
     let old = history.isEmpty || hasLied.ever || !disk.hasPower ? nil : acknowledged
+    let (oldGeometry, oldUnit) = (geometry, unit)
+    unit = onlyUnit ?? random.pick(weighted: [(16, 4096), (2, 16384), (1, 65536)])
     let state = makeStore()
-    let oldGeometry = geometry
     chooseGeometry(state)
-    let isFresh = old == nil || oldGeometry != geometry || random.chance(50)
+    let isFresh = old == nil || oldGeometry != geometry || oldUnit != unit || random.chance(50)
     disk.afterOperation = nil
     if isFresh {
-      disk = SimulatedDisk(size: geometry.imageSize, blockSize: geometry.blockSize)
+      disk = SimulatedDisk(size: geometry.imageSize, blockSize: unit)
     } else {
       disk.clearFaults()
     }
@@ -57,7 +58,7 @@ extension Checker {
     }
     events.append("  new store: \(geometry), \(profile)")
     history = [state]
-    (openings, hasLied, saved) = ((0, 0), (false, false), [])
+    (openings, hasLied, saved, generation) = ((0, 0), (false, false), [], 0)
     plan = [state]
     progress = { 0 }
     do { try format(state) } catch {
@@ -70,7 +71,7 @@ extension Checker {
       if watchesFormat { for _ in 0..<4 { formatCut(Expectation(states: states, refusals: Expectation.damage)) } }
       return giveUp()
     }
-    note(UInt64(geometry.sectorCount) &* 64 &+ UInt64(geometry.sectorSize + geometry.blockSize))
+    note(UInt64(geometry.sectorCount) &* 64 &+ UInt64(geometry.blockSize + unit))
     watchDisk()
     cut(percent: 100)
     save(isClosed: true)
@@ -90,7 +91,9 @@ extension Checker {
       state.entries.append(EntryState(name: newName(), capacity: randomCapacity(), content: []))
     }
     if random.chance(40) {
-      state.entries.append(EntryState(name: newName(), capacity: 9000 + random.below(9000), content: []))
+      // At times over several blocks, where these are large.
+      let most = unit > 4096 && random.chance(15) ? 140_000 : 9000
+      state.entries.append(EntryState(name: newName(), capacity: 9000 + random.below(most), content: []))
     }
     state.slots["first"] = newKey()
     return state
@@ -116,16 +119,17 @@ extension Checker {
     try entries.map { EntrySpecification(name: try EntryName($0.name), capacity: ByteCount($0.capacity)) }
   }
 
-  /// Small, so that a state takes little time; some with several blocks of leaves, some with few blocks in the ring.
+  /// Small, so that a state takes little time; some with several blocks of leaves, some on disks whose blocks are smaller
+  /// than the image's.
   private func chooseGeometry(_ state: StoreState) {
-    let sectorSize = random.pick([512, 4096])
-    let blockSize = random.pick(weighted: [(5, 4096), (2, 8192), (2, 16384)])
+    let larger = [8192, 16384, 65536].filter { $0 > unit }
+    let blockSize = random.chance(25) ? larger.randomElement(using: &random) ?? unit : unit
     let entries = (try? specifications(state.entries)) ?? []
     let needed = (try? BlobStore.size(of: entries))?.value ?? 0
     let spare = UInt64(random.pick([0, 1000, 6000, 20000]))
-    var sectors = max(1, (needed + spare + UInt64(sectorSize) - 1) / UInt64(sectorSize))
-    if sectorSize == 512, blockSize == 4096, random.chance(15) { sectors = max(sectors, 150) }
-    guard let chosen = Geometry(sectorSize: sectorSize, blockSize: blockSize, sectorCount: sectors) else {
+    var sectors = max(1, (needed + spare + UInt64(blockSize) - 1) / UInt64(blockSize))
+    if blockSize == 4096, random.chance(10) { sectors = max(sectors, 150) }
+    guard let chosen = Geometry(blockSize: blockSize, sectorCount: sectors) else {
       preconditionFailure("within the limits")
     }
     geometry = chosen
@@ -134,7 +138,7 @@ extension Checker {
   private func format(_ state: StoreState) throws {
     let layout = try StreamLayout(specifications(state.entries))
     guard let key = state.slots["first"] else { preconditionFailure("made with a slot") }
-    let size = geometry.sectorSize
+    let size = geometry.blockSize
     try VolumeFormatter.format(
       disk, geometry: geometry, key: makeKey(key), name: "first", cost: scryptCost(key), created: 1
     ) { (sector, out) throws(VolumeError) in layout.fillPlaintext(sector, sectorSize: size, into: out) }
@@ -169,6 +173,9 @@ extension Checker {
       let (volume, _) = try Verifier.open(disk, keys)
       let core = try StoreCore(sealed: volume)
       let found = try Verifier.read(core.blobs, slots: Set(volume.slots.map(\.name)), expected.mayRefuseEntries)
+      guard volume.generation.value >= expected.generation else {
+        throw Violation(.loss, "generation \(volume.generation), after \(expected.generation)")
+      }
       disk.clearFaults()
       // What the opening itself wrote may have been lost, and with it what comes next.
       let hasLied = hasLied.lately && disk.faultsMet > met
@@ -195,7 +202,7 @@ extension Checker {
     case .recovered(let state, true):
       events.append("  opened at operation \(disk.operations)")
       history.append(state)
-      openings = (openings.current, history.count - 1)
+      openings = (openings.current, sinceOpening(state))
       hasLied.lately = lately
       plan = [state]
       progress = { 0 }
@@ -206,6 +213,14 @@ extension Checker {
       giveUp()
       return false
     }
+  }
+
+  /// Where in the history what this opening's journal shows begins: an opening appends the last record anew, and what was
+  /// before that shows where it is cut off.
+  private func sinceOpening(_ state: StoreState) -> Int {
+    let last = history.count - 1
+    guard let image = ImageView(disk), !image.chain.isEmpty else { return last }
+    return history.lastIndex { $0 != state } ?? last
   }
 
   /// The store is gone, and may be: the next step makes another.
@@ -224,7 +239,7 @@ extension Checker {
       guard error.code == .wrongKey || hasFailed || expected.refusals.contains(error.status) else {
         throw Violation(.key, "a wrong key, and the answer was: \(error)")
       }
-      guard disk.operations - operations <= 1 else { throw Violation(.misbehaviour, "a wrong key, and written to") }
+      guard disk.operations == operations else { throw Violation(.misbehaviour, "a wrong key, and written to") }
       return
     }
     throw Violation(.key, "key \(wrong) is in no slot, and opens")

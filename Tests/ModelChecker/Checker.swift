@@ -37,6 +37,9 @@ public final class Checker {
   // The store under test.
   var disk = SimulatedDisk(size: ByteCount(4096))
   var geometry: Geometry
+  /// What a power cut leaves old, new or garbage as a whole.
+  var unit = 4096
+  let onlyUnit: Int?
   var core: StoreCore?
   var profile = Profile()
 
@@ -47,7 +50,9 @@ public final class Checker {
   var progress: () -> Int = { 0 }
   /// Every state that was acknowledged, or found after a cut, in order.
   var history: [StoreState] = []
-  /// Where in `history` this opening began, and the one before.
+  /// The generation that is acknowledged at least.
+  var generation: UInt64 = 0
+  /// Where in `history` what this opening's journal shows begins, and that of the one before.
   var openings = (previous: 0, current: 0)
   /// Whether the disk has lied since the last opening, or ever: then it may have lost or damaged something.
   var hasLied = (lately: false, ever: false)
@@ -58,11 +63,13 @@ public final class Checker {
   /// Images as somebody may have kept them, of the present store.
   var saved: [SavedImage] = []
 
-  public init(seed: UInt64) {
+  /// - Parameter unit: the only unit of the disks, in bytes; else it is chosen for each.
+  public init(seed: UInt64, unit: Int? = nil) {
     self.seed = seed
+    onlyUnit = unit
     random = SeededGenerator(seed: seed)
     verifier = Verifier(seed: seed ^ 0x5EED_0F_C0A5)
-    guard let geometry = Geometry(sectorSize: 512, blockSize: 4096, sectorCount: 8) else {
+    guard let geometry = Geometry(blockSize: 4096, sectorCount: 8) else {
       preconditionFailure("within the limits")
     }
     self.geometry = geometry
@@ -106,10 +113,12 @@ public final class Checker {
 
   func expectation() -> Expectation {
     let done = min(progress(), plan.count - 1)
-    guard hasLied.ever else { return Expectation(states: possible, past: history + plan[...done]) }
+    guard hasLied.ever else {
+      return Expectation(states: possible, past: history + plan[...done], generation: generation)
+    }
     let since = hasLied.lately ? history[openings.previous...] + plan[...done] : []
     return Expectation(
-      kind: .lyingDisk, states: since + possible, past: history, refusals: Expectation.damage, mayRefuseEntries: true)
+      kind: .lyingDisk, states: since + possible, past: history, refusals: Expectation.lies, mayRefuseEntries: true)
   }
 
   /// Does something that leads through the states of `plan`; on return the last of them is acknowledged. Where it throws,
@@ -121,6 +130,7 @@ public final class Checker {
     history.append(contentsOf: plan.dropFirst())
     self.plan = [plan[plan.count - 1]]
     self.progress = { 0 }
+    if let volume = core?.volume { generation = volume.generation.value }
     cut(percent: 60)
   }
 

@@ -2,8 +2,8 @@ import Primitives
 
 /// What a disk may be found to hold when it is opened, and so the failure model's promises (DESIGN P3 to P5; FORMAT §7):
 ///
-/// - **Power cuts, failed writes and syncs** (an honest disk): exactly the state that was acknowledged last, or the one
-///   after the commit in flight; no refusal.
+/// - **Power cuts, failed writes and syncs** (an honest disk, whose caches lie after a failed sync): exactly the state that
+///   was acknowledged last, or the one after the commit in flight; no refusal, and no earlier generation.
 /// - **A lying disk** (writes or syncs that were lost or went elsewhere, and said they were done): it may lose what it
 ///   was given since the opening before this one, since nothing in the image can tell; the state is one that was, whole,
 ///   or the store is refused.
@@ -20,12 +20,16 @@ struct Expectation {
   var states: [StoreState]
   /// Whole states that were there once and that this disk must not show: to tell a loss from a mix.
   var past: [StoreState] = []
+  /// No earlier generation.
+  var generation: UInt64 = 0
   /// Refusals that are legitimate.
   var refusals: Set<Status> = []
   /// Whether single entries may be refused as not authentic.
   var mayRefuseEntries = false
 
   static let damage: Set<Status> = [.notAuthentic, .wrongKey, .notAnImage]
+  /// A header that was lost or written elsewhere looks like another writer's.
+  static let lies = damage.union([.inUse])
 
   /// The numbers of the keys to try, those of the first state first.
   var keys: [Int] {

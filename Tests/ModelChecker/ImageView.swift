@@ -5,13 +5,12 @@ import StorageSimulation
 
 /// The regions of FORMAT §1.
 enum Region: CaseIterable {
-  case headerA, headerB, ring, leaves, data
+  case headerA, headerB, ring, leaves0, leaves1, data
 }
 
 /// What a record's fixed part says (FORMAT §7).
 struct RecordView {
   let position: Int
-  let type: UInt32
   let count: Int
   let sequence: UInt64
   let generation: UInt64
@@ -25,41 +24,52 @@ struct RecordView {
 /// An image of which nothing is verified.
 struct ImageView {
   let disk: SimulatedDisk
-  let sectorSize: Int
   let blockSize: Int
   let ringSize: Int
   let leafOffset: Int
   let dataOffset: Int
   let imageSize: Int
-  static let ringOffset = 32768
-  static let headerSize = 8192
+  static let ringOffset = 131072
+  static let headerSize = 36864
+  static let copyOffsets = [0, 65536]
 
   /// The header with the higher number.
   let header: [UInt8]
 
   /// `nil` where neither header begins as one does.
   init?(_ disk: SimulatedDisk) {
-    let copies = [0, 16384].map { disk.bytes($0..<$0 + Self.headerSize) }.filter { $0[0] == 0x89 }
+    let copies = Self.copyOffsets.map { disk.bytes($0..<$0 + Self.headerSize) }.filter {
+      Self.isPlausible($0, disk)
+    }
     guard let header = copies.max(by: { $0.u64(136) < $1.u64(136) }) else { return nil }
     self.disk = disk
     self.header = header
-    sectorSize = Int(header.u32(40))
-    blockSize = Int(header.u32(44))
-    ringSize = Int(header.u64(64))
-    leafOffset = Int(header.u64(72))
-    dataOffset = Int(header.u64(88))
-    imageSize = Int(header.u64(96))
+    blockSize = Int(header.u32(56))
+    ringSize = Int(header.u64(80))
+    leafOffset = Int(header.u64(88))
+    dataOffset = Int(header.u64(104))
+    imageSize = Int(header.u64(112))
   }
 
+  /// A torn copy may say anything.
+  private static func isPlausible(_ header: [UInt8], _ disk: SimulatedDisk) -> Bool {
+    header[9] == 0x89 && [4096, 8192, 16384, 32768, 65536].contains(header.u32(56))
+      && header.u64(72) == UInt64(ringOffset) && header.u64(88) &- header.u64(80) == UInt64(ringOffset)
+      && header.u64(104) &- header.u64(88) == 2 &* header.u64(96) && header.u64(104) < header.u64(112)
+      && header.u64(88) < header.u64(104) && header.u64(112) <= disk.size.value && header.u64(168) < header.u64(80)
+  }
+
+  var sectorCount: Int { (imageSize - dataOffset) / blockSize }
   var isClean: Bool { header.u32(132) & 1 == 1 }
   var epoch: [UInt8] { Array(header[152..<168]) }
 
   func range(_ region: Region) -> Range<Int> {
     switch region {
-    case .headerA: 0..<8192
-    case .headerB: 16384..<24576
+    case .headerA: 0..<Self.headerSize
+    case .headerB: Self.copyOffsets[1]..<Self.copyOffsets[1] + Self.headerSize
     case .ring: Self.ringOffset..<leafOffset
-    case .leaves: leafOffset..<dataOffset
+    case .leaves0: leafOffset..<(leafOffset + dataOffset) / 2
+    case .leaves1: (leafOffset + dataOffset) / 2..<dataOffset
     case .data: dataOffset..<imageSize
     }
   }
@@ -83,16 +93,18 @@ struct ImageView {
   func record(at position: Int) -> RecordView? {
     let fixed = ring(position, 160)
     guard fixed[0..<8].elementsEqual("vnvram-J".utf8) else { return nil }
-    let (type, count) = (fixed.u32(8), Int(fixed.u32(12)))
-    guard type == 1 || type == 2, (1...4096).contains(count) else { return nil }
-    let payload = count * (type == 1 ? sectorSize : blockSize)
-    let size = (192 + 40 * count + payload + blockSize - 1) / blockSize * blockSize
-    guard size <= ringSize else { return nil }
+    let count = Int(fixed.u32(12))
+    guard fixed.u32(8) == 1, count >= 1, count <= sectorCount else { return nil }
+    let size = headSize(count) + count * blockSize
+    guard size <= ringSize / 2 else { return nil }
     return RecordView(
-      position: position, type: type, count: count, sequence: fixed.u64(16), generation: fixed.u64(24),
-      epoch: Array(fixed[32..<48]), previous: Array(fixed[48..<80]), mac: ring(position + 160 + 40 * count, 32),
+      position: position, count: count, sequence: fixed.u64(16), generation: fixed.u64(24),
+      epoch: Array(fixed[32..<48]), previous: Array(fixed[48..<80]), mac: ring(position + 128 + 40 * count, 32),
       size: size)
   }
+
+  /// Bytes of a record before its payload.
+  func headSize(_ count: Int) -> Int { (160 + 40 * count + blockSize - 1) / blockSize * blockSize }
 
   /// Everything in the ring that looks like a record.
   var allRecords: [RecordView] { stride(from: 0, to: ringSize, by: blockSize).compactMap(record) }
@@ -134,14 +146,8 @@ struct ImageView {
       previous: Array(header[192..<224]))
   }
 
-  /// Bytes of the ring that a commit may take up: a checkpoint's images must fit behind it.
-  var room: Int {
-    let blocks = (leafSize + (sectorSize < blockSize ? imageSize - dataOffset : 0)) / blockSize
-    let images = (192 + (40 + blockSize) * blocks + blockSize - 1) / blockSize * blockSize
-    return ringSize - head.used - images
-  }
-
-  private var leafSize: Int { dataOffset - leafOffset }
+  /// Bytes of the ring that a commit may take up.
+  var room: Int { ringSize - head.used }
 
   var head: Cursor { chain.reduce(into: tail) { $0.follow($1, ringSize) } }
 }

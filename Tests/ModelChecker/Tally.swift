@@ -3,7 +3,9 @@
 /// Figures of a run.
 public struct Tally: Sendable {
   /// Crashed or damaged copies that were opened, recovered and compared with the model.
-  public private(set) var states = 0
+  public var states: Int { statesByUnit.values.reduce(0, +) }
+  /// By the unit of the disk.
+  public private(set) var statesByUnit: [Int: Int] = [:]
   /// Seeds.
   public private(set) var workloads = 0
   public private(set) var stores = 0
@@ -15,7 +17,7 @@ public struct Tally: Sendable {
 
   public init() {}
 
-  mutating func countState() { states += 1 }
+  mutating func countState(unit: Int) { statesByUnit[unit, default: 0] += 1 }
   mutating func countWorkload() { workloads += 1 }
   mutating func countStore() { stores += 1 }
   mutating func count(step: String) { steps[step, default: 0] += 1 }
@@ -24,7 +26,7 @@ public struct Tally: Sendable {
   mutating func count(_ violation: Violation) { violations[violation.kind, default: 0] += 1 }
 
   public mutating func add(_ other: Tally) {
-    states += other.states
+    statesByUnit.merge(other.statesByUnit, uniquingKeysWith: +)
     workloads += other.workloads
     stores += other.stores
     steps.merge(other.steps, uniquingKeysWith: +)
@@ -42,6 +44,9 @@ public struct Tally: Sendable {
         let padding = String(repeating: " ", count: max(0, 10 - start.count))
         lines.append("\(start)\(padding)\(counts[name] ?? 0) \(name)")
       }
+    }
+    for unit in statesByUnit.keys.sorted() {
+      lines.append("          \(statesByUnit[unit] ?? 0) of them on disks with units of \(unit / 1024) KiB")
     }
     list("steps", steps)
     list("faults", faults)

@@ -19,6 +19,8 @@ struct Thoroughness {
   var opensReadOnly = false
   /// Commit and close what was recovered, and open it again.
   var goesOn = false
+  /// Copy the whole store first: the copy holds the same, closed cleanly.
+  var copies = false
 
   init() {}
 
@@ -29,6 +31,7 @@ struct Thoroughness {
     checksAll = random.chance(15)
     opensReadOnly = random.chance(8)
     goesOn = random.chance(5)
+    copies = random.chance(3)
   }
 }
 
@@ -56,8 +59,9 @@ struct Verifier {
   mutating func verify(_ disk: SimulatedDisk, _ expectation: Expectation, _ how: Thoroughness = Thoroughness())
     -> Verdict
   {
-    tally.countState()
+    tally.countState(unit: disk.blockSize)
     if how.opensReadOnly, let violation = readOnly(disk, expectation) { return .violation(violation) }
+    if how.copies, let violation = copy(disk, expectation) { return .violation(violation) }
     if how.triesKeys, let violation = tryKeys(disk, expectation) { return .violation(violation) }
     var second: [SimulatedDisk] = []
     if how.cutsInRecovery > 0 {
@@ -115,7 +119,9 @@ struct Verifier {
   private mutating func judge(_ disk: SimulatedDisk, _ expectation: Expectation, checksAll: Bool) -> Verdict {
     do {
       let (volume, _) = try Self.open(disk, expectation.keys)
-      return judge(try Self.read(volume, checksAll: checksAll, expectation.mayRefuseEntries), expectation)
+      let verdict = judge(try Self.read(volume, checksAll: checksAll, expectation.mayRefuseEntries), expectation)
+      guard case .recovered = verdict, volume.generation.value < expectation.generation else { return verdict }
+      return .violation(Violation(.loss, "generation \(volume.generation), after \(expectation.generation)"))
     } catch { return judge(error, expectation) }
   }
 
@@ -143,21 +149,25 @@ struct Verifier {
   }
 
   /// Opens with the first of the keys that does.
-  static func open(_ disk: SimulatedDisk, _ keys: [Int]) throws -> (SecureVolume, key: Int) {
+  static func open(
+    _ disk: any BlockDevice, _ keys: [Int], anchor: AnchorUse? = nil
+  ) throws -> (SecureVolume, key: Int) {
     let sealed = try SealedVolume(disk)
     for number in keys.dropLast() {
-      if let volume = try unlock(sealed, number) { return (volume, number) }
+      if let volume = try unlock(sealed, number, anchor) { return (volume, number) }
     }
     let number = keys[keys.count - 1]
     let key = makeKey(number)
-    let volume = try sealed.unlock(with: key)
+    let volume = try sealed.unlock(with: key, slotName: nil, use: anchor)
     return (volume, number)
   }
 
   /// `nil` where the key opens nothing.
-  private static func unlock(_ sealed: SealedVolume, _ number: Int) throws -> SecureVolume? {
+  private static func unlock(
+    _ sealed: SealedVolume, _ number: Int, _ anchor: AnchorUse?
+  ) throws -> SecureVolume? {
     let key = makeKey(number)
-    do throws(VolumeError) { return try sealed.unlock(with: key) } catch {
+    do throws(VolumeError) { return try sealed.unlock(with: key, slotName: nil, use: anchor) } catch {
       if error.code == .wrongKey { return nil }
       throw error
     }
@@ -195,6 +205,20 @@ struct Verifier {
       return violation.at("opened for reading")
     }
     return copy.operations == 0 ? nil : Violation(.misbehaviour, "opened for reading, and written to")
+  }
+
+  private mutating func copy(_ disk: SimulatedDisk, _ expectation: Expectation) -> Violation? {
+    guard expectation.kind == .exact, expectation.refusals.isEmpty else { return nil }
+    let target = SimulatedDisk(size: disk.size, blockSize: disk.blockSize)
+    do {
+      let (volume, _) = try Self.open(disk.copy(isWritable: false), expectation.keys)
+      let copy = try volume.copy(to: target)
+      guard copy.opening.wasClosedCleanly, copy.generation == volume.generation else {
+        return Violation(.misbehaviour, "a copy of \(volume.generation) is of \(copy.generation), or wasn't closed")
+      }
+    } catch { return Violation(.unopenable, "copying: \(error)") }
+    guard case .violation(let violation) = judge(target, expectation, checksAll: true) else { return nil }
+    return violation.at("a copy")
   }
 
   /// A key that is in no state's slots must not open; one that is in all of them must.

@@ -19,6 +19,20 @@ import Testing
     }
   }
 
+  @Test func zeros() {
+    for count in 0...70 {
+      var bytes = [UInt8](repeating: 0, count: count)
+      let all = bytes.span.isZero
+      #expect(all)
+      for i in bytes.indices {
+        bytes[i] = 0x80
+        let none = bytes.span.isZero
+        #expect(!none, "byte \(i) of \(count)")
+        bytes[i] = 0
+      }
+    }
+  }
+
   @Test func outsideTraps() async {
     await #expect(processExitsWith: .failure) { _ = [UInt8](repeating: 0, count: 8).span.load(UInt64.self, at: 1) }
     await #expect(processExitsWith: .failure) { _ = [UInt8](repeating: 0, count: 8).span.load(UInt8.self, at: -1) }

@@ -10,8 +10,9 @@ import Testing
 /// What `check` says: every sector, whatever fails before it; and everything in space that means nothing.
 struct CheckTests {
   static let geometries: [Geometry] = [
-    Geometry(sectorSize: 4096, blockSize: 4096, sectorCount: 5),
-    Geometry(sectorSize: 512, blockSize: 4096, sectorCount: 21),
+    Geometry(blockSize: 4096, sectorCount: 5),
+    Geometry(blockSize: 16384, sectorCount: 7),
+    Geometry(blockSize: 65536, sectorCount: 3),
   ].compactMap { $0 }
 
   /// An image whose sectors hold 1, 2, 3, …, closed and scrubbed.
@@ -20,10 +21,15 @@ struct CheckTests {
     try format(disk, geometry, key: makeKey(1), content: (0..<geometry.sectorCount).map { $0 + 1 })
     let volume = try open(disk, makeKey(1))
     try volume.addSlot(makeKey(2), name: "removed", created: 1)
-    try volume.commit(changes(geometry.sectorSize, [(1, 2)]))
+    try volume.commit(changes(geometry.blockSize, [(1, 2)]))
     try volume.scrub()
     try volume.close()
     return disk
+  }
+
+  /// Where the leaf table lies that the header doesn't name.
+  private func unusedTable(_ disk: SimulatedDisk, _ geometry: Geometry) -> UInt64 {
+    geometry.leafTableOffset(1 - Int(disk.byte(at: 188)))
   }
 
   /// All that is to be said of a disk.
@@ -45,7 +51,7 @@ struct CheckTests {
   func oldCiphertextIsNoDamage(_ geometry: Geometry) throws {
     let disk = try make(geometry)
     let volume = try open(disk, makeKey(1))
-    try volume.commit(changes(geometry.sectorSize, [(2, 3)]))
+    try volume.commit(changes(geometry.blockSize, [(2, 3)]))
     // What counts isn't old.
     var (findings, unused) = try check(disk)
     #expect(findings.isEmpty && unused.isEmpty)
@@ -59,12 +65,11 @@ struct CheckTests {
   func plaintextIsFoundWhereverItLies(_ geometry: Geometry) throws {
     let clean = try make(geometry, extra: 600_000)
     let end = Int(geometry.imageSize.value)
-    let dataEnd = Int(geometry.dataOffset + geometry.volumeSize.value)
-    var content = ByteBuffer(count: geometry.sectorSize)
+    var content = ByteBuffer(count: geometry.blockSize)
     fill(3, content.mutableSpan)
-    var places = [8192, 8197, 16384 - 31, 24576 + 13, 32768, 32768 + 100_001, end + 3, end + (1 << 18) - 16]
-    places += [end + (1 << 18) - 5, end + (1 << 18)]
-    if dataEnd + 31 <= end { places.append(dataEnd) }
+    let table = Int(unusedTable(clean, geometry))
+    var places = [36864, 36869, 65536 - 31, 102_400 + 13, 131_072, 131_072 + 100_001, end + 3, end + (1 << 18) - 16]
+    places += [end + (1 << 18) - 5, end + (1 << 18), table, table + geometry.blockSize - 31]
     for place in places {
       let disk = clean.snapshot()
       disk.overwrite(ByteOffset(place), with: content.span(100..<131).array)
@@ -76,7 +81,7 @@ struct CheckTests {
       #expect(try check(half).1.contains { $0.code == .plaintext } == false)
     }
     let disk = clean.snapshot()
-    disk.overwrite(ByteOffset(40_001), with: Array("a needle in a haystack".utf8))
+    disk.overwrite(ByteOffset(140_001), with: Array("a needle in a haystack".utf8))
     #expect(try check(disk).1.map(\.code) == [.plaintext, .oldCiphertext])
   }
 
@@ -85,11 +90,12 @@ struct CheckTests {
     let geometry = Self.geometries[1]
     let disk = try make(geometry)
     let volume = try open(disk, makeKey(1))
-    try volume.commit(changes(geometry.sectorSize, [(2, 3)]))
-    var content = ByteBuffer(count: geometry.sectorSize)
+    try volume.commit(changes(geometry.blockSize, [(2, 3)]))
+    var content = ByteBuffer(count: geometry.blockSize)
     fill(3, content.mutableSpan)
-    let padding = geometry.ringOffset + volume.journal.tail.position + 160 + 40 + 32 + 512
-    for place in [padding, padding + 4096 - 232 - 512 - 31, geometry.place(of: SectorIndex(2)).value] {
+    // FORMAT §7: a record of one sector has 200 bytes before its padding.
+    let padding = geometry.ringOffset + volume.journal.tail.position + 200
+    for place in [padding, padding + UInt64(geometry.blockSize) - 200 - 31, geometry.place(of: SectorIndex(2)).value] {
       let changed = disk.snapshot()
       changed.overwrite(ByteOffset(place), with: content.span(100..<131).array)
       let (findings, unused) = try check(changed)
@@ -106,15 +112,15 @@ struct CheckTests {
     try volume.removeSlot(named: "removed")
     try volume.close()
     #expect(try check(disk).1.allSatisfy { $0.code == .oldCiphertext })
-    for place in [8192, 24576, 32768] {
+    for place in [36864, 102_400, 131_072] {
       let changed = disk.snapshot()
-      changed.overwrite(ByteOffset(place), with: Array(older[0..<8192]))
+      changed.overwrite(ByteOffset(place), with: Array(older[4064 - 512..<4064 + 4096]))
       let wraps = try check(changed).1.filter { $0.code == .staleWrap }
-      #expect(wraps.map { Int($0.offset.value) - place } == [512, 768])
+      #expect(wraps.map { Int($0.offset.value) - place } == [512, 512 + 2048])
       #expect(wraps.map { $0.detail.contains("still in use") } == [true, false])
       #expect(wraps.last?.detail.contains("\"removed\"") == true)
       let one = disk.snapshot()
-      one.overwrite(ByteOffset(place + 77), with: Array(older[768..<1024]))
+      one.overwrite(ByteOffset(place + 77), with: Array(older[4064 + 2048..<4064 + 4096]))
       #expect(try check(one).1.filter { $0.code == .staleWrap }.map { Int($0.offset.value) - place } == [77])
     }
   }
@@ -123,8 +129,7 @@ struct CheckTests {
   func whatShouldBeZero(_ geometry: Geometry) throws {
     let clean = try make(geometry, extra: 100)
     let end = Int(geometry.imageSize.value)
-    let dataEnd = Int(geometry.dataOffset + geometry.volumeSize.value)
-    for place in [8192, 16383, 24576, 32767, end, end + 99] + (dataEnd < end ? [dataEnd, end - 1] : []) {
+    for place in [36864, 65535, 102_400, 131_071, end, end + 99] {
       let disk = clean.snapshot()
       disk.overwrite(ByteOffset(place), with: [1])
       let (findings, unused) = try check(disk)
@@ -138,15 +143,14 @@ struct CheckTests {
   func itGoesOnPastWhatCantBeRead(_ geometry: Geometry) throws {
     let bytes = try make(geometry).bytes
     let disk = SimulatedDisk(copyOf: bytes, isWritable: false)
-    let perBlock = 4096 / geometry.sectorSize
-    disk.makeUnreadable(block: Int(geometry.dataOffset) / 4096 + 1)
-    disk.makeUnreadable(block: 3)
-    disk.flip(bit: Int(geometry.dataOffset) * 8 + (Int(geometry.sectorCount) - 1) * geometry.sectorSize * 8)
+    disk.makeUnreadable(block: (Int(geometry.dataOffset) + geometry.blockSize) / 4096)
+    disk.makeUnreadable(block: 10)
+    disk.flip(bit: Int(geometry.dataOffset) * 8 + (Int(geometry.sectorCount) - 1) * geometry.blockSize * 8)
     let volume = try SealedVolume(disk).unlock(with: makeKey(1))
     let findings = try volume.check()
     let unreadable = findings.filter { $0.severity == .unreadable }
-    #expect(unreadable.map(\.sector) == (perBlock..<2 * perBlock).map { SectorIndex($0) })
-    #expect(unreadable.first?.offset == ByteOffset(geometry.dataOffset + 4096))
+    #expect(unreadable.map(\.sector) == [SectorIndex(1)])
+    #expect(unreadable.first?.offset == ByteOffset(geometry.dataOffset + UInt64(geometry.blockSize)))
     #expect(findings.filter { $0.severity == .damage }.map(\.sector) == [SectorIndex(geometry.sectorCount - 1)])
     #expect(try volume.checkUnusedSpace(for: nil).map(\.code) == [.unreadable])
   }
@@ -157,14 +161,14 @@ struct CheckTests {
     for clean in [true, false] {
       let made = try make(geometry)
       let volume = try open(made, makeKey(1))
-      try volume.commit(changes(geometry.sectorSize, [(0, 9)]))
+      try volume.commit(changes(geometry.blockSize, [(0, 9)]))
       if clean { try volume.close() }
       let disk = SimulatedDisk(copyOf: made.bytes)
-      disk.makeUnreadable(block: copy == 0 ? 1 : 4)
+      disk.makeUnreadable(block: copy == 0 ? 1 : 17)
       #expect(throws: VolumeError(.device(.inputOutput), store: "", "")) { _ = try open(disk, makeKey(1)) }
       #expect(disk.writes == 0)
       let reading = SimulatedDisk(copyOf: made.bytes, isWritable: false)
-      reading.makeUnreadable(block: copy == 0 ? 1 : 4)
+      reading.makeUnreadable(block: copy == 0 ? 1 : 17)
       let found = try SealedVolume(reading).unlock(with: makeKey(1))
       #expect(try contents(found).first == 9)
       #expect(try found.check().map(\.code) == [.unreadable])
@@ -172,10 +176,10 @@ struct CheckTests {
       disk.clearFaults()
       #expect(try contents(open(disk, makeKey(1))).first == 9)
       // With the other one gone, too, it is the device's error and not "no image" or "wrong key".
-      for bit in [0, 200 * 8, 8190 * 8] {
+      for bit in [0, 200 * 8, 36862 * 8] {
         let both = SimulatedDisk(copyOf: made.bytes, isWritable: false)
-        both.makeUnreadable(block: copy == 0 ? 1 : 4)
-        both.flip(bit: (copy == 0 ? 16384 * 8 : 0) + bit)
+        both.makeUnreadable(block: copy == 0 ? 1 : 17)
+        both.flip(bit: (copy == 0 ? 65536 * 8 : 0) + bit)
         #expect(throws: VolumeError(.device(.inputOutput), store: "", "")) { _ = try open(both, makeKey(1)) }
       }
     }

@@ -51,7 +51,7 @@ struct FailedWriteTests {
       }
     }
     print(
-      "failed writes: \(geometry.sectorSize)/\(geometry.blockSize): \(operations) operations, \(tried) states tried")
+      "failed writes: \(geometry.blockSize): \(operations) operations, \(tried) states tried")
   }
 
   struct Outcome {
@@ -71,7 +71,7 @@ struct FailedWriteTests {
         let sector = step * 5 % zeros.count
         outcome.requested[sector] = UInt64(step)
         do {
-          try volume.commit(changes(geometry.sectorSize, [(sector, UInt64(step))]))
+          try volume.commit(changes(geometry.blockSize, [(sector, UInt64(step))]))
           outcome.acknowledged = outcome.requested
           if step % 5 == 0 { try volume.startCheckpoint() }
           _ = try volume.maintain()
@@ -79,7 +79,7 @@ struct FailedWriteTests {
           // From now on nothing is written.
           let before = disk.operations
           #expect(throws: VolumeError(.failedEarlier, store: "", "")) {
-            try volume.commit(changes(geometry.sectorSize, [(0, 99)]))
+            try volume.commit(changes(geometry.blockSize, [(0, 99)]))
           }
           #expect(throws: VolumeError(.failedEarlier, store: "", "")) { try volume.close() }
           #expect(disk.operations == before)

@@ -42,9 +42,9 @@ extension KnownFailuresElsewhereTests {
 
   @Test("case 6: zeroed headers never make a store") func case6ZeroedHeaders() throws {
     let (bytes, content, _) = try TamperingTests.makeImage(Self.geometry, clean: true)
-    let zeros = [UInt8](repeating: 0, count: 8192)
+    let zeros = [UInt8](repeating: 0, count: 36864)
     for (copies, expected): ([Int], Outcome) in [
-      ([0, 16384], .refused(.notAnImage)), ([0], .refused(.notAuthentic)), ([16384], .reported),
+      ([0, 65536], .refused(.notAnImage)), ([0], .refused(.notAuthentic)), ([65536], .reported),
     ] {
       let disk = SimulatedDisk(copyOf: bytes)
       for copy in copies { disk.overwrite(ByteOffset(copy), with: zeros) }
@@ -94,6 +94,7 @@ extension KnownFailuresElsewhereTests {
   /// in the durable bytes alone, by FORMAT §2 and §7.
   private final class RingWatch {
     private let disk: SimulatedDisk
+    private let lost: [UInt8]?
     private let ring: Range<Int>
     private var start = 0
     private var sequence: UInt64 = 0
@@ -102,8 +103,9 @@ extension KnownFailuresElsewhereTests {
     private(set) var reused = 0
     private(set) var records = 0
 
-    init(_ disk: SimulatedDisk, _ geometry: Geometry) {
-      self.disk = disk
+    /// - Parameter lost: what copy A has on a medium that never gets it.
+    init(_ disk: SimulatedDisk, _ geometry: Geometry, lost: [UInt8]? = nil) {
+      (self.disk, self.lost) = (disk, lost)
       ring = Int(geometry.ringOffset)..<Int(geometry.leafOffset)
     }
 
@@ -119,8 +121,9 @@ extension KnownFailuresElsewhereTests {
         records += 1
       }
       length += write.count
-      let durable = disk.durableBytes
-      for copy in [0, 16384] {
+      var durable = disk.durableBytes
+      if let lost { durable.replaceSubrange(0..<lost.count, with: lost) }
+      for copy in [0, 65536] {
         let position = ring.lowerBound + Self.number(durable, copy + 168)
         let next = UInt64(Self.number(durable, copy + 176))
         // Between this header's position and the new record lie records that it needs, unless it is the very next.
@@ -147,7 +150,7 @@ extension KnownFailuresElsewhereTests {
     for step in 1...commits {
       let sectors = (0..<Int(geometry.sectorCount)).shuffled(using: &random).prefix(
         Int.random(in: 1...4, using: &random))
-      try volume.commit(changes(geometry.sectorSize, sectors.map { ($0, UInt64(step * 100 + $0)) }))
+      try volume.commit(changes(geometry.blockSize, sectors.map { ($0, UInt64(step * 100 + $0)) }))
       _ = try volume.maintain()
     }
     disk.afterOperation = nil
@@ -171,15 +174,11 @@ extension KnownFailuresElsewhereTests {
     let disk = SimulatedDisk(size: geometry.imageSize)
     try format(disk, geometry, key: makeKey(1))
     let volume = try open(disk, makeKey(1))
-    let watch = RingWatch(disk, geometry)
-    // Every write of copy A is put back: the medium never lets go of the ring's first record.
-    let old = Array(disk.durableBytes[0..<8192])
-    disk.afterOperation = { _ in
-      if disk.log.last?.kind == .sync { disk.overwrite(ByteOffset(0), with: old) }
-      watch.look()
-    }
+    // As if every write of copy A were put back: the medium never lets go of the ring's first record.
+    let watch = RingWatch(disk, geometry, lost: Array(disk.durableBytes[Place.headers[0]]))
+    disk.afterOperation = { _ in watch.look() }
     for step in 1...200 {
-      try volume.commit(changes(geometry.sectorSize, [(step % 12, UInt64(step))]))
+      try volume.commit(changes(geometry.blockSize, [(step % 12, UInt64(step))]))
       _ = try volume.maintain()
     }
     disk.afterOperation = nil
@@ -216,7 +215,7 @@ extension KnownFailuresElsewhereTests {
     }
     let seen = SimulatedDisk(copyOf: image)
     _ = work(seen)
-    let headers = seen.log.filter { $0.kind == .write && [0, 16384].contains($0.offset.value) }.map(\.number)
+    let headers = seen.log.filter { $0.kind == .write && [0, 65536].contains($0.offset.value) }.map(\.number)
     try #require(headers.count >= 10)
     for operation in headers {
       for seed in 0..<20 {
@@ -245,11 +244,11 @@ extension KnownFailuresElsewhereTests {
     let live = try Self.live()
     let (clean, content, _) = try TamperingTests.makeImage(Self.geometry, clean: true)
     for (bytes, expected) in [(live.bytes, live.contents[3]), (clean, content)] {
-      for blocks in [[0], [1], [4], [5], [0, 4]] {
+      for blocks in [[0], [1], [8], [16], [17], [24], [0, 16]] {
         for isWritable in [true, false] {
           let disk = SimulatedDisk(copyOf: bytes, isWritable: isWritable)
           for block in blocks { disk.makeUnreadable(block: block) }
-          if !isWritable, blocks.allSatisfy({ $0 < 4 }) || blocks.allSatisfy({ $0 >= 4 }) {
+          if !isWritable, blocks.allSatisfy({ $0 < 16 }) || blocks.allSatisfy({ $0 >= 16 }) {
             let volume = try open(disk, makeKey(1))
             #expect(volume.opening.findings.map(\.code) == [.unreadable])
             #expect(try contents(volume) == expected)

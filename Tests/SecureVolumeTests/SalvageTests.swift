@@ -9,9 +9,9 @@ import Testing
 /// Damaged images, opened as far as they verify: what is served is what was written, and it is said what that is worth.
 struct SalvageTests {
   static let geometries: [Geometry] = [
-    Geometry(sectorSize: 4096, blockSize: 4096, sectorCount: 6),
-    Geometry(sectorSize: 512, blockSize: 4096, sectorCount: 21),
-    Geometry(sectorSize: 4096, blockSize: 4096, sectorCount: 300),
+    Geometry(blockSize: 4096, sectorCount: 6),
+    Geometry(blockSize: 16384, sectorCount: 7),
+    Geometry(blockSize: 4096, sectorCount: 300),
   ].compactMap { $0 }
 
   /// Sectors hold 1, 2, 3, …; then five commits, of which the last three are in the journal alone where it isn't closed.
@@ -23,7 +23,7 @@ struct SalvageTests {
     var states = [content]
     for step in 1...5 {
       let updates = [(step, UInt64(1000 + step)), (0, UInt64(2000 + step))]
-      try volume.commit(changes(geometry.sectorSize, updates))
+      try volume.commit(changes(geometry.blockSize, updates))
       for (sector, stamp) in updates { content[sector] = stamp }
       states.append(content)
       if step == 2 {
@@ -63,9 +63,9 @@ struct SalvageTests {
       for isUnreadable in [true, false] {
         let disk = made.snapshot()
         if isUnreadable {
-          disk.makeUnreadable(block: copy * 4 + 1)
+          disk.makeUnreadable(block: copy * 16 + 1)
         } else {
-          disk.flip(bit: copy * 16384 * 8 + 5000 * 8)
+          disk.flip(bit: copy * 65536 * 8 + 5000 * 8)
         }
         let (volume, content) = try salvage(disk)
         #expect(content == states[5] && volume.opening.trust == .tree && !volume.opening.findings.isEmpty)
@@ -78,12 +78,12 @@ struct SalvageTests {
   func bothHeaderCopies(_ geometry: Geometry, _ closed: Bool) throws {
     let (disk, states) = try make(geometry, closed: closed)
     disk.flip(bit: 150 * 8)
-    disk.flip(bit: (16384 + 150) * 8)
+    disk.flip(bit: (65536 + 150) * 8)
     let (volume, content) = try salvage(disk)
     #expect(content == states[5] && volume.opening.trust == .sectors)
     #expect(volume.opening.findings.filter { $0.code == .header }.count == 2)
     // Without a slot nothing opens it.
-    for index in 0..<2 { disk.flip(bit: (index * 16384 + 600) * 8) }
+    for index in 0..<2 { disk.flip(bit: (index * 65536 + 4064 + 88) * 8) }
     #expect(throws: VolumeError(.wrongKey, store: "", "")) { _ = try salvage(disk) }
   }
 
@@ -93,9 +93,9 @@ struct SalvageTests {
     let (disk, states) = try make(geometry, closed: true)
     let older = disk.bytes
     let volume = try open(disk, makeKey(1))
-    try volume.commit(changes(geometry.sectorSize, [(1, 7)]))
+    try volume.commit(changes(geometry.blockSize, [(1, 7)]))
     try volume.close()
-    disk.overwrite(ByteOffset(0), with: Array(older[0..<8192]))
+    disk.overwrite(ByteOffset(0), with: Array(older[Place.headers[0]]))
     #expect(throws: VolumeError(.notAuthentic(.headerPair), store: "", "")) { _ = try open(disk, makeKey(1)) }
     let (salvaged, content) = try salvage(disk)
     var expected = states[5]
@@ -109,7 +109,8 @@ struct SalvageTests {
     let (made, states) = try make(geometry, closed: true)
     let last = Int(geometry.sectorCount) - 1
     let disk = made.snapshot()
-    disk.flip(bit: (Int(geometry.leafOffset) + last * 32 + 3) * 8)
+    let table = Place.leaves(made.bytes, geometry).lowerBound
+    disk.flip(bit: (table + last * 32 + 3) * 8)
     var expected: [UInt64?] = states[5]
     // The journal's last record may have it, too.
     if last > 5 { expected[last] = nil }
@@ -117,11 +118,11 @@ struct SalvageTests {
     #expect(content == expected && volume.opening.trust == .sectors)
     let findings = try volume.check()
     #expect(findings.map(\.code) == (last > 5 ? [.tree, .sector, .tree] : [.tree]))
-    let block = last / (4096 / 32)
-    if last > 5 { #expect(findings.last?.offset == ByteOffset(geometry.leafOffset + UInt64(block * 4096))) }
+    let block = last / (geometry.blockSize / 32)
+    if last > 5 { #expect(findings.last?.offset == ByteOffset(table + block * geometry.blockSize)) }
     // All of a block, from which the journal's last records save some.
     let unreadable = made.snapshot()
-    unreadable.makeUnreadable(block: Int(geometry.leafOffset) / 4096)
+    unreadable.makeUnreadable(block: table / 4096)
     (volume, content) = try salvage(unreadable)
     #expect(volume.opening.findings.contains { $0.code == .unreadable })
     for (sector, found) in content.enumerated() where sector >= 128 || found != nil {
@@ -145,8 +146,8 @@ struct SalvageTests {
   func aRecordInTheMiddle(_ geometry: Geometry) throws {
     let (disk, states) = try make(geometry, closed: false)
     let volume = try open(SimulatedDisk(copyOf: disk.bytes, isWritable: false), makeKey(1))
-    let second = geometry.ringOffset + volume.journal.tail.position + geometry.commitSize(sectors: 2)
-    disk.flip(bit: Int(second) * 8 + 3000)
+    let second = geometry.ringOffset + volume.journal.tail.position + geometry.recordSize(2)
+    disk.flip(bit: Int(second) * 8 + 1000)
     #expect(throws: VolumeError(.notAuthentic(.journal), store: "", "")) { _ = try open(disk, makeKey(1)) }
     let (salvaged, content) = try salvage(disk)
     #expect(content == states[3] && salvaged.opening.trust == .tree)
@@ -183,15 +184,16 @@ struct SalvageTests {
       } catch let error as VolumeError { outcome = "\(error.status)" }
       outcomes[outcome, default: 0] += 1
     }
-    print("salvaged, \(geometry.sectorSize)-byte sectors, closed \(closed): \(outcomes)")
+    print("salvaged, blocks of \(geometry.blockSize), closed \(closed): \(outcomes)")
     #expect(outcomes["tree", default: 0] > 0 && outcomes["sectors", default: 0] > 0)
   }
 
   /// A place in headers, ring, leaf table or data, each as likely.
   private static func place(_ geometry: Geometry, _ random: inout SeededGenerator) -> Int {
     let regions = [
-      0..<1024, 16384..<17408, Int(geometry.ringOffset)..<Int(geometry.ringOffset) + 90_000,
+      0..<5000, 65536..<70536, Int(geometry.ringOffset)..<Int(geometry.ringOffset) + 90_000,
       Int(geometry.leafOffset)..<Int(geometry.leafOffset) + Int(geometry.sectorCount) * 32,
+      Int(geometry.leafTableOffset(1))..<Int(geometry.leafTableOffset(1)) + Int(geometry.sectorCount) * 32,
       Int(geometry.dataOffset)..<Int(geometry.imageSize.value) - 64,
     ]
     return Int.random(in: regions[Int.random(in: 0..<regions.count, using: &random)], using: &random)

@@ -9,8 +9,8 @@ import Testing
 /// What someone without a key does to an image while nobody has it open: noticed, or without effect.
 struct TamperingTests {
   static let geometries: [Geometry] = [
-    Geometry(sectorSize: 4096, blockSize: 4096, sectorCount: 3),
-    Geometry(sectorSize: 512, blockSize: 4096, sectorCount: 3),
+    Geometry(blockSize: 4096, sectorCount: 3),
+    Geometry(blockSize: 65536, sectorCount: 2),
   ].compactMap { $0 }
 
   enum Outcome: Hashable {
@@ -36,8 +36,10 @@ struct TamperingTests {
     } catch { return .refused(error.status) }
   }
 
-  /// An image with some content, and where in it nothing has a meaning, as FORMAT §7 lists it.
-  static func makeImage(_ geometry: Geometry, clean: Bool) throws -> (bytes: [UInt8], content: Stamps, before: Stamps) {
+  /// An image with some content. Leaf table 1 counts where it isn't clean; where it is, either does.
+  static func makeImage(
+    _ geometry: Geometry, clean: Bool, table: Int = 0
+  ) throws -> (bytes: [UInt8], content: Stamps, before: Stamps) {
     let disk = SimulatedDisk(size: geometry.imageSize)
     try format(disk, geometry, key: makeKey(1))
     let volume = try open(disk, makeKey(1))
@@ -46,8 +48,8 @@ struct TamperingTests {
     for step in 1...4 {
       before = content
       content[step % content.count] = UInt64(step)
-      try volume.commit(changes(geometry.sectorSize, [(step % content.count, UInt64(step))]))
-      if step == 2 {
+      try volume.commit(changes(geometry.blockSize, [(step % content.count, UInt64(step))]))
+      if step == 2, !(clean && table == 1) {
         try volume.startCheckpoint()
         try volume.finishCheckpoint()
       }
@@ -56,34 +58,62 @@ struct TamperingTests {
     return (disk.bytes, content, before)
   }
 
-  /// Headers look alike in every geometry: their bits are flipped in the first only.
-  private static func headers(_ geometry: Geometry) -> [Range<Int>] {
-    geometry == geometries[0] ? [0..<8192, 16384..<24576] : []
+  /// Bits to flip in a range, `step` apart.
+  private static func bits(_ range: Range<Int>, _ step: Int = 1) -> [Int] {
+    Array(stride(from: range.lowerBound * 8, to: range.upperBound * 8, by: step))
   }
 
-  /// Every bit of what has a meaning, one at a time; and what FORMAT §7 lists as unused is not even read.
-  @Test(arguments: geometries)
-  func everyBitOfACleanImage(_ geometry: Geometry) throws {
-    let (bytes, content, _) = try Self.makeImage(geometry, clean: true)
-    let dataEnd = Int(geometry.dataOffset + geometry.volumeSize.value)
-    let used = Self.headers(geometry) + [Int(geometry.leafOffset)..<dataEnd]
-    var outcomes: [Outcome: Int] = [:]
-    for range in used {
-      for bit in range.lowerBound * 8..<range.upperBound * 8 {
-        let disk = SimulatedDisk(copyOf: bytes, isWritable: false)
-        disk.flip(bit: bit)
-        outcomes[Self.outcome(disk, expected: content), default: 0] += 1
-      }
+  /// Every bit of a header's fields, of the one slot that is used and the MAC; of the empty slots some.
+  private static func headerBits(_ step: Int = 1) -> [Int] {
+    Place.headers.flatMap { header in
+      let (start, end) = (header.lowerBound, header.upperBound)
+      return bits(start..<start + 4064 + 2048, step) + bits(start + 4064 + 2048..<end - 32, 37 * step)
+        + bits(end - 32..<end, step)
     }
-    print("bit flips, clean, \(geometry.sectorSize)-byte sectors: \(outcomes)")
+  }
+
+  private static func flipped(
+    _ bits: [Int], of bytes: [UInt8], _ content: Stamps, before: Stamps? = nil
+  ) -> [Outcome: Int] {
+    let whole = SimulatedDisk(copyOf: bytes, isWritable: false)
+    var outcomes: [Outcome: Int] = [:]
+    for bit in bits {
+      let disk = whole.snapshot()
+      disk.flip(bit: bit)
+      outcomes[outcome(disk, expected: content, before: before), default: 0] += 1
+    }
+    return outcomes
+  }
+
+  /// Every bit of what has a meaning, one at a time (of large blocks a part); and what FORMAT §7 lists as unused, which is all
+  /// else, is not even read.
+  @Test(arguments: geometries, [0, 1])
+  func everyBitOfACleanImage(_ geometry: Geometry, _ table: Int) throws {
+    let (bytes, content, _) = try Self.makeImage(geometry, clean: true, table: table)
+    #expect(bytes[188] == UInt8(table))
+    let leaves = Place.leaves(bytes, geometry)
+    let (firstTable, data) = (leaves.lowerBound - table * leaves.count, bytes.count - Int(geometry.volumeSize.value))
+    let other = table == 0 ? leaves.upperBound..<data : firstTable..<leaves.lowerBound
+    let unused = Place.behindHeaders + [Place.ring..<firstTable, other]
+    let all = (Place.headers + [leaves, data..<bytes.count] + unused).sorted { $0.lowerBound < $1.lowerBound }
+    #expect(zip(all, all.dropFirst()).allSatisfy { $0.upperBound == $1.lowerBound } && all[0].lowerBound == 0)
+    let step = geometry.blockSize == 4096 ? 1 : 61
+    let entries = leaves.lowerBound..<leaves.lowerBound + 32 * Int(geometry.sectorCount)
+    // Headers look alike in every geometry.
+    let outcomes = Self.flipped(
+      Self.headerBits(table == 1 && step == 1 ? 1 : 61) + Self.bits(entries)
+        + Self.bits(entries.upperBound..<leaves.upperBound, step) + Self.bits(data..<bytes.count, step),
+      of: bytes, content)
+    print("bit flips, clean, blocks of \(geometry.blockSize), leaf table \(table): \(outcomes)")
     #expect(Set(outcomes.keys).isSubset(of: [.refused(.notAuthentic), .reported]))
     #expect(outcomes[.refused(.notAuthentic), default: 0] > 0)
     // Nothing reads the unused space, so that no bit of it, alone or with others, can change anything.
     let disk = SimulatedDisk(copyOf: bytes, isWritable: false)
-    for range in [8192..<16384, 24576..<32768, 32768..<Int(geometry.leafOffset)] {
+    for range in unused {
       for block in range.lowerBound / 4096..<range.upperBound / 4096 { disk.makeUnreadable(block: block) }
     }
-    disk.overwrite(ByteOffset(dataEnd), with: bytes[dataEnd...].map { ~$0 })
+    disk.resize(to: ByteCount(bytes.count + 5000))
+    disk.overwrite(ByteOffset(bytes.count), with: [UInt8](repeating: 0xFF, count: 5000))
     #expect(Self.outcome(disk, expected: content) == .withoutEffect)
   }
 
@@ -93,18 +123,14 @@ struct TamperingTests {
     let (bytes, content, before) = try Self.makeImage(geometry, clean: false)
     let volume = try open(SimulatedDisk(copyOf: bytes, isWritable: false), makeKey(1))
     let live = Int(geometry.ringOffset + volume.header.cursor.position)
-    let used = [
-      0..<8192, 16384..<24576, live..<live + Int(volume.journal.used), Int(geometry.leafOffset)..<bytes.count,
-    ]
-    var outcomes: [Outcome: Int] = [:]
-    for range in used {
-      for bit in range.lowerBound * 8..<range.upperBound * 8 {
-        let disk = SimulatedDisk(copyOf: bytes, isWritable: false)
-        disk.flip(bit: bit)
-        outcomes[Self.outcome(disk, expected: content, before: before), default: 0] += 1
-      }
-    }
-    print("bit flips, not closed, \(geometry.sectorSize)-byte sectors: \(outcomes)")
+    let (step, leaves) = (geometry.blockSize == 4096 ? 3 : 251, Place.leaves(bytes, geometry))
+    let used = Int(volume.journal.used)
+    let heads = [live..<live + 200, live + used / 2..<live + used / 2 + 200]
+    let outcomes = Self.flipped(
+      Self.headerBits(7) + heads.flatMap { Self.bits($0) } + Self.bits(live..<live + used, step)
+        + Self.bits(leaves, step) + Self.bits(Int(geometry.dataOffset)..<bytes.count, step),
+      of: bytes, content, before: before)
+    print("bit flips, not closed, blocks of \(geometry.blockSize): \(outcomes)")
     #expect(outcomes[.changedContent] == nil)
     #expect(outcomes[.honestLoss, default: 0] > 0)
     #expect(Set(outcomes.keys).isSubset(of: [.refused(.notAuthentic), .reported, .honestLoss, .withoutEffect]))
@@ -113,12 +139,12 @@ struct TamperingTests {
   @Test func sectorsSwapped() throws {
     let geometry = Self.geometries[0]
     let (bytes, content, _) = try Self.makeImage(geometry, clean: true)
-    let size = geometry.sectorSize
+    let size = geometry.blockSize
     for (a, b) in [(0, 1), (1, 2), (0, 2)] {
       for withLeaves in [false, true] {
         let disk = SimulatedDisk(copyOf: bytes)
         swap(disk, bytes, Int(geometry.dataOffset) + a * size, Int(geometry.dataOffset) + b * size, size)
-        if withLeaves { swap(disk, bytes, Int(geometry.leafOffset) + a * 32, Int(geometry.leafOffset) + b * 32, 32) }
+        if withLeaves { swap(disk, bytes, Place.leaves(bytes, geometry).lowerBound + a * 32, Place.leaves(bytes, geometry).lowerBound + b * 32, 32) }
         #expect(Self.outcome(disk, expected: content) == .refused(.notAuthentic))
       }
     }
@@ -139,30 +165,37 @@ struct TamperingTests {
     try volume.close()
     let older = disk.bytes
     volume = try open(disk, makeKey(1))
-    try volume.commit(changes(4096, [(0, 2), (1, 2), (2, 2)]))
+    for stamp in 2...3 {
+      try volume.commit(changes(4096, [(0, UInt64(stamp)), (1, UInt64(stamp)), (2, UInt64(stamp))]))
+      try volume.close()
+      volume = try open(disk, makeKey(1))
+    }
     try volume.close()
     let newer = disk.bytes
-    let leaves = Int(geometry.leafOffset)..<Int(geometry.dataOffset)
+    // The same table counts in both.
+    #expect(older[188] == 1 && newer[188] == 1)
+    let leaves = Place.leaves(newer, geometry)
     let data = Int(geometry.dataOffset)..<newer.count
+    let (a, b) = (Place.headers[0], Place.headers[1])
     let parts: [(String, [Range<Int>])] = [
       ("a sector", [data.lowerBound..<data.lowerBound + 4096]),
       (
         "a sector and its leaf", [data.lowerBound..<data.lowerBound + 4096, leaves.lowerBound..<leaves.lowerBound + 32]
       ),
       ("all data", [data]), ("all leaves", [leaves]), ("leaves and data", [leaves, data]),
-      ("header A", [0..<8192]), ("header B", [16384..<24576]),
-      ("header A and all else but B", [0..<8192, leaves, data]),
-      ("header B and all else but A", [16384..<24576, leaves, data]), ("both headers", [0..<8192, 16384..<24576]),
+      ("header A", [a]), ("header B", [b]),
+      ("header A and all else but B", [a, leaves, data]),
+      ("header B and all else but A", [b, leaves, data]), ("both headers", [a, b]),
     ]
     for (name, ranges) in parts {
       let mixed = SimulatedDisk(copyOf: newer, isWritable: false)
       for range in ranges { mixed.overwrite(ByteOffset(range.lowerBound), with: Array(older[range])) }
-      #expect(Self.outcome(mixed, expected: [2, 2, 2]) == .refused(.notAuthentic), "\(name)")
+      #expect(Self.outcome(mixed, expected: [3, 3, 3]) == .refused(.notAuthentic), "\(name)")
     }
-    // The ring of an image that was closed cleanly has no meaning.
+    // The ring of an image that was closed cleanly has no meaning, nor has the table that doesn't count.
     let ring = SimulatedDisk(copyOf: newer, isWritable: false)
-    ring.overwrite(ByteOffset(geometry.ringOffset), with: Array(older[Int(geometry.ringOffset)..<leaves.lowerBound]))
-    #expect(Self.outcome(ring, expected: [2, 2, 2]) == .withoutEffect)
+    ring.overwrite(ByteOffset(geometry.ringOffset), with: Array(older[Place.ring..<leaves.lowerBound]))
+    #expect(Self.outcome(ring, expected: [3, 3, 3]) == .withoutEffect)
   }
 
   /// Another store under the same key-encryption key and of the same shape.
@@ -172,7 +205,8 @@ struct TamperingTests {
     let (other, _, _) = try Self.makeImage(geometry, clean: true)
     let leaves = Int(geometry.leafOffset)..<Int(geometry.dataOffset)
     let data = Int(geometry.dataOffset)..<one.count
-    for ranges in [[0..<8192], [16384..<24576], [0..<8192, 16384..<24576], [leaves], [data], [leaves, data]] {
+    let (a, b) = (Place.headers[0], Place.headers[1])
+    for ranges in [[a], [b], [a, b], [leaves], [data], [leaves, data]] {
       let disk = SimulatedDisk(copyOf: one, isWritable: false)
       for range in ranges { disk.overwrite(ByteOffset(range.lowerBound), with: Array(other[range])) }
       let outcome = Self.outcome(disk, expected: content)
@@ -183,9 +217,9 @@ struct TamperingTests {
   /// A copy in the other's place isn't valid there (FORMAT §2), whatever its MAC says: then the other one counts.
   @Test func aHeaderCopyInTheOthersPlaceDoesNotCount() throws {
     let (bytes, content, _) = try Self.makeImage(Self.geometries[0], clean: false)
-    for (from, to) in [(0, 16384), (16384, 0)] {
+    for (from, to) in [(0, 65536), (65536, 0)] {
       let disk = SimulatedDisk(copyOf: bytes)
-      disk.overwrite(ByteOffset(to), with: Array(bytes[from..<from + 8192]))
+      disk.overwrite(ByteOffset(to), with: Array(bytes[from..<from + 36864]))
       let volume = try open(disk, makeKey(1))
       #expect(volume.opening.outdatedHeaderCopy == (to == 0 ? 0 : 1))
       #expect(try contents(volume) == content)
@@ -195,9 +229,9 @@ struct TamperingTests {
   @Test func imagesCutShort() throws {
     let geometry = Self.geometries[0]
     let (bytes, _, _) = try Self.makeImage(geometry, clean: true)
-    for size in stride(from: 0, to: bytes.count, by: 512) {
+    for size in [1, 16, 17, 40, 127, 128] + Array(stride(from: 0, to: bytes.count, by: 512)) {
       let disk = SimulatedDisk(copyOf: Array(bytes[..<size]), isWritable: false)
-      let expected: Outcome = .refused(size < 512 ? .notAnImage : .notAuthentic)
+      let expected: Outcome = .refused(size < 17 ? .notAnImage : .notAuthentic)
       #expect(Self.outcome(disk, expected: []) == expected, "\(size) bytes")
     }
   }

@@ -14,6 +14,21 @@ func makeKey(_ seed: UInt8, _ kind: SlotKind = .keyring) -> KeyEncryptionKey {
   return KeyEncryptionKey(kind, secret)
 }
 
+/// Places in an image, written out from FORMAT §1 and §2 and not taken from the code.
+enum Place {
+  static let headers = [0..<36864, 65536..<102_400]
+  static let behindHeaders = [36864..<65536, 102_400..<131_072]
+  static let ring = 131_072
+
+  /// The leaf table that copy A says counts; one block of it is enough for the stores here that use this.
+  static func leaves(_ image: [UInt8], _ geometry: Geometry) -> Range<Int> {
+    let size = (Int(geometry.sectorCount) * 32 + geometry.blockSize - 1) / geometry.blockSize * geometry.blockSize
+    let data = image.count - Int(geometry.sectorCount) * geometry.blockSize
+    let start = data - (2 - Int(image[188])) * size
+    return start..<start + size
+  }
+}
+
 /// What a volume holds, sector by sector: a stamp stands for a whole sector's content.
 typealias Stamps = [UInt64]
 

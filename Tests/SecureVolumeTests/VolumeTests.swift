@@ -9,10 +9,10 @@ import Testing
 /// The volume as its user sees it, on a disk without faults.
 struct VolumeTests {
   static let geometries: [Geometry] = [
-    Geometry(sectorSize: 4096, blockSize: 4096, sectorCount: 5),
-    Geometry(sectorSize: 512, blockSize: 4096, sectorCount: 21),
-    Geometry(sectorSize: 4096, blockSize: 16384, sectorCount: 9),
-    Geometry(sectorSize: 4096, blockSize: 4096, sectorCount: 300),
+    Geometry(blockSize: 4096, sectorCount: 5),
+    Geometry(blockSize: 65536, sectorCount: 4),
+    Geometry(blockSize: 16384, sectorCount: 9),
+    Geometry(blockSize: 4096, sectorCount: 300),
   ].compactMap { $0 }
 
   @Test(arguments: geometries)
@@ -32,7 +32,7 @@ struct VolumeTests {
           updates[Int.random(in: 0..<expected.count, using: &random)] = UInt64(session * 1000 + step + 1)
         }
         try volume.commit(
-          changes(geometry.sectorSize, updates.sorted { $0.value < $1.value }.map { ($0.key, $0.value) }))
+          changes(geometry.blockSize, updates.sorted { $0.value < $1.value }.map { ($0.key, $0.value) }))
         for (sector, stamp) in updates { expected[sector] = stamp }
         if step % 7 == 0 { while try volume.maintain() {} }
         #expect(try contents(volume) == expected)
@@ -53,7 +53,7 @@ struct VolumeTests {
     let volume = try open(disk, key)
     for round in 1...6 {
       let all = (0..<Int(geometry.sectorCount)).map { ($0, UInt64(round * 10_000 + $0)) }
-      try volume.commit(changes(geometry.sectorSize, all.reversed()))
+      try volume.commit(changes(geometry.blockSize, all.reversed()))
       #expect(try contents(volume) == all.map(\.1))
     }
   }
@@ -114,9 +114,9 @@ struct VolumeTests {
     #expect(repeated == 0)
   }
 
-  /// Whether a 16-byte block lies in the fixed part of a record: the first 232 bytes of a block with the magic.
+  /// Whether a 16-byte block lies in the fixed part of a record: the first 200 bytes of a block with the magic.
   private func isRecordHeader(_ image: [UInt8], _ start: Int) -> Bool {
     let block = start / 4096 * 4096
-    return start - block < 232 && Array(image[block..<block + 8]) == Format.recordMagic
+    return start - block < 200 && Array(image[block..<block + 8]) == Format.recordMagic
   }
 }

@@ -54,7 +54,7 @@ import Testing
       try place.write(Array(place.bytes().dropLast(4096)))
     },
     Deed(title: "one data bit flipped", status: 6) { place, _ in
-      let data = Place.headerField(try place.bytes(), at: 88)
+      let data = Place.headerField(try place.bytes(), at: 104)
       try place.flip(data + 1000)
     },
     Deed(title: "first byte changed", status: 6) { place, _ in try place.flip(0) },

@@ -18,10 +18,11 @@ final class DebianSwtpm {
   private let socket: String
   private var hasEnded = false
 
-  /// Starts it, powered on and started up unless `flags` says otherwise; on return it serves, or has ended.
+  /// Starts it, powered on and started up unless `flags` says otherwise (nil: it waits for INIT); on return it serves,
+  /// or has ended.
   init(
     _ place: Place, _ storage: Storage, _ path: String, key: String? = nil, isTPM2: Bool = true,
-    flags: String = "not-need-init,startup-clear"
+    flags: String? = "not-need-init,startup-clear"
   ) throws {
     self.place = place
     socket = place.path("s-\(UUID().uuidString.prefix(6))")
@@ -31,8 +32,8 @@ final class DebianSwtpm {
     process = try place.start(
       ["swtpm", "socket", "--tpmstate", storage.option(path)] + (isTPM2 ? ["--tpm2"] : [])
         + (key.map { ["--key", $0] } ?? []) + [
-          "--server", "type=unixio,path=\(socket)", "--ctrl", "type=unixio,path=\(socket).ctrl", "--flags", flags,
-        ])
+          "--server", "type=unixio,path=\(socket)", "--ctrl", "type=unixio,path=\(socket).ctrl",
+        ] + (flags.map { ["--flags", $0] } ?? []))
     while process.isRunning, (try? connect(.control))?.ask([0, 0, 0, 1]).isEmpty ?? true { usleep(2000) }
   }
 
@@ -53,7 +54,9 @@ final class DebianSwtpm {
   }
 
   @discardableResult
-  func control(_ arguments: String...) throws -> Place.Outcome {
+  func control(_ arguments: String...) throws -> Place.Outcome { try control(arguments) }
+
+  func control(_ arguments: [String]) throws -> Place.Outcome {
     try place.run(["swtpm_ioctl", "--unix", socket + ".ctrl"] + arguments)
   }
 

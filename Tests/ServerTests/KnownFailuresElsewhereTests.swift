@@ -40,18 +40,18 @@ import Testing
   func case6ZeroedHeaders() throws {
     let place = try Place()
     let good = try place.bytes()
-    let zeros = [UInt8](repeating: 0, count: 8192)
+    let zeros = [UInt8](repeating: 0, count: 36864)
     func with(_ ranges: [Range<Int>]) -> [UInt8] {
       var bytes = good
       for range in ranges { bytes.replaceSubrange(range, with: zeros.prefix(range.count)) }
       return bytes
     }
     for (what, bytes, statuses): (String, [UInt8], Set<Int32>) in [
-      ("both headers zero", with([0..<8192, 16384..<24576]), [8]),
-      ("header A zero, B closed cleanly", with([0..<8192]), [6]),
-      ("B zero and A torn", with([4096..<8192, 16384..<24576]), [6]),
-      ("B zero and A torn before its slots", with([512..<8192, 16384..<24576]), [3, 4, 6]),
-      ("B zero, and of A only the end", with([0..<4096, 16384..<24576]), [8]),
+      ("both headers zero", with([0..<36864, 65536..<102_400]), [8]),
+      ("header A zero, B closed cleanly", with([0..<36864]), [6]),
+      ("B zero and A torn", with([4096..<36864, 65536..<102_400]), [6]),
+      ("B zero and A torn before its slots", with([3584..<36864, 65536..<102_400]), [3, 4, 6]),
+      ("B zero, and of A only the end", with([0..<4096, 65536..<102_400]), [8]),
     ] {
       try place.write(bytes)
       // What needs no key can't tell that a header is torn.

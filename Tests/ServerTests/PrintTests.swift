@@ -84,7 +84,7 @@ import Testing
     #expect(try states(place) == ["permall": whole], "a server has it")
     #expect(server.end() == 0)
     try place.flip(144)
-    try place.flip(16384 + 144)
+    try place.flip(65536 + 144)
     #expect(try states(place) == ["permall": whole], "damaged")
     for bytes in [[], [UInt8](repeating: 0, count: 4096)] {
       try place.write(bytes)

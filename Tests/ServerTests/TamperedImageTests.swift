@@ -22,16 +22,16 @@ import Testing
   }
 
   /// Header copies A and B, and where the data sectors start (FORMAT section 2).
-  private static let headers = [0, 16384]
+  private static let headers = [0, 65536]
   private static let generationField = 144
-  private static let dataOffsetField = 88
+  private static let dataOffsetField = 104
 
   @Test(arguments: [[], TestServer.startsByItself]) func header(flags: [String]) throws {
     let place = try seeded()
     let good = try place.bytes()
     var bad = good
     for header in Self.headers {
-      try #require(good[header + 1] == 0x56, "a header copy begins here")
+      try #require(good[header + 10] == 0x56, "a header copy begins here")
       bad[header + Self.generationField] ^= 1
     }
     try place.write(bad)

@@ -12,12 +12,14 @@ final class Run: Sendable {
   }
 
   private let state: Mutex<State>
+  private let unit: Int?
   private let steps: Int
   private let seconds: Int
   private let started = ContinuousClock.now
 
-  init(firstSeed: UInt64, steps: Int, seconds: Int) {
+  init(firstSeed: UInt64, unit: Int?, steps: Int, seconds: Int) {
     state = Mutex(State(next: firstSeed))
+    self.unit = unit
     self.steps = steps
     self.seconds = seconds
   }
@@ -52,7 +54,7 @@ final class Run: Sendable {
 
   private func workAlone() {
     while let seed = take() {
-      let result = Checker(seed: seed).run(steps: steps)
+      let result = Checker(seed: seed, unit: unit).run(steps: steps)
       let line = state.withLock { state -> String? in
         state.tally.add(result.tally)
         if let failure = result.failure, state.failure == nil { state.failure = (result, failure) }

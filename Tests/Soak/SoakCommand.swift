@@ -23,6 +23,7 @@ struct SoakCommand: ParsableCommand {
   @Option(help: "The first seed; only this one where --steps is given or --seconds is not.") var seed: UInt64?
   @Option(help: "The most steps of a seed.") var steps: Int?
   @Option(help: "Threads; as many as there are processors unless given.") var jobs: Int?
+  @Option(help: "The only unit of the disks, in bytes: 4096 to 65536.") var unit: Int?
   @Option(help: "Build with -D VNVRAM_MUTANTS: run with this fault, or `list` them.") var mutant: String?
 
   private static let stepsPerSeed = 80
@@ -31,7 +32,7 @@ struct SoakCommand: ParsableCommand {
     if let mutant { try choose(mutant) }
     let wasGivenTime = CommandLine.arguments.contains("--seconds")
     if let seed, steps != nil || !wasGivenTime {
-      let result = Checker(seed: seed).run(steps: steps ?? Self.stepsPerSeed)
+      let result = Checker(seed: seed, unit: unit).run(steps: steps ?? Self.stepsPerSeed)
       print(result.tally.report)
       print("trace     \(String(result.trace, radix: 16))")
       if let failure = result.failure {
@@ -41,7 +42,7 @@ struct SoakCommand: ParsableCommand {
       return
     }
     let first = seed ?? UInt64.random(in: 0..<1_000_000) * 1_000_000
-    let run = Run(firstSeed: first, steps: steps ?? Self.stepsPerSeed, seconds: seconds)
+    let run = Run(firstSeed: first, unit: unit, steps: steps ?? Self.stepsPerSeed, seconds: seconds)
     print("seeds from \(first), for \(seconds) s")
     run.work(jobs: jobs ?? max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))))
     print(run.report)
@@ -51,7 +52,8 @@ struct SoakCommand: ParsableCommand {
   private func fail(_ result: SeedResult, _ failure: (violation: Violation, step: Int)) throws {
     print("FAILED: \(failure.violation)")
     let mutant = mutant.map { " --mutant \($0)" } ?? ""
-    print("reproduce with: vnvram-soak --seed \(result.seed) --steps \(failure.step)\(mutant)")
+    let unit = unit.map { " --unit \($0)" } ?? ""
+    print("reproduce with: vnvram-soak --seed \(result.seed) --steps \(failure.step)\(unit)\(mutant)")
     throw ExitCode(1)
   }
 

@@ -11,11 +11,11 @@ public enum Call: Hashable, Sendable {
 
 /// What goes wrong with a call.
 public enum Fault: Sendable {
-  /// Reports an error. A write has no effect. A sync has lost what it was to make durable: unsynced blocks stay old, new
-  /// or garbage until they are written and synced anew, while reads go on giving the new bytes, as the page cache does.
+  /// Reports an error. A write has no effect. A sync has lost what it was to make durable: unsynced blocks stay old,
+  /// new or garbage until all of them is written and synced anew, while reads go on giving the new bytes, as caches do.
   case fails(errno: Int32)
-  /// A short transfer: a write that reports an error after its first bytes were written as an ordinary unsynced write, or
-  /// a read that reports one after it has given its first bytes.
+  /// A short transfer: a write that reports an error after its first bytes were written as an ordinary unsynced write,
+  /// or a read that reports one after it has given its first bytes.
   case failsAfter(bytes: Int, errno: Int32)
   /// A write that reports an error and may land all the same when power goes, until what it covers is written and
   /// synced anew. Reads give the old bytes.

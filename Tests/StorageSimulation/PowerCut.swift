@@ -36,7 +36,8 @@ extension SimulatedDisk {
     let last = state.pending.values.lazy.compactMap { $0.versions.last?.operation }.max() ?? 0
     // In order, since a dictionary's own differs from run to run.
     for block in pendingBlocks {
-      guard let versions = state.pending[block]?.versions, let newest = versions.last else { continue }
+      guard let pending = state.pending[block], let newest = pending.versions.last else { continue }
+      let versions = pending.versions
       switch cut {
       case .nothing: break
       case .everything: blocks[block] = newest.bytes
@@ -50,13 +51,13 @@ extension SimulatedDisk {
         switch Int.random(in: 0..<3, using: &generator) {
         case 0: break
         case 1: blocks[block] = versions[Int.random(in: 0..<versions.count, using: &generator)].bytes
-        default: blocks[block] = garbage(block, versions, &generator)
+        default: blocks[block] = garbage(block, pending, &generator)
         }
-      case .garbage: blocks[block] = garbage(block, versions, &generator)
+      case .garbage: blocks[block] = garbage(block, pending, &generator)
       }
     }
     return SimulatedDisk(
-      State(durable: blocks, current: blocks), name: name, blockSize: blockSize, isWritable: true)
+      State(durable: blocks, current: blocks), name: name, isWritable: true)
   }
 
   /// The bytes of `crashed` with a generator of this seed.
@@ -71,8 +72,9 @@ extension SimulatedDisk {
   }
 
   private func garbage(
-    _ block: Int, _ versions: [Version], _ generator: inout some RandomNumberGenerator
+    _ block: Int, _ pending: Pending, _ generator: inout some RandomNumberGenerator
   ) -> [UInt8] {
+    let versions = pending.versions
     let unit = state.durable.unit
     let old = state.durable[block]
     var bytes = versions[Int.random(in: 0..<versions.count, using: &generator)].bytes
@@ -96,6 +98,13 @@ extension SimulatedDisk {
       bytes.replaceSubrange(cut..<unit, with: old[cut..<unit])
     case .otherBlock:
       bytes = state.durable[Int.random(in: 0..<(state.durable.size + unit - 1) / unit, using: &generator)]
+    }
+    // Nothing writes to it any more, and some of its pages were written anew and synced: those stay.
+    if pending.dirty == 0 {
+      for page in 0..<unit / Self.page where pending.lost & 1 << page == 0 {
+        let range = page * Self.page..<(page + 1) * Self.page
+        bytes.replaceSubrange(range, with: old[range])
+      }
     }
     return bytes
   }

@@ -2,9 +2,13 @@ import BlockIO
 import Glibc
 import Primitives
 
-/// A disk in memory that fails as DESIGN's failure model says: when power goes, every block that was written and not yet
-/// synced is old, new or garbage, each for itself; a write that reported an error may still land; a failed sync has lost
-/// what it was to make durable, whatever a second one says.
+/// A disk in memory that fails as DESIGN's failure model says: when power goes, every block that was written and not
+/// yet synced is old, new or garbage, each for itself; a write that reported an error may still land; a failed sync has
+/// lost what it was to make durable, whatever a second one says.
+///
+/// Its caches lie, the page cache and the device's own alike: all reads give what was written last, though a failed
+/// sync has lost it, to whoever opens the disk, until power goes. What was lost is durable once it was written and
+/// synced anew.
 ///
 /// Deterministic: the same calls, faults and seeds give the same bytes. Not for use from two threads at once.
 public final class SimulatedDisk: BlockDevice {
@@ -12,15 +16,19 @@ public final class SimulatedDisk: BlockDevice {
   struct Version {
     let operation: Int
     /// The whole block after it.
-    let bytes: [UInt8]
+    var bytes: [UInt8]
+    /// Reported an error, and may land after later writes.
+    let isLate: Bool
   }
 
-  /// A block whose durable content is uncertain.
+  /// A block whose durable content is uncertain, in pages of 4096 bytes: bit n is page n.
   struct Pending {
     /// In the order of writing.
     var versions: [Version] = []
-    /// The next sync will write `current`. False after a failed sync, and for writes that reported an error.
-    var isDirty = false
+    /// The next sync writes these pages.
+    var dirty: UInt16 = 0
+    /// No sync will write these, which a failed one or a failed write left uncertain, until they are written anew.
+    var lost: UInt16 = 0
   }
 
   /// Everything that a snapshot copies.
@@ -41,33 +49,49 @@ public final class SimulatedDisk: BlockDevice {
     var log: [Operation] = []
   }
 
+  /// What all handles of one disk have in common.
+  private final class Machine {
+    var state: State
+    init(_ state: State) { self.state = state }
+  }
+
   public let name: String
+  /// Also the unit in which blocks fail.
   public let blockSize: Int
   public let isWritable: Bool
-  var state: State
+  private let machine: Machine
+  var state: State {
+    _read { yield machine.state }
+    _modify { yield &machine.state }
+  }
   /// Called after every write and sync, successful or not, with its number: a run visits every cut point once, and a
   /// test takes crashed copies at each.
   public var afterOperation: ((Int) -> Void)?
 
-  init(_ state: State, name: String, blockSize: Int, isWritable: Bool) {
-    self.state = state
+  convenience init(_ state: State, name: String, isWritable: Bool) {
+    self.init(Machine(state), name: name, isWritable: isWritable)
+  }
+
+  private init(_ machine: Machine, name: String, isWritable: Bool) {
+    blockSize = machine.state.durable.unit
+    precondition((4096...65536).contains(blockSize) && blockSize & (blockSize - 1) == 0)
+    self.machine = machine
     self.name = name
-    self.blockSize = blockSize
     self.isWritable = isWritable
   }
 
-  /// `size` zero bytes, all durable. Blocks fail in units of max(4096, `blockSize`).
+  /// `size` zero bytes, all durable.
   public convenience init(size: ByteCount, blockSize: Int = 4096, name: String = "simulated disk") {
-    let blocks = BlockStore(size: Int(size.value), unit: max(4096, blockSize))
-    self.init(State(durable: blocks, current: blocks), name: name, blockSize: blockSize, isWritable: true)
+    let blocks = BlockStore(size: Int(size.value), unit: blockSize)
+    self.init(State(durable: blocks, current: blocks), name: name, isWritable: true)
   }
 
   /// A disk that holds `bytes`, all durable.
   public convenience init(
     copyOf bytes: [UInt8], blockSize: Int = 4096, name: String = "simulated disk", isWritable: Bool = true
   ) {
-    let blocks = BlockStore(bytes, unit: max(4096, blockSize))
-    self.init(State(durable: blocks, current: blocks), name: name, blockSize: blockSize, isWritable: isWritable)
+    let blocks = BlockStore(bytes, unit: blockSize)
+    self.init(State(durable: blocks, current: blocks), name: name, isWritable: isWritable)
   }
 
   public var size: ByteCount { ByteCount(state.current.size) }
@@ -131,8 +155,10 @@ public final class SimulatedDisk: BlockDevice {
     case .failsLandsLater(let errno)?:
       note("failed, may land later")
       for block in state.current.range(place, source.count) {
-        let bytes = state.current.written(block, source, at: place)
-        state.pending[block, default: Pending()].versions.append(Version(operation: operations, bytes: bytes))
+        let version = Version(
+          operation: operations, bytes: state.current.written(block, source, at: place), isLate: true)
+        state.pending[block, default: Pending()].versions.append(version)
+        state.pending[block]?.lost = allPages
       }
       throw injected(errno, "writing at \(offset)")
     case .lost?: note("lost")
@@ -152,14 +178,14 @@ public final class SimulatedDisk: BlockDevice {
     switch fault {
     case .fails(let errno)?, .failsAfter(_, let errno)?, .failsLandsLater(let errno)?:
       note("failed")
-      for block in pendingBlocks { state.pending[block]?.isDirty = false }
+      // A block that was torn has lost its clean pages, too.
+      for (block, pending) in state.pending where pending.dirty != 0 {
+        state.pending[block]?.dirty = 0
+        state.pending[block]?.lost = allPages
+      }
       throw injected(errno, "syncing")
     case .lost?, .misdirected?: note("lost")
-    case nil:
-      for (block, pending) in state.pending where pending.isDirty {
-        state.durable[block] = state.current[block]
-        state.pending[block] = nil
-      }
+    case nil: for block in Array(state.pending.keys) { settle(block) }
     }
   }
 
@@ -168,7 +194,7 @@ public final class SimulatedDisk: BlockDevice {
   /// Lets one call go wrong. Reads take `.fails` and `.failsAfter` only.
   public func inject(_ fault: Fault, at call: Call) { state.faults[call] = fault }
 
-  /// Reads of this block (in units of max(4096, physical block)) report EIO, until `clearFaults`.
+  /// Reads of this block (in units of `blockSize`) report EIO, until `clearFaults`.
   public func makeUnreadable(block: Int) { state.unreadableBlocks.insert(block) }
 
   /// The blocks that can't be read.
@@ -182,8 +208,8 @@ public final class SimulatedDisk: BlockDevice {
   }
 
   /// Lets power go right after the n-th write or sync since the disk was made (0: before the first): that one has
-  /// returned, and every call from then on throws `.inputOutput(errno: EIO)`, "power is off". A write that was under way
-  /// is one that is still pending, a sync that was under way is a cut after the write before it; so the values 0 to
+  /// returned, and every call from then on throws `.inputOutput(errno: EIO)`, "power is off". A write that was under
+  /// way is one that is still pending, a sync that was under way is a cut after the write before it; so the values 0 to
   /// `operations` are all there are.
   public func cutPower(afterOperation n: Int) {
     state.cutAfter = n
@@ -225,14 +251,20 @@ public final class SimulatedDisk: BlockDevice {
 
   /// A copy with everything: what is pending, the faults to come, the counts. Shares all blocks.
   public func snapshot() -> SimulatedDisk {
-    SimulatedDisk(state, name: name, blockSize: blockSize, isWritable: isWritable)
+    SimulatedDisk(state, name: name, isWritable: isWritable)
+  }
+
+  /// The same disk as another process opens it, or another host: what either writes both read, and what a failed sync
+  /// has lost both go on reading. Faults, counts and power are the disk's; `afterOperation` is called for one's own
+  /// calls.
+  public func opened(isWritable: Bool = true) -> SimulatedDisk {
+    SimulatedDisk(machine, name: name, isWritable: isWritable)
   }
 
   /// A disk with what reads of this one give, all durable; no faults, nothing counted. Shares all blocks.
   public func copy(isWritable: Bool = true) -> SimulatedDisk {
     SimulatedDisk(
-      State(durable: state.current, current: state.current), name: name, blockSize: blockSize,
-      isWritable: isWritable)
+      State(durable: state.current, current: state.current), name: name, isWritable: isWritable)
   }
 
   /// Puts what `other` has in a range in its place, durably, behind everybody's back.
@@ -262,9 +294,39 @@ extension SimulatedDisk {
     for block in state.current.range(offset, source.count) {
       let bytes = state.current.written(block, source, at: offset)
       state.current[block] = bytes
-      state.pending[block, default: Pending()].versions.append(Version(operation: operations, bytes: bytes))
-      state.pending[block]?.isDirty = true
+      let version = Version(operation: operations, bytes: bytes, isLate: false)
+      let first = max(offset - block * blockSize, 0) / Self.page
+      let last = (min(offset + source.count - block * blockSize, blockSize) - 1) / Self.page
+      let pages = UInt16(truncatingIfNeeded: (1 << (last + 1)) - (1 << first))
+      state.pending[block, default: Pending()].versions.append(version)
+      state.pending[block]?.dirty |= pages
+      state.pending[block]?.lost &= ~pages
     }
+  }
+
+  static let page = 4096
+  /// Of a block.
+  private var allPages: UInt16 { UInt16(truncatingIfNeeded: (1 << (blockSize / Self.page)) - 1) }
+
+  /// A sync has made the block's dirty pages durable. What is lost stays uncertain.
+  private func settle(_ block: Int) {
+    guard var pending = state.pending[block], pending.dirty != 0 else { return }
+    let current = state.current[block]
+    if pending.lost == 0 {
+      state.durable[block] = current
+      state.pending[block] = nil
+      return
+    }
+    for page in 0..<blockSize / Self.page where pending.dirty & 1 << page != 0 {
+      let range = page * Self.page..<(page + 1) * Self.page
+      state.durable[block].replaceSubrange(range, with: current[range])
+      let mayLandLate = pending.lost & 1 << page != 0
+      for i in pending.versions.indices where !(mayLandLate && pending.versions[i].isLate) {
+        pending.versions[i].bytes.replaceSubrange(range, with: current[range])
+      }
+    }
+    pending.dirty = 0
+    state.pending[block] = pending
   }
 
   private func finishOperation() {

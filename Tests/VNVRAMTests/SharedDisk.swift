@@ -34,10 +34,4 @@ final class SharedDisk: BlockDevice, @unchecked Sendable {
     defer { lock.unlock() }
     try disk.sync()
   }
-
-  func discardCache() throws(BlockError) {
-    lock.lock()
-    defer { lock.unlock() }
-    try disk.discardCache()
-  }
 }

@@ -16,7 +16,7 @@ struct UnlockerTests {
   /// A store with two keyring slots, `a` (content 1) and `b` (content 2), and a recovery key (content 3).
   init() throws {
     place = try TestPlace()
-    let geometry = try #require(Geometry(sectorSize: 4096, blockSize: 4096, sectorCount: 4))
+    let geometry = try #require(Geometry(blockSize: 4096, sectorCount: 4))
     device = try FileDevice.create(path: place.image, size: geometry.imageSize, replacing: false)
     try VolumeFormatter.format(
       device, geometry: geometry, key: TestPlace.key(1), name: place.name("a"), created: 1

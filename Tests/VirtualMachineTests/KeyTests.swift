@@ -64,11 +64,11 @@ import Testing
     let good = try place.bytes()
     var bad = good
     // FORMAT section 2: both copies of the header, their generation; where the data sectors start.
-    let offsets = what == "header" ? [144, 16384 + 144] : [Place.headerField(good, at: 88) + 700]
+    let offsets = what == "header" ? [144, 65536 + 144] : [Place.headerField(good, at: 104) + 700]
     for offset in offsets { bad[offset] ^= 0x10 }
     try place.write(bad)
     try expectRefused(place, status: 6, what == "header" ? "header" : "sector", words: "operation failed")
-    let data = Place.headerField(good, at: 88)
+    let data = Place.headerField(good, at: 104)
     #expect(try Array(place.bytes()[data...]) == Array(bad[data...]))
   }
 

@@ -17,6 +17,15 @@ int csystem_block_device_physical_block(int fd, uint32_t *bytes);
 int csystem_block_device_read_only(int fd, int *read_only);
 // fallocate(2), mode 0: space for bytes 0 to `length`, which the file then has at least. 0 or -1 and errno.
 int csystem_allocate(int fd, int64_t length);
+// fallocate(2), FALLOC_FL_UNSHARE_RANGE: the same, and blocks of its own where it shares them with a copy. EOPNOTSUPP
+// where the file system can't. 0 or -1 and errno.
+int csystem_allocate_unshared(int fd, int64_t length);
+// fstatfs(2): the type of the file system that a file lies on (linux/magic.h), and its block in bytes. 0 or -1 and
+// errno.
+int csystem_file_system(int fd, uint32_t *type, uint64_t *block);
+// major(3), minor(3).
+unsigned csystem_major(uint64_t device);
+unsigned csystem_minor(uint64_t device);
 // renameat2(2) with RENAME_NOREPLACE, or link(2) and unlink(2) where the file system hasn't that: EEXIST where the new name is
 // taken. 0 or -1 and errno.
 int csystem_rename_new(const char *from, const char *to);
@@ -51,6 +60,8 @@ int csystem_event_descriptor(void);
 int csystem_timer(int first, int interval);
 // mremap(2) onto other addresses, in place of what is mapped there. 0 or -1 and errno.
 int csystem_move_mapping(void *from, size_t size, void *to);
+// getrandom(2) without flags: waits until the kernel has seeded itself. The number of bytes, or -1 and errno.
+ssize_t csystem_random(void *bytes, size_t count);
 // Adds to a counter that each thread has for itself, zero at first, and returns it: Swift has no thread-local variables.
 int csystem_thread_depth(int change);
 // Overwrites the stack below the caller, 16 KiB of it, and the registers that a call may use: what calls that are over

@@ -19,9 +19,10 @@ final class ImageDesk {
   /// longer.
   private static let tries = 3
 
-  /// Opens and locks it at the start, if that wasn't done.
+  /// Opens and locks it at the start, if that wasn't done, and has all of its space allocated: a worker may not.
   ///
   /// - Parameter accept: looks at it.
+  /// - Throws: `.noSpace` where there isn't all of its space.
   func openAtStart(_ accept: (FileDevice) throws -> Void) throws {
     for _ in 1..<Self.tries {
       do throws(BlockError) {
@@ -32,7 +33,9 @@ final class ImageDesk {
       }
     }
     try open()
-    if let image { try accept(image) }
+    guard let image else { return }
+    try accept(image)
+    try image.allocate()
   }
 
   /// Opens and locks what was just made for a state that is to come, which nobody else gets until then.
@@ -62,11 +65,15 @@ final class ImageDesk {
 
   /// Hands it over: `send` gets the descriptor, of which only the receiver's copy is left then. Before that `begin`
   /// gets the same file for reading, without a lock.
+  ///
+  /// - Throws: `.noSpace` where there isn't all of its space; it is kept then.
   func handOver(
     _ begin: (FileDevice) -> Void, send: (DeviceHandover, Int32) throws(LinkError) -> Void
   ) throws {
     try open()
     guard let image, let reader else { preconditionFailure("it is open") }
+    // Where it wasn't at the start.
+    try image.allocate()
     begin(reader)
     let result = image.withDescriptor { descriptor in
       Result { () throws(LinkError) in try send(image.handover, descriptor) }

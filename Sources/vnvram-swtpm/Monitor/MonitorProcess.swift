@@ -80,7 +80,12 @@ struct MonitorProcess {
       audit, keyConfiguration(keys), given: keys.given, failOnEncryptedDrive: options.failOnEncryptedDrive,
       isShared: isShared, hasAnchor: anchor != nil, original: anchor == nil ? nil : original, log)
     // With --migration incoming another server still has it.
-    let openImage = { try images.openAtStart { try place?.accept($0, log) } }
+    let openImage = {
+      try images.openAtStart { image in
+        try place?.accept(image, log)
+        for notice in image.blockNotices { log.line("\(options.image): \(notice)") }
+      }
+    }
     if !options.server.isIncoming, !isToBeMade { try openImage() }
     let sockets = try ServerSockets(options.server, log: log)
     let presence = ServerPresence(sockets, options, daemon, manager, log)
@@ -163,7 +168,10 @@ struct MonitorProcess {
     for folder in options.server.socketDirectories + (options.pid?.folder.map { [$0] } ?? []) {
       places.allow(.removeFiles, Path.absolute(folder))
     }
-    if isShared { places.allow(isSharedDevice ? .useDevice : .write, options.image) }
+    if isShared {
+      places.allow(isSharedDevice ? .useDevice : .write, options.image)
+      for file in FileDevice.deviceDescriptions(options.image) { places.allow(.read, file) }
+    }
     // A TPM is connected to by now; files are opened when the store is.
     if let file = anchor?.file { places.allow(.write, file) }
     return places
@@ -182,6 +190,7 @@ struct MonitorProcess {
     confinement.worker = worker
     confinement.mayConnect = mayConnect
     confinement.mayOpenDevices = isSharedDevice
+    confinement.mayAllocate = isShared
     confinement.mayRequestKeys = asksForKeys
     confinement.violations = options.violations
     try confinement.becomeUser()

@@ -62,7 +62,7 @@ enum AnchorTarget {
       let copy = HeaderCopy(index: 0, bytes: bytes)
       let storeKey = history.storeKey
       var keys = try VolumeKeys(storeKey: SecretBytes(copying: storeKey.span), uuid: copy.uuid)
-      guard case .success(let header) = try copy.verified(with: &keys.structure) else { fatalError("no header") }
+      guard case .valid(let header) = try copy.verified(with: &keys.structure) else { fatalError("no header") }
       digest = try Header.geometryDigest(uuid: header.uuid, geometry: header.geometry)
       self.header = header
       self.keys = keys

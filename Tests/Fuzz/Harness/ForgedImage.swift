@@ -19,7 +19,6 @@ final class ForgedImage {
     let rawValue: UInt8
     static let sectorTags = Repairs(rawValue: 1)
     static let payloadTags = Repairs(rawValue: 2)
-    static let imageRoots = Repairs(rawValue: 4)
     static let chain = Repairs(rawValue: 8)
     static let recordMACs = Repairs(rawValue: 16)
     static let headerRoots = Repairs(rawValue: 32)
@@ -85,12 +84,7 @@ final class ForgedImage {
     let count = Int(clamping: get(place(position + 12), 4))
     return min(count, 64)
   }
-  private func unit(_ position: UInt64) -> Int {
-    get(place(position + 8), 4) == 1 ? geometry.sectorSize : geometry.blockSize
-  }
-  private func size(_ position: UInt64) -> UInt64 {
-    geometry.recordSize(entries: UInt64(count(position)), payload: UInt64(count(position) * unit(position)))
-  }
+  private func size(_ position: UInt64) -> UInt64 { geometry.recordSize(count(position)) }
 
   private func findRecords() {
     var position = get(newest + 168, 8)
@@ -105,35 +99,31 @@ final class ForgedImage {
     }
   }
 
-  /// Appends a record that follows from the last one.
-  func append(images: Bool, values: [UInt64]) {
-    guard !values.isEmpty else { return }
+  /// Appends a record of some sectors that follows from the last one.
+  func append(_ sectors: [UInt64]) {
+    guard !sectors.isEmpty else { return }
     let last = records.last
     let position = last.map { ($0 + size($0)) % geometry.ringSize } ?? get(newest + 168, 8)
     let sequence = last.map { get(place($0 + 16), 8) &+ 1 } ?? get(newest + 176, 8)
     let generation = last.map { get(place($0 + 24), 8) } ?? get(newest + 144, 8)
-    let unit = images ? geometry.blockSize : geometry.sectorSize
-    var record = [UInt8](repeating: 0, count: 192 + values.count * (40 + unit))
-    guard UInt64(record.count) + UInt64(geometry.blockSize) < geometry.ringSize else { return }
+    var record = [UInt8](repeating: 0, count: Int(geometry.recordSize(sectors.count)))
+    guard UInt64(record.count + geometry.blockSize) < geometry.ringSize else { return }
     func store(_ offset: Int, _ width: Int, _ value: UInt64) {
       for i in 0..<width { record[offset + i] = UInt8(truncatingIfNeeded: value >> UInt64(8 * i)) }
     }
     record.replaceSubrange(0..<8, with: Format.recordMagic)
-    store(8, 4, images ? 2 : 1)
-    store(12, 4, UInt64(values.count))
+    store(8, 4, 1)
+    store(12, 4, UInt64(sectors.count))
     store(16, 8, sequence)
-    store(24, 8, images ? generation : generation &+ 1)
+    store(24, 8, generation &+ 1)
     record.replaceSubrange(32..<48, with: slice(newest + 152, 16))
     store(80, 8, position)
-    store(88, 8, UInt64(values.count * unit))
-    for (i, value) in values.enumerated() {
-      store(160 + 40 * i, 8, value)
-      if !images { store(160 + 40 * i + 32, 4, 1) }
-      // Images are of what is there, commits of something new.
-      let payload =
-        images ? slice(Int(clamping: value), unit) : [UInt8](repeating: UInt8(truncatingIfNeeded: i), count: unit)
-      record.replaceSubrange(
-        192 + 40 * values.count + i * unit..<192 + 40 * values.count + (i + 1) * unit, with: payload)
+    let payload = geometry.recordHeadSize(sectors.count)
+    for (i, sector) in sectors.enumerated() {
+      store(128 + 40 * i, 8, sector)
+      store(128 + 40 * i + 32, 4, 1)
+      let start = payload + i * geometry.blockSize
+      for byte in start..<start + geometry.blockSize { record[byte] = UInt8(truncatingIfNeeded: i) }
     }
     putRing(record, position)
     records.append(position)
@@ -158,17 +148,18 @@ final class ForgedImage {
     geometry = new
     for copy in 0..<2 {
       let start = Self.copyOffset(copy)
-      set(start + 40, 4, UInt64(new.sectorSize))
-      set(start + 44, 4, UInt64(new.blockSize))
+      set(start + 56, 4, UInt64(new.blockSize))
       for (i, value) in [
         new.sectorCount, new.ringOffset, new.ringSize, new.leafOffset, new.leafTableSize, new.dataOffset,
         new.imageSize.value,
-      ].enumerated() { set(start + 48 + 8 * i, 8, value) }
+      ].enumerated() { set(start + 64 + 8 * i, 8, value) }
     }
     let size = Int(new.imageSize.value)
     if bytes.count > size { bytes.removeLast(bytes.count - size) }
     bytes += [UInt8](repeating: 0, count: size - bytes.count)
-    for i in 0..<Int(new.sectorCount) { set(Int(new.leafOffset) + 32 * i + 24, 8, 1) }
+    for table in 0..<2 {
+      for i in 0..<Int(new.sectorCount) { set(Int(new.leafTableOffset(table)) + 32 * i + 24, 8, 1) }
+    }
   }
 
   // MARK: Making it fit
@@ -177,7 +168,7 @@ final class ForgedImage {
 
   func repair(_ repairs: Repairs, digestOf copy: Int) {
     do {
-      let uuid = StoreUUID(InlineBytes16(slice(24, 16).span))
+      let uuid = StoreUUID(InlineBytes16(slice(40, 16).span))
       let key = Self.secret(storeKey)
       let salt = uuid.bytes.array
       let structure = try KeyDerivation.hkdf(key: key, salt: salt.span, info: Format.info(.structure).span, count: 32)
@@ -207,14 +198,14 @@ final class ForgedImage {
     _ sector: UInt64, leaf: [UInt8], _ ciphertext: [UInt8], _ tag: inout SectorTag
   ) throws(CryptoError) -> [UInt8] {
     let prefix =
-      Self.words(16 | UInt64(geometry.sectorSize) << 32, sector) + leaf[16..<28] + [0, 0, 0, 0]
+      Self.words(16 | UInt64(geometry.blockSize) << 32, sector) + leaf[16..<28] + [0, 0, 0, 0]
     return try tag.tag(prefix.span, ciphertext.span).array
   }
 
   private func repairSectors(_ tag: inout SectorTag) throws(CryptoError) {
     for sector in 0..<geometry.sectorCount {
-      let leaf = Int(geometry.leafOffset) + 32 * Int(sector)
-      let ciphertext = slice(Int(geometry.place(of: SectorIndex(sector)).value), geometry.sectorSize)
+      let leaf = leafTable(of: 0).lowerBound + 32 * Int(sector)
+      let ciphertext = slice(Int(geometry.place(of: SectorIndex(sector)).value), geometry.blockSize)
       put(try sectorTag(sector, leaf: slice(leaf, 32), ciphertext, &tag), leaf)
     }
   }
@@ -232,54 +223,33 @@ final class ForgedImage {
     return try hmac(3, [digest, Self.words(generation, UInt64(count)), blocks], &mac)
   }
 
-  private var leafTable: [UInt8] { slice(Int(geometry.leafOffset), Int(geometry.leafTableSize)) }
+  /// The table that a header copy says counts.
+  func leafTable(of copy: Int) -> Range<Int> {
+    let table = Int(get(Self.copyOffset(copy) + 188, 4) & 1)
+    let start = Int(geometry.leafTableOffset(table))
+    return start..<start + Int(geometry.leafTableSize)
+  }
 
   private func repairRecords(
     _ repairs: Repairs, _ digest: [UInt8], _ mac: inout StructureMAC, _ tag: inout SectorTag
   ) throws(CryptoError) {
     var previous = slice(newest + 192, 32)
-    var table = leafTable
     for position in records + strays {
-      let isStray = strays.contains(position)
       let count = count(position)
-      if repairs.contains(.chain), !isStray { putRing(previous, position + 48) }
-      if repairs.contains(.payloadTags) { try repairPayload(position, digest, &mac, &tag) }
-      if get(place(position + 8), 4) == 2, !isStray {
-        overlay(&table, with: position)
-        if repairs.contains(.imageRoots) {
-          putRing(try root(table, get(place(position + 24), 8), digest, &mac), position + 96)
-        }
-      }
-      let covered = ring(position, 160 + 40 * count)
-      previous = try hmac(4, [digest, covered], &mac)
-      if repairs.contains(.recordMACs) { putRing(previous, position + 160 + 40 * UInt64(count)) }
+      if repairs.contains(.chain), !strays.contains(position) { putRing(previous, position + 48) }
+      if repairs.contains(.payloadTags) { try repairPayload(position, &tag) }
+      previous = try hmac(4, [digest, ring(position, 128 + 40 * count)], &mac)
+      if repairs.contains(.recordMACs) { putRing(previous, position + 128 + 40 * UInt64(count)) }
     }
   }
 
-  private func repairPayload(
-    _ position: UInt64, _ digest: [UInt8], _ mac: inout StructureMAC, _ tag: inout SectorTag
-  ) throws(CryptoError) {
-    let (count, unit) = (count(position), unit(position))
+  private func repairPayload(_ position: UInt64, _ tag: inout SectorTag) throws(CryptoError) {
+    let (count, unit) = (count(position), geometry.blockSize)
+    let head = geometry.recordHeadSize(count)
     for i in 0..<count {
-      let entry = position + 160 + 40 * UInt64(i)
-      let payload = ring(position + UInt64(192 + 40 * count + i * unit), unit)
-      let value = get(place(entry), 8)
-      if get(place(position + 8), 4) == 1 {
-        putRing(try sectorTag(value, leaf: ring(entry + 8, 32), payload, &tag), entry + 8)
-      } else {
-        putRing(try hmac(5, [digest, Self.words(value), payload], &mac), entry + 8)
-      }
-    }
-  }
-
-  private func overlay(_ table: inout [UInt8], with position: UInt64) {
-    let (count, unit) = (count(position), unit(position))
-    for i in 0..<count {
-      let offset = get(place(position + 160 + 40 * UInt64(i)), 8)
-      guard offset >= geometry.leafOffset, offset < geometry.dataOffset else { continue }
-      let start = Int(offset - geometry.leafOffset)
-      guard start + unit <= table.count else { continue }
-      table.replaceSubrange(start..<start + unit, with: ring(position + UInt64(192 + 40 * count + i * unit), unit))
+      let entry = position + 128 + 40 * UInt64(i)
+      let payload = ring(position + UInt64(head + i * unit), unit)
+      putRing(try sectorTag(get(place(entry), 8), leaf: ring(entry + 8, 32), payload, &tag), entry + 8)
     }
   }
 
@@ -287,9 +257,12 @@ final class ForgedImage {
     _ copy: Int, _ repairs: Repairs, _ digest: [UInt8], _ mac: inout StructureMAC
   ) throws(CryptoError) {
     let start = Self.copyOffset(copy)
-    if repairs.contains(.headerRoots) { put(try root(leafTable, get(start + 144, 8), digest, &mac), start + 224) }
+    if repairs.contains(.headerRoots) {
+      let table = leafTable(of: copy)
+      put(try root(slice(table.lowerBound, table.count), get(start + 144, 8), digest, &mac), start + 224)
+    }
     if repairs.contains(.wraps) { try repairWraps(start) }
-    if repairs.contains(.headerMACs) { put(try hmac(1, [slice(start, 8160)], &mac), start + 8160) }
+    if repairs.contains(.headerMACs) { put(try hmac(1, [slice(start, 36832)], &mac), start + 36832) }
   }
 
   /// FORMAT §3: wraps the store key anew in every slot of the two kinds whose key is a key.
@@ -297,19 +270,20 @@ final class ForgedImage {
     for index in 0..<Format.slotCount {
       let slot = start + Format.slotsOffset + index * Format.slotSize
       guard [1, 2].contains(get(slot, 4)) else { continue }
-      let salt = slice(slot + 24, 32)
+      let salt = slice(slot + 32, 32)
       let info = Format.info(.slot)
       let wrapping = try KeyDerivation.hkdf(
         key: Self.secret(StoreHistory.key), salt: salt.span, info: info.span, count: 32)
       let associated =
-        slice(start, 40) + Self.words(UInt64(index)).prefix(4) + slice(slot, 56) + slice(slot + 116, 140)
+        slice(start, 56) + Self.words(UInt64(index)).prefix(4) + slice(start + 3376, 256) + slice(slot, 64)
+        + slice(slot + 124, 1924)
       var wrapped = [UInt8](repeating: 0, count: 32)
-      let nonce = slice(slot + 56, 12)
+      let nonce = slice(slot + 64, 12)
       let tag = try KeyWrap.seal(
         Self.secret(storeKey), key: wrapping, nonce: nonce.span, associatedData: associated.span,
         ciphertext: wrapped.mutableSpan)
-      put(wrapped, slot + 68)
-      put(tag.array, slot + 100)
+      put(wrapped, slot + 76)
+      put(tag.array, slot + 108)
     }
   }
 }

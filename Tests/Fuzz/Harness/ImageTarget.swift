@@ -16,7 +16,7 @@ enum ImageTarget {
     0x55, 0xE6, 0xCE, 0xC5, 0x9E, 0x31, 0x93, 0x6C, 0x32, 0x67, 0x64, 0xB2, 0x30,
   ]
   static let rawFlag: UInt8 = 0x80
-  static let largest = 1 << 19
+  static let largest = 3 << 18
 
   static func run(_ bytes: [UInt8]) {
     var input = FuzzInput(bytes)
@@ -45,7 +45,7 @@ enum ImageTarget {
 
   private static func splice(_ history: StoreHistory, _ input: inout FuzzInput) {
     var image = history.images[Int(input.byte()) % history.images.count]
-    let blockSize = input.byte() == 255 ? 8192 : 4096
+    let blockSize = input.byte() == 255 ? 65536 : 4096
     var operations = 0
     while !input.isAtEnd, operations < 64 {
       operations += 1

@@ -104,14 +104,18 @@ enum KeysTarget {
 
   private static func record(_ input: inout FuzzInput) {
     let geometry = StoreHistory.all[Int(input.byte()) % 3].geometry
-    var bytes = ByteBuffer(count: Format.recordHeaderSize)
-    bytes.copy(from: input.take(Format.recordHeaderSize).span)
+    var bytes = ByteBuffer(count: geometry.recordHeadSize(Int(geometry.sectorCount)))
+    bytes.copy(from: input.take(bytes.count).span)
     guard let record = JournalRecord(parsing: bytes.span, geometry: geometry) else { return }
-    require(record.size(geometry) > UInt64(record.payloadOffset), "a record without a payload")
+    require(geometry.recordSize(record.count) > UInt64(record.headBytes), "a record without a payload")
     guard record.isWellFormed(bytes, geometry) else { return }
-    var again = ByteBuffer(count: Format.recordHeaderSize)
-    record.encode(to: &again, geometry: geometry)
-    require(again.span.equals(bytes.span), "a second encoding")
+    var again = ByteBuffer(count: record.macOffset)
+    record.encode(to: &again)
+    for i in 0..<record.count {
+      let (sector, leaf) = JournalRecord.entry(i, of: bytes)
+      JournalRecord.storeEntry(i, sector, leaf, to: &again)
+    }
+    require(again.span.equals(bytes.span(0..<record.macOffset)), "a second encoding")
   }
 
   private static func options(_ text: String) {

@@ -47,28 +47,27 @@ enum LayoutTarget {
       require(result.sizes == sizes, "other sizes")
     } catch { fatalError("a stream of our own is refused: \(error)") }
     guard layout.size.value <= 65_536 else { return }
-    var whole = [UInt8](repeating: 0, count: Int(layout.size.value + 511) / 512 * 512)
+    var whole = [UInt8](repeating: 0, count: Int(layout.size.value + 4095) / 4096 * 4096)
     var window = whole.mutableSpan
     layout.fill(from: 0, sizes: [], into: &window)
-    for sector in 0..<whole.count / 512 {
-      var part = [UInt8](repeating: 1, count: 512)
-      layout.fillPlaintext(SectorIndex(sector), sectorSize: 512, into: part.mutableSpan)
-      require(part[...] == whole[sector * 512..<(sector + 1) * 512], "a sector that differs from the whole")
+    for sector in 0..<whole.count / 4096 {
+      var part = [UInt8](repeating: 1, count: 4096)
+      layout.fillPlaintext(SectorIndex(sector), sectorSize: 4096, into: part.mutableSpan)
+      require(part[...] == whole[sector * 4096..<(sector + 1) * 4096], "a sector that differs from the whole")
     }
   }
 
   /// FORMAT §1: what is within the limits is computed without an overflow, and fits.
   private static func geometry(_ input: inout FuzzInput) {
-    let sectorSize = [512, 4096, 0, 1024][Int(input.byte() & 3)]
-    let blockSize = [4096, 8192, 16384, 512][Int(input.byte() & 3)]
+    let blockSize = [4096, 8192, 16384, 32768, 65536, 512, 0, 12288][Int(input.byte() & 7)]
     let bytes = ByteCount(input.variant(of: 1 << 20))
-    if let holding = Geometry(holding: bytes, sectorSize: sectorSize, blockSize: blockSize) {
+    if let holding = Geometry(holding: bytes, blockSize: blockSize) {
       require(holding.volumeSize >= bytes, "too small for what it is to hold")
       require(holding.imageSize > holding.volumeSize, "an image without room for its tables")
     }
-    if let fitting = Geometry(fitting: bytes, sectorSize: sectorSize, blockSize: blockSize) {
+    if let fitting = Geometry(fitting: bytes, blockSize: blockSize) {
       require(fitting.imageSize <= bytes, "larger than what it is to fit into")
-      let more = Geometry(sectorSize: sectorSize, blockSize: blockSize, sectorCount: fitting.sectorCount + 1)
+      let more = Geometry(blockSize: blockSize, sectorCount: fitting.sectorCount + 1)
       require(more.map { $0.imageSize > bytes } ?? true, "one more sector would fit")
     }
   }

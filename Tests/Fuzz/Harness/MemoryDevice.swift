@@ -16,7 +16,7 @@ final class MemoryDevice: BlockDevice {
 
   /// - Parameter claimed: the size in bytes; the bytes' own where it is less.
   init(
-    _ bytes: [UInt8], claimed: UInt64 = 0, isWritable: Bool = false, blockSize: Int = 512, failingAfter: Int? = nil
+    _ bytes: [UInt8], claimed: UInt64 = 0, isWritable: Bool = false, blockSize: Int = 4096, failingAfter: Int? = nil
   ) {
     memory = Memory(bytes: bytes)
     self.claimed = max(claimed, UInt64(bytes.count))
@@ -51,8 +51,6 @@ final class MemoryDevice: BlockDevice {
     try mayFail()
     afterSync?(memory.bytes)
   }
-
-  func discardCache() throws(BlockError) {}
 
   private func mayFail() throws(BlockError) {
     guard let left = untilFailure else { return }

@@ -7,22 +7,24 @@ import Primitives
 /// sectors, and whose tags, roots and MACs are then made to fit as one with the store key could. So everything behind the
 /// MACs is reached. What opens for reading opens for writing with the same content, and is whole afterwards.
 enum SealedTarget {
-  private typealias Field = (offset: Int, width: Int)
+  typealias Field = (offset: Int, width: Int)
   // FORMAT §2, §3, §7, §5: every field, and reserved bytes.
-  private static let header: [Field] = [
-    (0, 8), (8, 4), (12, 4), (16, 4), (20, 4), (24, 8), (40, 4), (44, 4), (48, 8), (56, 8), (64, 8), (72, 8), (80, 8),
-    (88, 8), (96, 8), (104, 8), (112, 8), (128, 4), (132, 4), (136, 8), (144, 8), (152, 8), (168, 8), (176, 8),
-    (184, 4), (188, 4), (192, 8), (224, 8), (256, 8), (504, 8), (4608, 8), (8152, 8),
+  static let header: [Field] = [
+    (0, 8), (9, 8), (16, 4), (20, 4), (24, 4), (28, 4), (32, 4), (36, 4), (40, 8), (56, 4), (60, 4), (64, 8), (72, 8),
+    (80, 8), (88, 8), (96, 8), (104, 8), (112, 8), (120, 8), (128, 4), (132, 4), (136, 8), (144, 8), (152, 8), (168, 8),
+    (176, 8), (184, 4), (188, 4), (192, 8), (224, 8), (256, 8), (288, 8), (296, 4), (300, 4), (304, 8), (336, 8),
+    (376, 8), (2824, 8), (2864, 8), (2880, 8), (2920, 8), (2928, 8), (3376, 8), (3392, 4), (3396, 8), (3632, 8),
+    (3760, 8), (4056, 8), (36824, 8),
   ]
-  private static let slot: [Field] = [
-    (0, 4), (4, 4), (8, 4), (12, 4), (16, 4), (20, 4), (24, 8), (56, 8), (68, 8), (100, 8), (116, 4), (120, 8),
-    (128, 4), (132, 4), (136, 8), (144, 8), (252, 4),
+  static let slot: [Field] = [
+    (0, 4), (4, 4), (8, 4), (12, 4), (16, 4), (20, 4), (24, 8), (32, 8), (64, 8), (76, 8), (108, 8), (124, 4), (128, 8),
+    (240, 8), (248, 4), (252, 8), (372, 4), (376, 8), (408, 8), (440, 8), (480, 8), (2040, 8),
   ]
-  private static let record: [Field] = [
-    (0, 8), (8, 4), (12, 4), (16, 8), (24, 8), (32, 8), (48, 8), (80, 8), (88, 8), (96, 8), (128, 8), (152, 8),
+  static let record: [Field] = [
+    (0, 8), (8, 4), (12, 4), (16, 8), (24, 8), (32, 8), (48, 8), (80, 8), (88, 8), (96, 8), (120, 8), (128, 8), (152, 8),
   ]
   private static let entry: [Field] = [(0, 8), (8, 8), (24, 8), (32, 4), (36, 4)]
-  private static let leaf: [Field] = [(0, 8), (16, 8), (24, 4), (28, 4)]
+  static let leaf: [Field] = [(0, 8), (16, 8), (24, 4), (28, 4)]
   private static let operationLimit = 24
 
   /// `u8 store, u8 moment, u8 all but what is repaired, u8 options, operations`.
@@ -75,24 +77,20 @@ enum SealedTarget {
     case 6:
       let index = Int(input.byte()) % (Int(image.geometry.leafTableSize) / 32)
       let field = leaf[Int(input.byte()) % leaf.count]
-      vary(field, in: [Int(image.geometry.leafOffset) + 32 * index], of: image, &input)
+      vary(field, in: [image.leafTable(of: 0).lowerBound + 32 * index], of: image, &input)
     case 7:
       let offset = input.u24()
       ImageTarget.put(input.take(Int(input.byte()) + 1), into: &image.bytes, at: offset)
     case 8:
-      let images = input.byte() & 1 == 1
-      let start = images ? image.geometry.leafOffset : 0
-      let step = images ? UInt64(image.geometry.blockSize) : 1
-      let values = (0..<Int(input.byte() % 5)).map { _ in start + step * UInt64(input.byte() & 31) }
-      image.append(images: images, values: values.sorted())
+      let sectors = (0..<Int(input.byte() % 5)).map { _ in UInt64(input.byte() & 31) }
+      image.append(sectors.sorted())
     case 9:
       guard let record = record(&input, of: image) else { return }
       let sequence = input.variant(of: image.get(image.place(record + 16), 8))
       image.stray(record, to: UInt64(input.byte()), sequence: sequence)
     case 10:
       let geometry = Geometry(
-        sectorSize: input.byte() & 1 == 0 ? 512 : 4096, blockSize: 4096 << Int(input.byte() % 3),
-        sectorCount: UInt64(input.byte()))
+        blockSize: 4096 << Int(input.byte() % 3), sectorCount: UInt64(input.byte()))
       if let geometry { image.change(geometry) }
     default:
       // One copy in place of the other, as whoever mixes moments does.
@@ -122,7 +120,7 @@ enum SealedTarget {
       let slots = ForgedImage.copyOffset(copy) + Format.slotsOffset
       var slot = image.slice(slots + from * Format.slotSize, Format.slotSize)
       // With a name of its own, or not.
-      if slot.count == Format.slotSize { slot[132] = slot[132] &+ UInt8(to & 1) }
+      if slot.count == Format.slotSize { slot[128] = slot[128] &+ UInt8(to & 1) }
       image.put(slot, slots + to * Format.slotSize)
     }
   }
@@ -140,7 +138,7 @@ enum SealedTarget {
 
   private static func varyEntry(_ input: inout FuzzInput, in image: ForgedImage) {
     guard let start = record(&input, of: image) else { return }
-    let entryStart = start + 160 + 40 * UInt64(input.byte() & 7)
+    let entryStart = start + 128 + 40 * UInt64(input.byte() & 7)
     let field = entry[Int(input.byte()) % entry.count]
     vary(field, in: [image.place(entryStart)], of: image, &input)
   }

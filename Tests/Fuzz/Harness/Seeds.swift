@@ -38,7 +38,8 @@ public enum Seeds {
     let lines = text.utf8.split(separator: 0x0A, omittingEmptySubsequences: false).map { Substring($0) }
     guard let empty = lines.firstIndex(of: ""), let key = lines.first(where: { $0.utf8.starts(with: "key: ".utf8) }),
       unhex(String(key.dropFirst(5))) == ImageTarget.vectorKey,
-      let size = lines.first(where: { $0.utf8.starts(with: "size: ".utf8) }).flatMap({ Int($0.dropFirst(6)) })
+      let size = lines.first(where: { $0.utf8.starts(with: "size: ".utf8) }).flatMap({ Int($0.dropFirst(6)) }),
+      size <= ImageTarget.largest
     else { return nil }
     var bytes = [ImageTarget.rawFlag] + big(size, 3)
     for line in lines[(empty + 1)...] {
@@ -59,9 +60,9 @@ public enum Seeds {
         return [
           ("moment-\(store)-\(moment)", head + [0]),
           // The headers, the ring, or the tables of three images later.
-          ("headers-\(store)-\(moment)", head + [0, 2, moment &* 3 + 3, 0, 7]),
-          ("ring-\(store)-\(moment)", head + [0, 2, moment &* 3 + 3, 8, 63]),
-          ("tables-\(store)-\(moment)", head + [0, 2, moment &* 3 + 3, 72, 63]),
+          ("headers-\(store)-\(moment)", head + [0, 2, moment &* 3 + 3, 0, 31]),
+          ("ring-\(store)-\(moment)", head + [0, 2, moment &* 3 + 3, 32, store == 2 ? 127 : 63]),
+          ("tables-\(store)-\(moment)", head + [0, 2, moment &* 3 + 3, store == 2 ? 160 : 96, 63]),
           ("short-\(store)-\(moment)", head + [0, 5] + big(300_000, 3)),
         ]
       }
@@ -77,28 +78,28 @@ public enum Seeds {
       }
     }
     // One more than it was, and zero, in every field of each structure, in both copies and in one.
-    for (operation, kind, count) in [(UInt8(0), "header", UInt8(32)), (4, "record", 12), (6, "leaf", 4)] {
-      for field in 0..<count {
+    let structures = [(UInt8(0), "header", SealedTarget.header), (4, "record", SealedTarget.record), (6, "leaf", SealedTarget.leaf)]
+    for (operation, kind, fields) in structures {
+      for field in fields.indices.map({ UInt8($0) }) {
         for (index, moment) in [UInt8(2), 9, 20].enumerated() {
-          let place: [UInt8] = operation == 0 ? [UInt8(index)] : [UInt8(index)]
-          seeds.append(("\(kind)-\(field)-\(moment)", [0, moment, 0, 0, operation] + place + [field, 0]))
+          seeds.append(("\(kind)-\(field)-\(moment)", [0, moment, 0, 0, operation, UInt8(index), field, 0]))
         }
       }
     }
-    for field in 0..<UInt8(17) {
+    for field in SealedTarget.slot.indices.map({ UInt8($0) }) {
       seeds.append(("slot-\(field)", [0, 6, 0, 0, 2, 2, 0, field, 0]))
       seeds.append(("slot-passphrase-\(field)", [0, 6, 0, 0, 2, 2, 0, 0, 13 + 3, 2, 2, 0, field, 14]))
     }
     for field in 0..<UInt8(5) { seeds.append(("entry-\(field)", [1, 3, 0, 0, 5, 0, 0, field, 0])) }
     for moment in [UInt8(0), 3, 12, 40] {
-      seeds.append(("commit-\(moment)", [0, moment, 0, 0, 8, 0, 3, 0, 1, 4]))
-      seeds.append(("images-\(moment)", [1, moment, 0, 0, 8, 1, 2, 0, 1]))
-      seeds.append(("both-\(moment)", [1, moment, 0, 0, 8, 0, 2, 1, 2, 8, 1, 1, 0, 8, 0, 1, 3]))
+      seeds.append(("commit-\(moment)", [0, moment, 0, 0, 8, 3, 0, 1, 4]))
+      seeds.append(("two-\(moment)", [1, moment, 0, 0, 8, 2, 1, 2, 8, 1, 3]))
+      seeds.append(("table-\(moment)", [1, moment, 0, 0, 0, 2, 27, 0]))
       seeds.append(("stray-\(moment)", [0, moment, 0, 0, 9, 0, 60, 12, 0, 0, 9]))
     }
     for sectors in [UInt8(1), 8, 40] {
-      for sizes in 0..<UInt8(6) {
-        seeds.append(("geometry-\(sectors)-\(sizes)", [0, 0, 0, 0, 10, sizes & 1, sizes >> 1, sectors]))
+      for sizes in 0..<UInt8(3) {
+        seeds.append(("geometry-\(sectors)-\(sizes)", [0, 0, 0, 0, 10, sizes, sectors]))
       }
     }
     seeds.append(("copies", [0, 5, 0, 0, 11, 0]))
@@ -178,7 +179,7 @@ public enum Seeds {
   }
 
   private static var layouts: [Seed] {
-    let head: [UInt8] = [0, 0, 7] + big(1 << 20, 8) + [9]
+    let head: [UInt8] = [0, 7] + big(1 << 20, 8) + [9]
     func entry(_ name: String, _ edge: UInt8, _ more: Int) -> [UInt8] {
       [UInt8(name.utf8.count)] + Array(name.utf8) + [edge] + big(more, 2) + [1]
     }
@@ -188,9 +189,7 @@ public enum Seeds {
       ("twice", head + entry("a", 1, 20) + entry("a", 1, 20)), ("none", head + entry("a", 0, 0)),
       ("largest", head + entry("a", 6, 8) + entry("b", 6, 9)), ("too-large", head + entry("a", 7, 0)),
       ("edge-64k", head + entry("a", 4, 100) + entry("b", 4, 130)), ("edge-16m", head + entry("a", 5, 1)),
-      ("sizes-512", [0, 1] + head.dropFirst(2)), ("sizes-4096", [1, 2] + head.dropFirst(2)),
-      ("sizes-none", [2, 3] + head.dropFirst(2)),
-    ]
+    ] + (1..<UInt8(8)).map { ("blocks-\($0)", [$0] + head.dropFirst()) }
   }
 
   // MARK: Fields
@@ -368,25 +367,25 @@ public enum Seeds {
       ("no-value", 7, "type"), ("unknown", 7, "type=tcp,port=1,x=2"),
     ]
     let record: [UInt8] = [6, 0] + Format.recordMagic + [1, 0, 0, 0, 1, 0, 0, 0]
-    let rest = [UInt8](repeating: 0, count: 144)
+    let rest = [UInt8](repeating: 0, count: 184)
     var whole = record + rest
-    whole.replaceSubrange(2 + 88..<2 + 96, with: [0, 0x10, 0, 0, 0, 0, 0, 0])
+    whole[2 + 160] = 1
     return lines.map { ($0.0, [$0.1] + Array($0.2.utf8)) } + [
       ("slot", [5] + slot(kind: 1)), ("slot-passphrase", [5] + slot(kind: 3)), ("slot-recovery", [5] + slot(kind: 2)),
-      ("slot-unknown", [5] + slot(kind: 4)), ("slot-empty", [5] + [UInt8](repeating: 0, count: 256)),
-      ("header", [5] + Format.headerMagic + [1, 0, 0, 0, 1, 0, 0, 0, 0, 0x20, 0, 0, 16]),
-      ("record", whole), ("record-images", [6, 0] + Format.recordMagic + [2, 0, 0, 0, 1, 0, 0, 0] + rest),
+      ("slot-unknown", [5] + slot(kind: 4)), ("slot-empty", [5] + [UInt8](repeating: 0, count: Format.slotSize)),
+      ("header", [5] + Format.headerMagic + [0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0, 0x90, 0, 0, 16]),
+      ("record", whole), ("record-type", [6, 0] + Format.recordMagic + [2, 0, 0, 0, 1, 0, 0, 0] + rest),
       ("record-cut", record),
     ]
   }
 
   private static func slot(kind: UInt8) -> [UInt8] {
     var slot = [UInt8](repeating: 0, count: Format.slotSize)
-    slot[0] = kind
-    if kind == 3 { (slot[8], slot[12], slot[16]) = (17, 8, 1) }
-    for i in 24..<116 { slot[i] = UInt8(i) }
-    slot[128] = 5
-    slot.replaceSubrange(132..<137, with: Array("vm-17".utf8))
+    (slot[0], slot[4], slot[8]) = (kind, 1, 1)
+    if kind == 3 { (slot[12], slot[16], slot[20]) = (17, 8, 1) }
+    for i in 32..<124 { slot[i] = UInt8(i) }
+    slot[124] = 5
+    slot.replaceSubrange(128..<133, with: Array("vm-17".utf8))
     return slot
   }
 }

@@ -11,9 +11,8 @@ final class StoreHistory: Sendable {
   /// The key that opens all of them; a fixed one, known to nobody but the fuzzers.
   static let key: [UInt8] = (0..<32).map { $0 &* 37 &+ 11 }
   static let all: [StoreHistory] = [
-    StoreHistory(sectorSize: 4096, blockSize: 4096, sectors: 5),
-    StoreHistory(sectorSize: 512, blockSize: 4096, sectors: 21),
-    StoreHistory(sectorSize: 4096, blockSize: 16384, sectors: 6),
+    StoreHistory(blockSize: 4096, sectors: 5), StoreHistory(blockSize: 4096, sectors: 21),
+    StoreHistory(blockSize: 8192, sectors: 3),
   ]
 
   let geometry: Geometry
@@ -33,8 +32,8 @@ final class StoreHistory: Sendable {
     var contents: [UInt64: InlineBytes32] = [:]
   }
 
-  private init(sectorSize: Int, blockSize: Int, sectors: UInt64) {
-    guard let geometry = Geometry(sectorSize: sectorSize, blockSize: blockSize, sectorCount: sectors) else {
+  private init(blockSize: Int, sectors: UInt64) {
+    guard let geometry = Geometry(blockSize: blockSize, sectorCount: sectors) else {
       fatalError("within the limits")
     }
     let recorder = Recorder()
@@ -52,7 +51,7 @@ final class StoreHistory: Sendable {
     try VolumeFormatter.format(
       device, geometry: geometry, key: openingKey(), name: "fuzz", created: 1_700_000_000
     ) { (sector, out) throws(VolumeError) in
-      layout.fillPlaintext(sector, sectorSize: geometry.sectorSize, into: out)
+      layout.fillPlaintext(sector, sectorSize: geometry.blockSize, into: out)
     }
     device.afterSync = { recorder.images.append($0) }
     recorder.images.append(device.bytes)

@@ -4,20 +4,19 @@ import SecureVolume
 
 @testable import BlobStore
 
-/// The DER stream as it is read when a store opens and when one is imported. The two readers agree on what is a stream of
-/// ours, and what they accept is, byte for byte, the one encoding of its entries.
+/// The DER stream as it is read when a store opens and when one is imported. The two readers agree on what is a stream
+/// of ours, and what they accept is, byte for byte, the one encoding of its entries.
 enum StreamTarget {
   static let largest = 1 << 16
 
-  /// `u8 flags, the stream's bytes`. Flags: 1 sectors of 512 bytes, 2 zeros behind the stream, 4 work with it.
+  /// `u8 flags, the stream's bytes`. Flags: 2 zeros behind the stream, 4 work with it.
   static func run(_ bytes: [UInt8]) {
     var input = FuzzInput(bytes)
     let flags = input.byte()
     var stream = input.take(largest)
     if flags & 2 != 0 { stream += [UInt8](repeating: 0, count: 5000) }
-    let sectorSize = flags & 1 != 0 ? 512 : 4096
     let device = MemoryDevice(stream, isWritable: true)
-    let store = accepted(PlainVolume(device, sectorSize: sectorSize))
+    let store = accepted(PlainVolume(device))
     let imported = try? ImportedStream(name: "stream", total: ByteCount(stream.count), from: source(of: stream))
     require((store != nil) == (imported?.hasSizes == true), "one reader takes it and the other doesn't")
     if let store {
@@ -28,7 +27,7 @@ enum StreamTarget {
       let whole = encoded(imported, stream)
       require(whole + [UInt8](repeating: 0, count: stream.count - whole.count) == stream, "a second encoding")
     }
-    if flags & 4 != 0, let imported { use(imported, store, stream, sectorSize) }
+    if flags & 4 != 0, let imported { use(imported, store, stream) }
   }
 
   private static func zeros(upTo end: Int, from start: ByteCount) -> [UInt8] {
@@ -79,12 +78,12 @@ enum StreamTarget {
   }
 
   /// Imports it into a new store; changes what was opened, which is then as well-formed as before.
-  private static func use(_ imported: ImportedStream, _ store: BlobStore?, _ stream: [UInt8], _ sectorSize: Int) {
+  private static func use(_ imported: ImportedStream, _ store: BlobStore?, _ stream: [UInt8]) {
     do {
       let size = try BlobStore.size(of: imported.specifications)
       guard size.value <= UInt64(4 * largest) else { return }
       let device = MemoryDevice([UInt8](repeating: 0, count: Int(size.value)), isWritable: true)
-      let volume = PlainVolume(device, sectorSize: sectorSize)
+      let volume = PlainVolume(device)
       try BlobStore.initialise(volume, entries: imported.specifications)
       let copy = try BlobStore(volume)
       try copy.importContents(of: imported, from: source(of: stream))

@@ -1,0 +1,52 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// Memory follows what a commit changes, and not what the image or the entry has (DESIGN §3, P8).
+struct MemoryTests {
+  /// Runs the program and prints what most memory it took, in KiB.
+  private static let peak = """
+    import resource, subprocess, sys
+    status = subprocess.run(sys.argv[2:], stdin=open(sys.argv[1]), stdout=subprocess.DEVNULL).returncode
+    print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+    sys.exit(status)
+    """
+
+  private func peak(_ workspace: Workspace, _ arguments: String..., input: String = "/dev/null") throws -> Int {
+    let outcome = try Child(
+      ["python3", "-c", Self.peak, input, "vnvram"] + arguments, in: workspace.folder
+    ).outcome()
+    try TestFailure.unless(outcome.status == 0, "\(arguments): \(outcome.errorText)")
+    return try #require(Int(outcome.text.dropLast()))
+  }
+
+  @Test func followsWhatChanges() throws {
+    let workspace = try Workspace()
+    try workspace.makeImage("a.img", "--entry", "big=64M", "--entry", "other=10")
+    var content = [UInt8](repeating: 0, count: 64 << 20)
+    for i in stride(from: 0, to: content.count, by: 8) { content[i] = UInt8(truncatingIfNeeded: i >> 12 | 1) }
+    try File.write(content, to: workspace.path("first"))
+    content[33_000_000] ^= 1
+    content[33_000_001] ^= 1
+    try File.write(content, to: workspace.path("second"))
+
+    let base = try peak(workspace, "info", "a.img")
+    let (slack, all) = (16 << 10, 64 << 10)
+    func expect(_ what: String, _ peak: Int, changed: Int) {
+      #expect(peak <= base + changed * 22 / 10 + slack, "\(what): \(peak) KiB, where the program alone takes \(base)")
+    }
+    expect("all of it", try peak(workspace, "put", "a.img", "big", "first"), changed: all)
+    expect("two bytes", try peak(workspace, "put", "a.img", "big", "second"), changed: 0)
+    #expect(try workspace.shell("vnvram get a.img big | cmp - second").status == 0)
+    expect("reading", try peak(workspace, "get", "a.img", "big", "-o", "out"), changed: 0)
+    expect("a dump", try peak(workspace, "dump", "a.img", "--der", "-o", "a.der"), changed: 0)
+    expect("a stream", try peak(workspace, "import-stream", "a.img", "a.der", "--force"), changed: 0)
+    expect("another entry", try peak(workspace, "entry", "add", "a.img", "more=100"), changed: 0)
+    // A pipe's content is held, since nobody knows its size beforehand; what it changes is nothing more.
+    let piped = try workspace.shell("mkfifo pipe; cat first > pipe &")
+    try #require(piped.status == 0)
+    let pipe = workspace.path("pipe")
+    expect("two bytes from a pipe", try peak(workspace, "put", "a.img", "big", input: pipe), changed: all / 2)
+    #expect(try workspace.shell("vnvram get a.img big | cmp - first").status == 0)
+  }
+}
