@@ -66,10 +66,12 @@ struct HeaderPair: ~Copyable {
     try index == 0 ? body(a) : body(b)
   }
 
-  /// Whether a key that doesn't open this slot of copy A can't open copy B's either.
+  /// Whether a key that was tried on this slot of copy A and doesn't open it can't open copy B's either: all that the wrap
+  /// depends on is the same (FORMAT §3).
   func hasEqualSlots(at index: Int) -> Bool {
     a.slotBytes(index).equals(b.slotBytes(index))
       && a.bytes.span(0..<Format.identitySize).equals(b.bytes.span(0..<Format.identitySize))
+      && a.bytes.span(Format.binding).equals(b.bytes.span(Format.binding))
   }
 
   /// Whether a copy's sizes are possible and the file is as long as they say.
@@ -143,6 +145,13 @@ struct HeaderPair: ~Copyable {
     }
   }
 
+  /// Whether someone with this store's key wrote a copy.
+  func isAuthentic(_ index: Int, with keys: inout VolumeKeys) throws(VolumeError) -> Bool {
+    do {
+      return try withCopy(index) { (copy) throws(CryptoError) in try copy.verified(with: &keys.structure).isAuthentic }
+    } catch { throw VolumeError(error, store: name) }
+  }
+
   /// Applies steps 5 and 6 of FORMAT §2.
   func choose(with structure: inout StructureMAC) throws(VolumeError) -> Choice {
     let verdicts: (HeaderCopy.Verdict, HeaderCopy.Verdict)
@@ -155,6 +164,8 @@ struct HeaderPair: ~Copyable {
       }
     }
     switch verdicts {
+    case (.valid, .other(.misplaced)), (.other(.misplaced), .valid):
+      throw pairError("one copy of its header lies in both places")
     case (.flawed(let flaw), _), (_, .flawed(let flaw)): throw refusal(flaw)
     case (.valid(let first), .valid(let second)):
       return try choose(first, second)
@@ -197,7 +208,7 @@ struct HeaderPair: ~Copyable {
     case .geometry:
       VolumeError(.notAuthentic(.geometry), store: name, "its sizes and offsets contradict each other")
     case .unsupported(let what): Self.unsupported(what, name)
-    case .malformed, .unreadable, .noMagic, .notAuthentic:
+    case .malformed, .unreadable, .noMagic, .notAuthentic, .misplaced:
       VolumeError(
         .notAuthentic(.header), store: name, "its header is authentic and still not as the format has it")
     }

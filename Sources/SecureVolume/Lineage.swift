@@ -75,7 +75,9 @@ struct Lineage: Equatable, Sendable {
     }
     let entry = Self.parse(header, at: Format.anchoredOffset)
     anchored = entry == Entry(value: InlineBytes32(), last: 0) ? nil : entry
-    guard entries.last?.last == 0, entries.allSatisfy({ $0.last < Format.numberLimit }) else { return nil }
+    guard entries.last?.last == 0, entries.allSatisfy({ $0.last < Format.numberLimit }),
+      anchored.map({ $0.last < Format.numberLimit }) ?? true
+    else { return nil }
   }
 
   private static func parse(_ header: Span<UInt8>, at offset: Int) -> Entry {

@@ -95,7 +95,9 @@ public final class SealedVolume {
     var names: [String] = []
     for index in 0..<Format.slotCount {
       for slot in [usable(pair.a, index), usable(pair.b, index)] {
-        guard let slot, slot.kind == .keyring, !names.contains(where: { KeySlot.areEqual($0, slot.name) }) else { continue }
+        guard let slot, slot.kind == .keyring, !names.contains(where: { KeySlot.areEqual($0, slot.name) }) else {
+          continue
+        }
         names.append(slot.name)
       }
     }
@@ -143,9 +145,11 @@ public final class SealedVolume {
       volume = try Salvage.open(medium, pair, keys)
     } else if medium.device.mayChange {
       volume = try StoreInUse.open(medium, keys)
+      // The copies that the key was tried on may be of two moments, but no moment has another store's header in it.
+      for copy in 0...1 where try !pair.isAuthentic(copy, with: &keys) { try refuseOtherStore(copy, key) }
     } else {
       let choice = try pair.choose(with: &keys.structure)
-      if case .spoilt(let copy) = choice.twin { try refuseOtherStore(copy, than: choice.header, key) }
+      if case .spoilt(let copy) = choice.twin { try refuseOtherStore(copy, key) }
       volume = try open(keys, choice, use)
     }
     volume.openedSlot = slot
@@ -175,7 +179,7 @@ public final class SealedVolume {
     let unwrapped = try unwrap(with: key, slotName: slotName)
     var keys = try volumeKeys(unwrapped.storeKey.copy(), unwrapped.uuid)
     let choice = try pair.choose(with: &keys.structure)
-    if case .spoilt(let copy) = choice.twin { try refuseOtherStore(copy, than: choice.header, key) }
+    if case .spoilt(let copy) = choice.twin { try refuseOtherStore(copy, key) }
     let digest: InlineBytes32
     do { digest = try Header.geometryDigest(uuid: choice.header.uuid, geometry: choice.header.geometry) } catch {
       throw VolumeError(error, store: name)
@@ -216,7 +220,7 @@ public final class SealedVolume {
   ) throws(VolumeError) -> Unwrapped {
     for index in 0..<Format.slotCount {
       do {
-        let triesFirst = matches(pair.a, index, slotName)
+        let triesFirst = matches(pair.a, index, slotName) && pair.a.isTried(with: key.kind)
         if triesFirst, let storeKey = try pair.a.unwrap(slot: index, with: key) {
           return Unwrapped(storeKey: storeKey, uuid: pair.a.uuid, slot: description(pair.a, index))
         }
@@ -235,9 +239,7 @@ public final class SealedVolume {
   }
 
   /// A copy that does not verify may be another store's, whole and under the same key: that is no power cut's doing.
-  private func refuseOtherStore(
-    _ index: Int, than header: Header, _ key: borrowing KeyEncryptionKey
-  ) throws(VolumeError) {
+  private func refuseOtherStore(_ index: Int, _ key: borrowing KeyEncryptionKey) throws(VolumeError) {
     let isWhole: Bool
     do {
       isWhole = try pair.withCopy(index) { (copy) throws(CryptoError) in
