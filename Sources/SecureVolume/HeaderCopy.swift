@@ -100,11 +100,14 @@ struct HeaderCopy: ~Copyable, Sendable {
     SlotContext(identity: bytes.span(0..<Format.identitySize).array, binding: bytes.span(Format.binding).array)
   }
 
+  /// Whether keys of a kind are tried on the slots at all.
+  func isTried(with kind: SlotKind) -> Bool {
+    identityFlaw == nil && (kind != .passphrase || passphraseCost <= Format.passphraseCostLimit)
+  }
+
   /// Tries to unwrap the store key from one slot.
   func unwrap(slot index: Int, with key: borrowing KeyEncryptionKey) throws(CryptoError) -> SecretBytes? {
-    guard identityFlaw == nil, key.kind != .passphrase || passphraseCost <= Format.passphraseCostLimit else {
-      return nil
-    }
+    guard isTried(with: key.kind) else { return nil }
     return try KeySlot.unwrap(slotBytes(index), with: key, context: slotContext, index: index)
   }
 
@@ -125,15 +128,19 @@ struct HeaderCopy: ~Copyable, Sendable {
     guard ConstantTime.equals(mac, InlineBytes32(bytes.span, at: Format.headerMACOffset)) else {
       return .other(identityFlaw ?? .notAuthentic)
     }
-    guard bytes.span.load(UInt32.self, at: 128) == UInt32(index) else { return .misplaced }
+    guard bytes.span.load(UInt32.self, at: 128) == UInt32(index) else {
+      return identityFlaw.map { .other($0) } ?? .misplaced
+    }
     // From here on only someone with the store key wrote this; what is wrong now is another program's doing.
     if let flaw = identityFlaw { return .flawed(flaw) }
     guard let geometry else { return .flawed(.geometry) }
+    guard let header = parse(geometry) else { return .flawed(.malformed) }
     guard bytes.span(Format.previousKey).isZero else { return .flawed(.unsupported("a rotation under way")) }
-    return parse(geometry).map { .valid($0) } ?? .flawed(.malformed)
+    return .valid(header)
   }
 
-  /// `nil` unless writing the header again gives the same bytes: so reserved fields are zero and slots well-formed.
+  /// `nil` unless writing the header again gives the same bytes, but for a previous store key: so reserved fields are zero
+  /// and slots well-formed.
   private func parse(_ geometry: Geometry) -> Header? {
     let span = bytes.span
     guard let lineage = Lineage(parsing: span) else { return nil }
@@ -147,7 +154,8 @@ struct HeaderCopy: ~Copyable, Sendable {
       auditHeads: span.extracting(Format.auditHeads).array, binding: span.extracting(Format.binding).array,
       slots: (0..<Format.slotCount).map { slot($0) })
     let again = header.encode(copy: index)
-    guard again.span(0..<Format.headerMACOffset).equals(span.extracting(0..<Format.headerMACOffset)),
+    let (first, second) = (0..<Format.previousKey.lowerBound, Format.previousKey.upperBound..<Format.headerMACOffset)
+    guard again.span(first).equals(span.extracting(first)), again.span(second).equals(span.extracting(second)),
       max(header.sequence, header.generation.value, header.cursor.sequence) < Format.numberLimit,
       header.cursor.sequence > 0, (0...1).contains(header.leafTable),
       header.cursor.position % UInt64(geometry.blockSize) == 0, header.cursor.position < geometry.ringSize,

@@ -66,9 +66,9 @@ struct HeaderPair: ~Copyable {
     try index == 0 ? body(a) : body(b)
   }
 
-  /// Whether a key that doesn't open this slot of copy A can't open copy B's either.
+  /// Whether a key that was tried on this slot of copy A and doesn't open it can't open copy B's either: all that the wrap
+  /// depends on is the same (FORMAT §3).
   func hasEqualSlots(at index: Int) -> Bool {
-    // And all else that a wrap is bound to.
     a.slotBytes(index).equals(b.slotBytes(index))
       && a.bytes.span(0..<Format.identitySize).equals(b.bytes.span(0..<Format.identitySize))
       && a.bytes.span(Format.binding).equals(b.bytes.span(Format.binding))

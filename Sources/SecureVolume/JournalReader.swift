@@ -17,6 +17,8 @@ struct JournalReader: ~Copyable {
   private var window: ByteBuffer
   private var windowStart: UInt64 = 0
   private var windowCount = 0
+  /// Where a large piece could not be read.
+  private var smallWindows: Range<UInt64> = 0..<0
   /// Ciphertext of a payload, some sectors at a time.
   private(set) var payload: ByteBuffer
   /// Bytes of what looks like records and isn't that are still worth reading and hashing: anyone can write them.
@@ -132,9 +134,22 @@ struct JournalReader: ~Copyable {
 
   private mutating func load(_ place: UInt64) throws(VolumeError) {
     windowCount = 0
-    let count = Int(min(UInt64(window.count), geometry.ringSize - place))
-    try medium.read(at: geometry.ringOffset + place, into: &window, 0..<count)
-    (windowStart, windowCount) = (place, count)
+    if let count = smallWindows.contains(place) ? nil : loadLarge(place) {
+      return (windowStart, windowCount) = (place, count)
+    }
+    try medium.read(at: geometry.ringOffset + place, into: &window, 0..<geometry.blockSize)
+    (windowStart, windowCount) = (place, geometry.blockSize)
+  }
+
+  /// How much was read; `nil` where that failed: what lies before a block that can't be read, or before the end of a file
+  /// that is too short, is there still, and is read block by block.
+  private mutating func loadLarge(_ place: UInt64) -> Int? {
+    let count = min(UInt64(window.count), geometry.ringSize - place)
+    do throws(VolumeError) { try medium.read(at: geometry.ringOffset + place, into: &window, 0..<Int(count)) } catch {
+      smallWindows = place..<place + count
+      return nil
+    }
+    return Int(count)
   }
 }
 

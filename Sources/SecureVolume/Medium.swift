@@ -52,6 +52,7 @@ struct Medium {
       throw VolumeError(.readOnly, store: name, "opened for reading only")
     }
     if let failure {
+      if failure.code == .anotherWriter { throw failure }
       throw VolumeError(
         .failedEarlier, store: name,
         "takes no more writes since something failed (\(failure.detail)); close and open it again, which recovers all that was acknowledged"

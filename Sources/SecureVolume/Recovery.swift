@@ -89,9 +89,14 @@ extension SecureVolume {
   /// Whether every number that recovery writes is one, before it writes anything.
   fileprivate func checkNumbers(_ last: borrowing LastRecord?) throws(VolumeError) {
     _ = try counted(try counted(try counted(header.sequence, "its headers"), "its headers"), "its headers")
+    // With the last record, which is appended anew under the next number; and at least one commit more.
     switch last {
-    case .some(let last): _ = try counted(try counted(last.record.cursor.sequence, "its records"), "its records")
-    case .none: break
+    case .some(let last):
+      _ = try counted(try counted(last.record.cursor.sequence, "its records"), "its records")
+      _ = try counted(last.record.generation.value, "its generations")
+    case .none:
+      _ = try counted(journal.head.sequence, "its records")
+      _ = try counted(generation.value, "its generations")
     }
   }
 

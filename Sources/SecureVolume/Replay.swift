@@ -61,13 +61,16 @@ struct Replay: ~Copyable {
   // MARK: Tree
 
   private mutating func loadTree() throws(VolumeError) {
-    var unreadable: [VolumeFinding] = []
+    var unreadable: (first: VolumeError, offset: UInt64, count: Int)?
     let salvaging = mode == .salvaging
     try leaves.load(reader.medium) { (error, offset) throws(VolumeError) in
       guard salvaging else { throw error }
-      unreadable.append(VolumeFinding(error, .unreadable, at: ByteOffset(offset)))
+      unreadable = (unreadable?.first ?? error, unreadable?.offset ?? offset, (unreadable?.count ?? 0) + 1)
     }
-    flaws += unreadable
+    if let (first, offset, count) = unreadable {
+      let more = count == 1 ? "" : ", and \(count - 1) more blocks of the leaf table behind it"
+      flaws.append(VolumeFinding(first, .unreadable, at: ByteOffset(offset), more: more))
+    }
     do throws(VolumeError) { try verifyTree() } catch {
       rootVerifies = false
       try note(error, .tree, ByteOffset(geometry.leafTableOffset(header.leafTable)))

@@ -95,7 +95,9 @@ public final class SealedVolume {
     var names: [String] = []
     for index in 0..<Format.slotCount {
       for slot in [usable(pair.a, index), usable(pair.b, index)] {
-        guard let slot, slot.kind == .keyring, !names.contains(where: { KeySlot.areEqual($0, slot.name) }) else { continue }
+        guard let slot, slot.kind == .keyring, !names.contains(where: { KeySlot.areEqual($0, slot.name) }) else {
+          continue
+        }
         names.append(slot.name)
       }
     }
@@ -218,7 +220,7 @@ public final class SealedVolume {
   ) throws(VolumeError) -> Unwrapped {
     for index in 0..<Format.slotCount {
       do {
-        let triesFirst = matches(pair.a, index, slotName)
+        let triesFirst = matches(pair.a, index, slotName) && pair.a.isTried(with: key.kind)
         if triesFirst, let storeKey = try pair.a.unwrap(slot: index, with: key) {
           return Unwrapped(storeKey: storeKey, uuid: pair.a.uuid, slot: description(pair.a, index))
         }

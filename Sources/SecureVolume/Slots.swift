@@ -38,18 +38,19 @@ extension SecureVolume {
     guard let index = header.slots.firstIndex(of: nil) else {
       throw VolumeError(.noSpace, store: name, "all \(Format.slotCount) slots are in use; remove one first")
     }
+    // Before the cost is paid.
+    if let cost, cost.isWithinLimits, passphraseCost + cost.units > Format.passphraseCostLimit {
+      throw VolumeError(
+        .noSpace, store: name,
+        "trying all its passphrases would take too long with one more of that cost; choose a lower cost, or remove one first"
+      )
+    }
     let slot: KeySlot
     do {
       slot = try KeySlot.wrap(
         keys.storeKey, under: key, name: slotName, cost: cost, created: created, context: header.slotContext,
         index: index)
     } catch { throw VolumeError(error, store: name) }
-    guard passphraseCost + (cost?.units ?? 0) <= Format.passphraseCostLimit else {
-      throw VolumeError(
-        .noSpace, store: name,
-        "trying all its passphrases would take too long with one more of that cost; choose a lower cost, or remove one first"
-      )
-    }
     try change("has the slot \"\(slotName)\" now") { $0[index] = slot }
   }
 

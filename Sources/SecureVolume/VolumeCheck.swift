@@ -12,7 +12,7 @@ extension SecureVolume {
   public func check(
     for leftOvers: LeftOverSearch? = nil, progress: (UInt64) -> Void = { _ in }
   ) throws(VolumeError) -> [VolumeFinding] {
-    var findings = opening.findings
+    var runs: [SectorRun] = []
     var plaintext = ByteBuffer(count: sectorSize)
     for index in 0..<sectorCount {
       let sector = SectorIndex(index)
@@ -20,43 +20,86 @@ extension SecureVolume {
         try read(sector, into: plaintext.mutableSpan)
         leftOvers?.add(plaintext.span, sector: sector)
       } catch {
+        let flaw: SectorRun.Flaw
         switch error.code {
-        case .notAuthentic:
-          findings.append(
-            VolumeFinding(
-              .sector, .damage, at: place(of: sector), sector: sector, "\(sector) is damaged or was changed"))
-        case .device(.notAuthentic):
-          findings.append(
-            VolumeFinding(
-              .sector, .damage, at: place(of: sector), sector: sector, "\(sector) is missing: the image is cut short"))
-        case .device:
-          findings.append(
-            VolumeFinding(
-              .unreadable, .unreadable, at: place(of: sector), sector: sector,
-              "\(sector) can't be read (\(error.detail))"))
+        case .notAuthentic: flaw = .changed
+        case .device(.notAuthentic): flaw = .missing
+        case .device: flaw = .unreadable
         default: throw error
         }
+        if runs.last?.goesOn(with: sector, flaw) != true {
+          runs.append(SectorRun(flaw: flaw, first: sector, offset: place(of: sector), detail: error.detail))
+        }
+        runs[runs.count - 1].count += 1
       }
       if index % 256 == 255 { progress(index + 1) }
     }
     progress(sectorCount)
-    return findings + suspectLeafBlocks(findings)
+    return opening.findings + runs.map(\.finding) + suspectLeafBlocks(runs)
   }
 
   /// Where the tree doesn't verify, its root doesn't tell which part of it is wrong: the sectors do.
-  private func suspectLeafBlocks(_ findings: [VolumeFinding]) -> [VolumeFinding] {
+  private func suspectLeafBlocks(_ runs: [SectorRun]) -> [VolumeFinding] {
     guard opening.trust == .sectors else { return [] }
-    var failed: [Int: Int] = [:]
-    for case let sector? in findings.map(\.sector) {
-      failed[Int(sector.value) / geometry.leavesPerBlock, default: 0] += 1
+    var failed = [Int](repeating: 0, count: geometry.leafBlocks)
+    for run in runs {
+      for sector in run.first.value..<run.first.value + run.count { failed[Int(sector) / geometry.leavesPerBlock] += 1 }
     }
-    return failed.sorted { $0.key < $1.key }.map { block, count in
-      let first = block * geometry.leavesPerBlock
-      let sectors = min(geometry.leavesPerBlock, Int(sectorCount) - first)
-      return VolumeFinding(
-        .tree, .damage, at: ByteOffset(geometry.leafTableOffset(header.leafTable) + UInt64(block * geometry.blockSize)),
-        "leaf block \(block), for \(sectors) sectors from sector \(first) on, may be damaged: \(count) of them don't verify"
-      )
+    var findings: [VolumeFinding] = []
+    var block = 0
+    while block < failed.count {
+      let end = failed[block...].firstIndex(of: 0) ?? failed.count
+      if end > block { findings.append(suspect(block..<end, failed[block..<end].reduce(0, +))) }
+      block = end + 1
+    }
+    return findings
+  }
+
+  private func suspect(_ blocks: Range<Int>, _ failed: Int) -> VolumeFinding {
+    let first = blocks.lowerBound * geometry.leavesPerBlock
+    let sectors = min(blocks.count * geometry.leavesPerBlock, Int(sectorCount) - first)
+    let offset = geometry.leafTableOffset(header.leafTable) + UInt64(blocks.lowerBound * geometry.blockSize)
+    let which =
+      blocks.count == 1
+      ? "leaf block \(blocks.lowerBound)" : "leaf blocks \(blocks.lowerBound) to \(blocks.upperBound - 1)"
+    return VolumeFinding(
+      .tree, .damage, at: ByteOffset(offset),
+      "\(which), for \(sectors) sectors from sector \(first) on, may be damaged: \(failed) of them don't verify")
+  }
+}
+
+/// Sectors side by side that have the same wrong with them.
+private struct SectorRun {
+  enum Flaw: Equatable {
+    case changed, missing, unreadable
+  }
+
+  let flaw: Flaw
+  let first: SectorIndex
+  /// Where the first one lies.
+  let offset: ByteOffset
+  /// What reading the first one gave.
+  let detail: String
+  var count: UInt64 = 0
+
+  func goesOn(with sector: SectorIndex, _ flaw: Flaw) -> Bool {
+    flaw == self.flaw && sector.value == first.value + count
+  }
+
+  var finding: VolumeFinding {
+    let (name, are) = count == 1 ? ("\(first)", "is") : ("sectors \(first.value) to \(first.value + count - 1)", "are")
+    let one = count == 1
+    return switch flaw {
+    case .changed:
+      VolumeFinding(
+        .sector, .damage, at: offset, sector: first, count: count,
+        "\(name) \(are) damaged or \(one ? "was" : "were") changed")
+    case .missing:
+      VolumeFinding(
+        .sector, .damage, at: offset, sector: first, count: count, "\(name) \(are) missing: the image is cut short")
+    case .unreadable:
+      VolumeFinding(
+        .unreadable, .unreadable, at: offset, sector: first, count: count, "\(name) can't be read (\(detail))")
     }
   }
 }

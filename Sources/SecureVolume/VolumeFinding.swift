@@ -27,26 +27,32 @@ public struct VolumeFinding: Equatable, Sendable {
   public let severity: Severity
   /// Where in the image it lies.
   public let offset: ByteOffset
-  /// The sector, where it is one.
+  /// The first sector, where it is of sectors.
   public let sector: SectorIndex?
+  /// How many sectors it is of, from that one on: what is alike and side by side is one finding.
+  public let sectorCount: UInt64
   /// One sentence: what is wrong, and with what.
   public let detail: String
 
-  init(_ code: Code, _ severity: Severity, at offset: ByteOffset, sector: SectorIndex? = nil, _ detail: String) {
+  init(
+    _ code: Code, _ severity: Severity, at offset: ByteOffset, sector: SectorIndex? = nil, count: UInt64 = 1,
+    _ detail: String
+  ) {
     self.code = code
     self.severity = severity
     self.offset = offset
     self.sector = sector
+    sectorCount = sector == nil ? 0 : count
     self.detail = detail
   }
 
   /// What an error says that ends other work: `code`, or `.unreadable` where the device failed.
-  init(_ error: VolumeError, _ code: Code, at offset: ByteOffset) {
+  init(_ error: VolumeError, _ code: Code, at offset: ByteOffset, more: String = "") {
     // Past the end of a file that is too short nothing will come back.
     if case .device(let status) = error.code, status != .notAuthentic {
-      self.init(.unreadable, .unreadable, at: offset, "\(error.detail)")
+      self.init(.unreadable, .unreadable, at: offset, error.detail + more)
     } else {
-      self.init(code, .damage, at: offset, error.detail)
+      self.init(code, .damage, at: offset, error.detail + more)
     }
   }
 }

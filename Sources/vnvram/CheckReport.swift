@@ -77,7 +77,7 @@ struct CheckReport {
   }
 
   private var failure: Failure? {
-    let failed = Set(serious.compactMap(\.sector)).count
+    let failed = serious.reduce(0) { $0 + Int($1.sectorCount) }
     if let refusal {
       return Failure(
         refusal.status,
@@ -102,6 +102,7 @@ struct CheckReport {
     .object([
       ("reason", .string(finding.code.rawValue)), ("severity", .string(finding.severity.rawValue)),
       ("offset", .unsigned(finding.offset.value)), ("sector", finding.sector.map { .unsigned($0.value) } ?? .null),
+      ("sectors", .unsigned(finding.sectorCount)),
       ("detail", .string(finding.detail)),
     ])
   }

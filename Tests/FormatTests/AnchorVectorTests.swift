@@ -44,6 +44,7 @@ struct AnchorVectorTests {
       case .forked: return "forked"
       case .anchor(.notAuthentic): return "anchor-damaged"
       case .anchor(.rolledBack): return "anchor-rolled-back"
+      case .anchor(.refused): return "anchor-counter"
       default: return "\(error)"
       }
     }

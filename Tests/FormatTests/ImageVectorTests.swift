@@ -14,7 +14,11 @@ struct ImageVectorTests {
     for vector in try ImageVector.all() {
       for isWritable in [false, true] {
         let outcome = try Self.read(vector, isWritable: isWritable)
-        #expect(outcome == vector.expected, "\(vector), \(isWritable ? "for writing" : "for reading")")
+        // The last numbers can be read; nobody could write the next ones.
+        let isSpent = isWritable && vector.description.hasSuffix("numbers-limit")
+        #expect(
+          outcome == (isSpent ? "no number left" : vector.expected),
+          "\(vector), \(isWritable ? "for writing" : "for reading")")
       }
       if vector.expected == "ok" { good += 1 } else { bad += 1 }
     }
@@ -55,6 +59,7 @@ struct ImageVectorTests {
     case .notAnImage: "not-an-image"
     case .unsupportedVersion: "unsupported-version"
     case .wrongKey: "wrong-key"
+    case .noSpace: "no number left"
     default: "\(error)"
     }
   }

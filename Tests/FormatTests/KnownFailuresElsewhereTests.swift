@@ -119,7 +119,9 @@ struct KnownFailuresElsewhereTests {
       changed[byte] ^= 1
       all.append(changed)
     }
-    for type in [0, 1, 2, 3, 4, 5, 16, 6, 7] as [UInt8] where input[0] != type { all.append([type] + input.dropFirst()) }
+    for type in [0, 1, 2, 3, 4, 5, 16, 6, 7] as [UInt8] where input[0] != type {
+      all.append([type] + input.dropFirst())
+    }
     for field in stride(from: 0, to: min(input.count, 128) - 8, by: 4) {
       var changed = input
       changed.replaceSubrange(field..<field + 8, with: input[field + 4..<field + 8] + input[field..<field + 4])

@@ -138,6 +138,46 @@ struct CheckTests {
     }
   }
 
+  /// What is alike and side by side is one finding, with its range; what lies between ends it.
+  @Test func rangesOfSectors() throws {
+    let geometry = try #require(Geometry(blockSize: 4096, sectorCount: 40))
+    let disk = try make(geometry)
+    let data = Int(geometry.dataOffset)
+    for sector in [3, 4, 5, 7, 20, 21, 39] { disk.flip(bit: (data + sector * 4096 + 9) * 8) }
+    let reading = SimulatedDisk(copyOf: disk.bytes, isWritable: false)
+    for sector in [22, 23, 24] { reading.makeUnreadable(block: data / 4096 + sector) }
+    let findings = try SealedVolume(reading).unlock(with: makeKey(1)).check()
+    #expect(findings.map(\.sector?.value) == [3, 7, 20, 22, 39] && findings.map(\.sectorCount) == [3, 1, 2, 3, 1])
+    #expect(findings.map(\.code) == [.sector, .sector, .sector, .unreadable, .sector])
+    #expect(findings.map { $0.offset.value } == [3, 7, 20, 22, 39].map { UInt64(data + $0 * 4096) })
+    #expect(findings[0].detail.contains("sectors 3 to 5 are") && findings[1].detail.contains("sector 7 is"))
+    #expect(findings[3].severity == .unreadable && findings[3].detail.contains("sectors 22 to 24"))
+    // Cut short: nothing is left of the last ones.
+    let short = SimulatedDisk(copyOf: Array(disk.bytes.dropLast(10 * 4096)), isWritable: false)
+    let missing = try SealedVolume(short, for: .salvage).unlock(with: makeKey(1)).check().filter { $0.sector != nil }
+    #expect(missing.last?.sector == SectorIndex(30) && missing.last?.sectorCount == 10)
+    #expect(missing.last?.detail.contains("missing") == true)
+  }
+
+  /// A block of the ring that can't be read takes no record with it that lies before or behind it.
+  @Test func anUnreadableBlockOfTheRing() throws {
+    let geometry = try #require(Geometry(blockSize: 4096, sectorCount: 6))
+    let disk = SimulatedDisk(size: geometry.imageSize)
+    try format(disk, geometry, key: makeKey(1), content: [1, 2, 3, 4, 5, 6])
+    let volume = try open(disk, makeKey(1))
+    for sector in 0..<6 { try volume.commit(changes(4096, [(sector, UInt64(10 + sector))])) }
+    // The tree is gone, too: leaves are those that the ring's records tell.
+    disk.flip(bit: Place.leaves(disk.bytes, geometry).lowerBound * 8)
+    let reading = SimulatedDisk(copyOf: disk.bytes, isWritable: false)
+    reading.makeUnreadable(block: (Place.ring + 3 * 2 * 4096) / 4096)
+    let found = try SealedVolume(reading, for: .salvage).unlock(with: makeKey(1))
+    var buffer = ByteBuffer(count: 4096)
+    let content = (0..<UInt64(6)).map { sector -> UInt64? in
+      (try? found.read(SectorIndex(sector), into: buffer.mutableSpan)) == nil ? nil : stamp(buffer.span)
+    }
+    #expect(content == [10, 11, 12, 4, 14, 15])
+  }
+
   /// Sectors that can't be read are named, and those behind them checked.
   @Test(arguments: geometries)
   func itGoesOnPastWhatCantBeRead(_ geometry: Geometry) throws {

@@ -112,6 +112,8 @@ struct CopyTests {
     for round in 0..<8 {
       let view = SharedView(disk)
       var chance = SeededGenerator(seed: UInt64(round))
+      // As often within a reading of the ring, whatever its size.
+      let calm = calm * Int(geometry.ringSize >> 18)
       view.before = { if Int.random(in: 0..<calm, using: &chance) == 0 { try writer.work() } }
       let first = writer.volume.generation.value
       let source = try SealedVolume(view).unlock(with: makeKey(1))

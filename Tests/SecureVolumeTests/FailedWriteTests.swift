@@ -30,7 +30,7 @@ struct FailedWriteTests {
         // Power goes right after the failure; or the image is opened again without one, and then power goes.
         for _ in 0..<3 {
           tried += 1
-          try expect(disk.crashed(using: &random), outcome, "cut after the failure of operation \(operation)")
+          try expect(disk.crashed(using: &random), outcome, "cut after the failure of operation \(operation): \(fault)")
         }
         disk.clearFaults()
         var duringRecovery: [SimulatedDisk] = []
@@ -39,7 +39,7 @@ struct FailedWriteTests {
         disk.afterOperation = nil
         tried += duringRecovery.count
         for crashed in duringRecovery {
-          try expect(crashed, outcome, "cut while recovering from the failure of operation \(operation)")
+          try expect(crashed, outcome, "cut while recovering from the failure of operation \(operation): \(fault)")
         }
         let found = try contents(reopened)
         #expect(outcome.allows(found), "opened after the failure of operation \(operation)")
