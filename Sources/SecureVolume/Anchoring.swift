@@ -177,8 +177,9 @@ extension SecureVolume {
     }
   }
 
-  /// Shows that the anchor can be written, before a header is: it gets its newest record once more, durably. In the record's own
-  /// place where the other one would be accepted, too, if power went in between; else in the other place, under the next number.
+  /// Shows that the anchor can be written, before a header is: it gets its newest record once more, durably. In the
+  /// record's own place where the other one would be accepted, too, if power went in between; else in the other place,
+  /// under the next number.
   func confirmAnchor() throws(VolumeError) {
     guard let state = anchoring else { return }
     do throws(AnchorError) {
@@ -194,7 +195,8 @@ extension SecureVolume {
 
   // MARK: Accepting
 
-  /// Before anything is written: is it what the person saw, is nothing else lost with the anchor, and are there numbers left?
+  /// Before anything is written: is it what the person saw, is nothing else lost with the anchor, and are there numbers
+  /// left?
   ///
   /// - Returns: what the anchor remembers, if anything.
   func mayAccept(_ use: AnchorUse, _ moment: VolumeMoment) throws(VolumeError) -> NewestRecord? {

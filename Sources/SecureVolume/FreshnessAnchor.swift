@@ -15,7 +15,8 @@ public protocol FreshnessAnchor: AnyObject {
   /// Opens what later calls need, where the process may not be able to any more. What is wrong shows in `recall`.
   func prepare(for store: StoreUUID, forWriting: Bool)
 
-  /// What is remembered. It may be in a cache alone, as a failed sync leaves it: `confirm`, or `store`, shows that it isn't.
+  /// What is remembered. It may be in a cache alone, as a failed sync leaves it: `confirm`, or `store`, shows that it
+  /// isn't.
   ///
   /// - Throws: `.missing` where there is nothing of this store: never "first use".
   func recall(_ store: StoreUUID, forWriting: Bool) throws(AnchorError) -> AnchorMemory

@@ -20,8 +20,8 @@ extension SecureVolume {
   /// Adds a slot that opens with `key`. Durable on return.
   ///
   /// - Parameter cost: what trying the passphrase costs; only and always for a passphrase.
-  /// - Throws: `.refused` where the name is taken or invalid; `.noSpace` where all slots are used; `.anchor`, with `isDurable`,
-  ///   where the slot is there and only the anchor couldn't be told.
+  /// - Throws: `.refused` where the name is taken or invalid; `.noSpace` where all slots are used; `.anchor`, with
+  ///   `isDurable`, where the slot is there and only the anchor couldn't be told.
   public func addSlot(
     _ key: borrowing KeyEncryptionKey, name slotName: String, cost: ScryptCost? = nil, created: UInt64
   ) throws(VolumeError) {
@@ -56,8 +56,8 @@ extension SecureVolume {
 
   /// Removes a slot: its wrap is overwritten in both headers before this returns.
   ///
-  /// - Throws: `.noSuchSlot`; `.refused` where it is the last, which would lose the store; `.anchor`, with `isDurable`, where
-  ///   the slot is gone and only the anchor couldn't be told.
+  /// - Throws: `.noSuchSlot`; `.refused` where it is the last, which would lose the store; `.anchor`, with `isDurable`,
+  ///   where the slot is gone and only the anchor couldn't be told.
   public func removeSlot(named slotName: String) throws(VolumeError) {
     try medium.mayWrite()
     guard let index = header.slots.firstIndex(where: { $0.map { KeySlot.areEqual($0.name, slotName) } ?? false }) else {

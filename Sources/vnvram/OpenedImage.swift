@@ -99,7 +99,8 @@ final class OpenedImage {
     return entry
   }
 
-  /// After a change of the volume that threw: where only its anchor couldn't be told, `close` tells it, or throws this error.
+  /// After a change of the volume that threw: where only its anchor couldn't be told, `close` tells it, or throws this
+  /// error.
   func goOn(after error: VolumeError) throws(VolumeError) {
     guard error.isDurable else { throw error }
     untold = error

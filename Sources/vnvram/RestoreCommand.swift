@@ -18,9 +18,9 @@ struct RestoreCommand: Subcommand {
       still names that store, or it is empty: move any other out of the way first. So, too, an image that is older than the \
       backup, since that is what the two names swapped look like.
 
-      Where the image has come further than the backup, that is asked at the terminal; and an anchor that knows of a later \
-      state refuses the backup, with exit status 7. With --older it is put in place all the same; then the image opens with that \
-      anchor only after `vnvram accept-rollback`.
+      Where the image has come further than the backup, that is asked at the terminal; and an anchor that knows of a \
+      later state refuses the backup, with exit status 7. With --older it is put in place all the same; then the image \
+      opens with that anchor only after `vnvram accept-rollback`.
 
       EXAMPLE
         vnvram restore web-1.backup web-1.img --force

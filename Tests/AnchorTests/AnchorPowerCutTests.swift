@@ -58,8 +58,8 @@ struct AnchorPowerCutTests {
     return oracle
   }
 
-  /// What might look like a fork, in units of every size: crash loops before and after the anchor is advanced, an anchor that fails,
-  /// openings without it, scrubs, many changes of slots.
+  /// What might look like a fork: crash loops before and after the anchor is advanced, an anchor that fails, openings
+  /// without it, scrubs, many changes of slots.
   @Test(arguments: [4096, 65536]) func everyCutOfWhatIsNoFork(unit: Int) throws {
     let image = newDisk()
     let place = SimulatedDisk(size: FileAnchor.size, blockSize: unit, name: "anchor")

@@ -7,7 +7,8 @@ import Testing
 
 @testable import SecureVolume
 
-/// An opener for writing shows that the anchor can be written before it writes a header (FORMAT §12); and which record counts.
+/// An opener for writing shows that the anchor can be written before it writes a header (FORMAT §12); and which record
+/// counts.
 struct ConfirmationTests {
   private static let place = 65536
 
@@ -108,7 +109,7 @@ struct ConfirmationTests {
     }
   }
 
-  /// A crash loop goes on in the record's own place, so that neither the anchor's numbers nor the lineage run on.
+  /// Nothing of the image is written, however often that is tried.
   @Test func anAnchorThatCannotBeWritten() throws {
     let store = try Store()
     let (image, place) = (store.image.bytes, store.anchor.bytes)

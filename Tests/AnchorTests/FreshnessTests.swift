@@ -80,7 +80,8 @@ struct FreshnessTests {
     #expect(try open(disk(image.bytes), FileAnchor(disk(place.bytes))).generation == Generation(1))
   }
 
-  /// A power cut spoils a bit of copy A that its slots are wrapped with and doesn't lie in them: copy B's slots open it all the same.
+  /// A power cut spoils a bit of copy A that its slots are wrapped with and doesn't lie in them: copy B's slots open it
+  /// all the same.
   @Test func aTornCopyWhoseSlotsAreWhole() throws {
     let image = newDisk()
     try format(image, anchor: nil)

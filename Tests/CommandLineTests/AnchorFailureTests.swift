@@ -4,8 +4,8 @@ import Testing
 
 /// Through the program: an anchor that fails before anything is written, and one that fails when the change is durable.
 struct AnchorFailureTests {
-  /// An anchor's file is written in its places alone: the first of them shows that it can be, the second is the opening's, then come
-  /// those of the change and of the close. `strace` makes them fail.
+  /// The first write to an anchor's file shows that it can be written, the second is the opening's, then come those of the
+  /// change and of the close. `strace` makes them fail.
   private func failing(_ workspace: Workspace, from call: Int, error: String = "ENOSPC", _ command: [String]) throws
     -> Child.Outcome
   {
@@ -120,7 +120,8 @@ struct AnchorFailureTests {
   @Test("an anchor that may only be read", .enabled(if: geteuid() == 0)) func readOnly() throws {
     let workspace = try workspace()
     let script = """
-      chmod 755 . && chown 65534 a.img a.anchor audit.jsonl && chmod 400 a.anchor && cp a.img before && : > audit && chown 65534 audit
+      chmod 755 . && chown 65534 a.img a.anchor && chmod 400 a.anchor && cp a.img before
+      : > audit && chown 65534 audit
       printf horse-spare | VNVRAM_AUDIT_LOG=$PWD/audit setpriv --reuid 65534 --clear-groups \\
         "$(command -v vnvram)" slot remove a.img other --passphrase-fd 0 --anchor $PWD/a.anchor; echo "status $?"; cmp a.img before
       """

@@ -67,7 +67,8 @@ struct BackupTests {
     var found: [UInt64] = []
     // A backup takes no older image's place, and a newer one's only where that is meant.
     for round in (0..<8).reversed() {
-      let restored = try place.run(["vnvram", "restore", place.path("backup-\(round)"), place.image, "--force", "--older"])
+      let restored = try place.run(
+        ["vnvram", "restore", place.path("backup-\(round)"), place.image, "--force", "--older"])
       #expect(restored.status == 0, "\(restored.text)")
       let again = try TestServer(place)
       let counter = try again.connect(.data).counter()
