@@ -139,8 +139,8 @@ struct HeaderCopy: ~Copyable, Sendable {
     return .valid(header)
   }
 
-  /// `nil` unless writing the header again gives the same bytes, but for a previous store key: so reserved fields are zero
-  /// and slots well-formed.
+  /// `nil` unless writing the header again gives the same bytes, but for a previous store key: so reserved fields are
+  /// zero and slots well-formed.
   private func parse(_ geometry: Geometry) -> Header? {
     let span = bytes.span
     guard let lineage = Lineage(parsing: span) else { return nil }

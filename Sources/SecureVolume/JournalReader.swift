@@ -2,7 +2,8 @@ import BlockIO
 import Crypto
 import Primitives
 
-/// The one reading of records (FORMAT §7): opening, recovery, salvage, saved headers and copies all read the ring through it.
+/// The one reading of records (FORMAT §7): opening, recovery, salvage, saved headers and copies all read the ring
+/// through it.
 ///
 /// It reads in large pieces. What it gives out is authentic: its MAC verified under the store's structure key.
 struct JournalReader: ~Copyable {
@@ -37,8 +38,8 @@ struct JournalReader: ~Copyable {
   /// Another process may be writing: what comes next is read anew.
   mutating func forget() { windowCount = 0 }
 
-  /// The record that starts at a position, if there is an authentic one, of a number from `sequence` on and of `epoch`, or of
-  /// any. Its entries are in `head` then.
+  /// The record that starts at a position, if there is an authentic one, of a number from `sequence` on and of
+  /// `epoch`, or of any. Its entries are in `head` then.
   ///
   /// - Throws: `.notAuthentic(.journal)` where the ring holds more forged records than are worth hashing; `.device`.
   mutating func record(
@@ -141,8 +142,8 @@ struct JournalReader: ~Copyable {
     (windowStart, windowCount) = (place, geometry.blockSize)
   }
 
-  /// How much was read; `nil` where that failed: what lies before a block that can't be read, or before the end of a file
-  /// that is too short, is there still, and is read block by block.
+  /// How much was read; `nil` where that failed: what lies before a block that can't be read, or before the end of a
+  /// file that is too short, is there still, and is read block by block.
   private mutating func loadLarge(_ place: UInt64) -> Int? {
     let count = min(UInt64(window.count), geometry.ringSize - place)
     do throws(VolumeError) { try medium.read(at: geometry.ringOffset + place, into: &window, 0..<Int(count)) } catch {

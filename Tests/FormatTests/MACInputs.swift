@@ -2,8 +2,8 @@ import Crypto
 import Foundation
 import Primitives
 
-/// The input of each MAC of FORMAT, put together from a vector's bytes and values as the page says and not as the program
-/// does, with the MAC that the vector has for it.
+/// The input of each MAC of FORMAT, put together from a vector's bytes and values as the page says and not as the
+/// program does, with the MAC that the vector has for it.
 struct MACInputs {
   struct Input {
     let name: String

@@ -6,8 +6,8 @@ import Testing
 
 @testable import SecureVolume
 
-/// Two writers on one disk, as two hosts have it, whom no lock keeps apart: the first notices before its next checkpoint,
-/// writes nothing more, and the second's store stays whole.
+/// Two writers on one disk, as two hosts have it, whom no lock keeps apart: the first notices before its next
+/// checkpoint, writes nothing more, and the second's store stays whole.
 struct AnotherWriterTests {
   static let geometry = Geometry(blockSize: 4096, sectorCount: 6)
 

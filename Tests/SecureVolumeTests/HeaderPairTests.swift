@@ -52,8 +52,8 @@ struct HeaderPairTests {
     }
   }
 
-  /// Slots of passphrases that are too dear together: none is tried, not even the one that is cheap and right. Keys of other
-  /// kinds are, and then such a header is none.
+  /// Slots of passphrases that are too dear together: none is tried, not even the one that is cheap and right. Keys
+  /// of other kinds are, and then such a header is none.
   @Test func slotsThatAreTooDear() throws {
     let (disk, volume) = try make()
     let cheap = ScryptCost(log2N: 10, r: 1, p: 1)

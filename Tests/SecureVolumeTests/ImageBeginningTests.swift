@@ -10,7 +10,8 @@ import Testing
   @Test(arguments: [
     ([], ImageBeginning.empty), ([0], .zeros), ([UInt8](repeating: 0, count: 32), .zeros),
     ([UInt8](repeating: 0, count: 8) + rest, .zeros), (ours + rest, .image), (ours, .image),
-    // swtpm's single file, whatever its version; an image that begins so, with a version that swtpm refuses and whose it is.
+    // swtpm's single file, whatever its version; an image that begins so, with a version that swtpm refuses and whose
+    // it is.
     (swtpms + [1, 0, 0xC0, 0] + rest, .swtpmFile), (swtpms + [2] + rest, .swtpmFile),
     (swtpms + [0xFF] + rest, .swtpmFile),
     (swtpms + [0xFF] + ours + rest, .image), (swtpms + [1] + ours + rest, .swtpmFile),

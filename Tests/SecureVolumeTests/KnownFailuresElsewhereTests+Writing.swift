@@ -11,8 +11,8 @@ import Testing
 extension KnownFailuresElsewhereTests {
   // MARK: Case 6
 
-  /// Formatting by itself is cut everywhere in `PowerCutTests.formattingIsAllOrNothing`; here nothing believes what is left
-  /// and nothing makes a store of it.
+  /// Formatting by itself is cut everywhere in `PowerCutTests.formattingIsAllOrNothing`; here nothing believes what
+  /// is left and nothing makes a store of it.
   @Test("case 6: what a format that was cut short leaves is never opened, by reading or writing, nor written to")
   func case6FormatCutShort() throws {
     let content: Stamps = [7, 8, 9]
@@ -93,8 +93,8 @@ extension KnownFailuresElsewhereTests {
 
   // MARK: Case 9
 
-  /// Whether every write to the ring keeps off the records that a header copy on the medium still begins with: looked up
-  /// in the durable bytes alone, by FORMAT §2 and §7.
+  /// Whether every write to the ring keeps off the records that a header copy on the medium still begins with: looked
+  /// up in the durable bytes alone, by FORMAT §2 and §7.
   private final class RingWatch {
     private let disk: SimulatedDisk
     private let lost: [UInt8]?
@@ -190,8 +190,8 @@ extension KnownFailuresElsewhereTests {
 
   // MARK: Case 10
 
-  /// Every other kind of failure at every operation is in `FailedWriteTests`; here what fails is the write of a header, and
-  /// it lands after power went.
+  /// Every other kind of failure at every operation is in `FailedWriteTests`; here what fails is the write of a
+  /// header, and it lands after power went.
   @Test("case 10: a header write that reports an error and lands later") func case10HeaderWriteLandsLater() throws {
     let geometry = PowerCutTests.geometries[0]
     var tried = 0

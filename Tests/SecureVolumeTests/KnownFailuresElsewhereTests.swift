@@ -7,8 +7,8 @@ import Testing
 
 @testable import SecureVolume
 
-/// What went wrong in other stores, case by case as Tests/README.md lists them, tried on the volume. Cases that need the
-/// stream, the independent reader or the programs are in suites of the same name in FormatTests and ServerTests.
+/// What went wrong in other stores, case by case as Tests/README.md lists them, tried on the volume. Cases that need
+/// the stream, the independent reader or the programs are in suites of the same name in FormatTests and ServerTests.
 struct KnownFailuresElsewhereTests {
   static let geometry = Geometry(blockSize: 4096, sectorCount: 3) ?? TamperingTests.geometries[0]
 
@@ -87,8 +87,8 @@ struct KnownFailuresElsewhereTests {
     for (i, j) in [(0, 1), (0, 2), (1, 2)] {
       var bytes = live.bytes
       Self.swap(&bytes, live.records[i], live.records[j])
-      // Where a record that stayed in its place lies behind, the gap proves damage. The last two in each other's place are
-      // as if they were cut off, which the report says: not closed cleanly.
+      // Where a record that stayed in its place lies behind, the gap proves damage. The last two in each other's
+      // place are as if they were cut off, which the report says: not closed cleanly.
       if (i, j) == (1, 2) {
         #expect(try Self.prefix(bytes) == live.contents[1])
       } else {
@@ -172,7 +172,8 @@ struct KnownFailuresElsewhereTests {
     ("lineage", 304, 2560), ("audit heads", 2864, 512), ("VM binding", 3376, 256),
   ]
 
-  /// What would say that keys are being rotated, that another cipher or none is meant, or what a later version may mean.
+  /// What would say that keys are being rotated, that another cipher or none is meant, or what a later version may
+  /// mean.
   static let rotation: [Field] = [
     ("reserved 17", 17, 3), ("version", 20, 4), ("suite", 24, 4), ("headerSize", 28, 4), ("slotCount", 32, 4),
     ("slotSize", 36, 4), ("reserved 60", 60, 4), ("features", 120, 8), ("keyEpoch", 184, 4), ("leafTable", 188, 4),
@@ -190,7 +191,8 @@ struct KnownFailuresElsewhereTests {
     }
   }
 
-  /// Values to put into a field: each bit for short ones, some bytes of long ones, all ones, and all zeros where it had any.
+  /// Values to put into a field: each bit for short ones, some bytes of long ones, all ones, and all zeros where it
+  /// had any.
   private static func forgeries(_ field: Field, in header: [UInt8]) -> [[UInt8]] {
     let old = Array(header[field.offset..<field.offset + field.count])
     var all = [[UInt8](repeating: 0xFF, count: field.count), [UInt8](repeating: 0, count: field.count)]

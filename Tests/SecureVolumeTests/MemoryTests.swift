@@ -55,7 +55,8 @@ struct MemoryTests {
     func sync() throws(BlockError) { try headers.sync() }
   }
 
-  /// A commit of 64 MiB, in place of changes that are there already: its head (640 KiB), a batch, and where its sectors are.
+  /// A commit of 64 MiB, in place of changes that are there already: its head (640 KiB), a batch, and where its
+  /// sectors are.
   @Test func aLargeCommitTakesLittleBesideItsChanges() async {
     await #expect(processExitsWith: .success) {
       let count = 16384
@@ -90,8 +91,8 @@ struct MemoryTests {
     }
   }
 
-  /// A file of 420 KB whose headers claim 65536 sectors, as anyone can make it: what there is is looked at, and no more is
-  /// taken than that is worth; a line says what is missing.
+  /// A file of 420 KB whose headers claim 65536 sectors, as anyone can make it: what there is is looked at, and no
+  /// more is taken than that is worth; a line says what is missing.
   @Test func aShortFileThatClaimsMuch() async {
     await #expect(processExitsWith: .success) {
       guard let small = Geometry(blockSize: 4096, sectorCount: 6),

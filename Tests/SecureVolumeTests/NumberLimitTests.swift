@@ -6,8 +6,8 @@ import Testing
 
 @testable import SecureVolume
 
-/// Numbers stay below 2^63 (FORMAT): who would get there stops before anything is written, and readers go on; what is there
-/// already is no header.
+/// Numbers stay below 2^63 (FORMAT): who would get there stops before anything is written, and readers go on; what is
+/// there already is no header.
 struct NumberLimitTests {
   static let limit: UInt64 = 1 << 63
   static let fields: [(String, @Sendable (inout Header, UInt64) -> Void)] = [

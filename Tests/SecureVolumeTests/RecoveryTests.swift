@@ -29,8 +29,9 @@ struct RecoveryTests {
     ] + (0..<20).map { _ in disk.crashed(using: &random) }
   }
 
-  /// A sync fails, and what it was to make durable stays in a cache that every later read shows. The process goes; the next
-  /// opening sees that record, whole, and goes on from it. Then power goes: nothing of what was served since is lost.
+  /// A sync fails, and what it was to make durable stays in a cache that every later read shows. The process goes;
+  /// the next opening sees that record, whole, and goes on from it. Then power goes: nothing of what was served since
+  /// is lost.
   @Test(arguments: geometries, 0..<4)
   func aSyncFailsAndTheCacheShowsWhatTheDeviceNeverHad(_ geometry: Geometry, _ before: Int) throws {
     let disk = try make(geometry)

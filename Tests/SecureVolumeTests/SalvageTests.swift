@@ -14,7 +14,8 @@ struct SalvageTests {
     Geometry(blockSize: 4096, sectorCount: 300),
   ].compactMap { $0 }
 
-  /// Sectors hold 1, 2, 3, …; then five commits, of which the last three are in the journal alone where it isn't closed.
+  /// Sectors hold 1, 2, 3, …; then five commits, of which the last three are in the journal alone where it isn't
+  /// closed.
   private func make(_ geometry: Geometry, closed: Bool) throws -> (disk: SimulatedDisk, states: [Stamps]) {
     let disk = SimulatedDisk(size: geometry.imageSize)
     var content: Stamps = (0..<geometry.sectorCount).map { $0 + 1 }
@@ -156,7 +157,8 @@ struct SalvageTests {
     #expect(salvaged.generation == Generation(3))
   }
 
-  /// Whatever is damaged, what is served was once written there; and where the tree verifies, all of it is of one state.
+  /// Whatever is damaged, what is served was once written there; and where the tree verifies, all of it is of one
+  /// state.
   @Test(arguments: geometries, [true, false])
   func atRandom(_ geometry: Geometry, _ closed: Bool) throws {
     let (made, states) = try make(geometry, closed: closed)

@@ -6,8 +6,8 @@ import Testing
 
 @testable import SecureVolume
 
-/// One strictness (FORMAT §7): whoever reads an image, with its lock or without, for reading, for writing or for a copy,
-/// refuses the same for the same reason, and nothing is written.
+/// One strictness (FORMAT §7): whoever reads an image, with its lock or without, for reading, for writing or for a
+/// copy, refuses the same for the same reason, and nothing is written.
 struct StrictReadingTests {
   static let geometry = Geometry(blockSize: 4096, sectorCount: 6)
 
@@ -104,7 +104,8 @@ struct StrictReadingTests {
     #expect(same == bytes, "what is sealed anew with nothing forged is what was there")
   }
 
-  /// Another store's header as copy B, whole and under the same kernel key; and its parts in it, with a MAC that verifies.
+  /// Another store's header as copy B, whole and under the same kernel key; and its parts in it, with a MAC that
+  /// verifies.
   @Test(arguments: [true, false]) func anotherStoresHeader(clean: Bool) throws {
     let geometry = try #require(Self.geometry)
     func make() throws -> (SimulatedDisk, SecureVolume) {

@@ -86,8 +86,8 @@ struct TamperingTests {
     return outcomes
   }
 
-  /// Every bit of what has a meaning, one at a time (of large blocks a part); and what FORMAT §7 lists as unused, which is all
-  /// else, is not even read.
+  /// Every bit of what has a meaning, one at a time (of large blocks a part); and what FORMAT §7 lists as unused,
+  /// which is all else, is not even read.
   @Test(arguments: geometries, [0, 1])
   func everyBitOfACleanImage(_ geometry: Geometry, _ table: Int) throws {
     let (bytes, content, _) = try Self.makeImage(geometry, clean: true, table: table)

@@ -6,8 +6,8 @@ import Testing
 
 @testable import SecureVolume
 
-/// A reader beside a writer, at the finest grain: what the writer wrote was taken down block by block, and goes on block by
-/// block between the pieces that the reader reads. Nothing is ever damaged here, so nobody may say so.
+/// A reader beside a writer, at the finest grain: what the writer wrote was taken down block by block, and goes on
+/// block by block between the pieces that the reader reads. Nothing is ever damaged here, so nobody may say so.
 struct WriterTraceTests {
   /// What a writer did to a disk, in order.
   private final class Trace {
