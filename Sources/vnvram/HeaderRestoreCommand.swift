@@ -40,6 +40,7 @@ struct HeaderRestoreCommand: Subcommand {
     let fitting: OpenedImage
     do {
       fitting = try OpenedImage(reading, unlock: unlock, anchor: anchor, audit: { try audit.log() })
+      try requireEverySector(try fitting.encrypted(for: "restore"))
     } catch { throw misfit(Failure(error)) }
     let volume = try fitting.encrypted(for: "restore")
     _ = try fitting.store
@@ -68,6 +69,14 @@ struct HeaderRestoreCommand: Subcommand {
         ("image", .string(image)), ("file", .string(file)), ("uuid", .string(volume.uuid.description)),
         ("generation", .unsigned(volume.generation.value)), ("slots", .array(slots.map(\.json))),
       ])
+  }
+
+  /// The leaf table that the saved header names may be there whole, though sectors were written since: only they tell.
+  private func requireEverySector(_ volume: SecureVolume) throws {
+    var progress = ProgressLine("verifying", total: volume.geometry.volumeSize.value, json: output.json)
+    let findings = try volume.check { progress.update($0 * UInt64(volume.sectorSize)) }
+    guard let damage = findings.first(where: { $0.severity != .notice }) else { return }
+    throw Failure(.notAuthentic, "\(image): \(damage.detail), at \(damage.offset)")
   }
 
   /// What opening the image with the saved header met, told of the file: the image alone is no image at all.

@@ -78,8 +78,6 @@ struct AnchorPowerCutTests {
           place.inject(.fails(errno: 28), at: .write(place.writes + call))
           #expect(refusal(image, FileAnchor(place))?.code == .anchor(.device(.noSpace)))
         }
-        place.inject(.failsLandsLater(errno: 5), at: .write(place.writes + 2))
-        #expect(refusal(image, FileAnchor(place)) != nil)
         place.inject(.fails(errno: 5), at: .sync(place.syncs + 2))
         #expect(refusal(image, FileAnchor(place)) != nil)
       }

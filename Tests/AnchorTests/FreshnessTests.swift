@@ -80,6 +80,18 @@ struct FreshnessTests {
     #expect(try open(disk(image.bytes), FileAnchor(disk(place.bytes))).generation == Generation(1))
   }
 
+  /// A power cut spoils a bit of copy A that its slots are wrapped with and doesn't lie in them: copy B's slots open it all the same.
+  @Test func aTornCopyWhoseSlotsAreWhole() throws {
+    let image = newDisk()
+    try format(image, anchor: nil)
+    _ = try open(image, nil)
+    for offset in [Format.binding.lowerBound, Format.binding.upperBound - 1, 40, 55] {
+      let torn = disk(image.bytes)
+      torn.flip(bit: offset * 8 + 2)
+      #expect(refusal(torn, ExpectedGeneration(Generation(0))) == nil, "byte \(offset)")
+    }
+  }
+
   /// Records that are cut off the end are missed down to what the anchor knows: the bound that FORMAT §12 gives.
   @Test func recordsCutOffBelowTheAnchor() throws {
     let (image, place) = (newDisk(), newAnchorDisk())

@@ -115,6 +115,7 @@ private final class CountedAnchor: FreshnessAnchor {
   func establish(for store: StoreUUID, keeping index: Int?, replacing: Bool) throws(AnchorError) {
     try file.establish(for: store, keeping: index, replacing: replacing)
   }
+  func confirm() throws(AnchorError) { try file.confirm() }
   func counter(for moment: AnchorMoment) -> UInt64 { value + 1 }
   func store(_ sealed: borrowing ByteBuffer, _ moment: AnchorMoment) throws(AnchorError) {
     try file.store(sealed, moment)

@@ -216,7 +216,7 @@ struct CopyTests {
     let disk = try make(geometry)
     let writer = try Writer(disk, geometry, seed: 2)
     let view = SharedView(disk)
-    view.before = { if view.reads % 8 == 0 { try writer.volume.settle { _ in } } }
+    view.before = { if view.reads % 8 == 0 { try writer.volume.settleImage { _ in } } }
     #expect(throws: VolumeError(.device(.inUse), store: "", "")) {
       _ = try SealedVolume(view).unlock(with: makeKey(1))
     }

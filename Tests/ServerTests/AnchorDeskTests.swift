@@ -89,7 +89,7 @@ import Testing
       #expect(code(desk.answer(.store(wrong, next.moment))) == .refused)
     }
     #expect(memory.stored == 0)
-    _ = desk.answer(.counter(.running))
+    _ = desk.answer(.counter(.closing))
     #expect(code(desk.answer(.store(next.record, next.moment))) == .refused, "at another moment than the counter's")
     _ = desk.answer(.counter(next.moment))
     #expect(code(desk.answer(.store(next.record, next.moment))) == nil)

@@ -65,9 +65,9 @@ struct BackupTests {
     #expect(try place.run(["vnvram", "backup", place.path("backup-0"), place.image, "--force"]).status == 9)
     #expect(server.end() == 0)
     var found: [UInt64] = []
-    // A backup takes no older image's place.
+    // A backup takes no older image's place, and a newer one's only where that is meant.
     for round in (0..<8).reversed() {
-      let restored = try place.run(["vnvram", "restore", place.path("backup-\(round)"), place.image, "--force"])
+      let restored = try place.run(["vnvram", "restore", place.path("backup-\(round)"), place.image, "--force", "--older"])
       #expect(restored.status == 0, "\(restored.text)")
       let again = try TestServer(place)
       let counter = try again.connect(.data).counter()

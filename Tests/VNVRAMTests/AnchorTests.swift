@@ -180,14 +180,16 @@ struct AnchorTests {
   }
 }
 
-/// An anchor whose file can be written at openings alone, as on a disk that has filled up since.
+/// An anchor whose file can be written up to an opening's record, as on a disk that has filled up since.
 private final class FailingAnchor: FreshnessAnchor {
   private let file: FileAnchor
+  private var isFull = false
   init(_ file: FileAnchor) { self.file = file }
   var name: String { file.name }
 
   func recall(_ store: StoreUUID, forWriting: Bool) throws(AnchorError) -> AnchorMemory {
-    try file.recall(store, forWriting: forWriting)
+    isFull = false
+    return try file.recall(store, forWriting: forWriting)
   }
 
   func adopt(_ record: AnchorRecord, at index: Int, forWriting: Bool) throws(AnchorError) {
@@ -201,8 +203,9 @@ private final class FailingAnchor: FreshnessAnchor {
   }
 
   func store(_ sealed: borrowing ByteBuffer, _ moment: AnchorMoment) throws(AnchorError) {
-    guard moment == .opening else { throw AnchorError(.device(.noSpace), anchor: name, "the disk is full") }
+    guard !isFull else { throw AnchorError(.device(.noSpace), anchor: name, "the disk is full") }
     try file.store(sealed, moment)
+    isFull = moment == .opening
   }
 
   func release() { file.release() }

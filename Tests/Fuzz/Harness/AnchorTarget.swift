@@ -123,6 +123,8 @@ enum AnchorTarget {
       return memory
     }
 
+    func confirm() throws(AnchorError) {}
+
     func establish(for store: StoreUUID, keeping index: Int?, replacing: Bool) throws(AnchorError) {
       isMissing = false
     }
