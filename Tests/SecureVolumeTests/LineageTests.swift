@@ -16,6 +16,7 @@ struct LineageTests {
       guard !records.isEmpty else { throw AnchorError(.missing, anchor: name, "is not there") }
       return .records(records)
     }
+    func confirm() throws(AnchorError) {}
     func establish(for store: StoreUUID, keeping index: Int?, replacing: Bool) throws(AnchorError) {}
     func store(_ sealed: borrowing ByteBuffer, _ moment: AnchorMoment) throws(AnchorError) {
       records = [sealed.span.array]

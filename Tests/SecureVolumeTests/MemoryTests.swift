@@ -78,7 +78,7 @@ struct MemoryTests {
         medium: Medium(device), keys: keys, header: header, digest: digest,
         leaves: LeafTable(geometry: geometry, current: 0), journal: Journal(geometry: geometry, at: header.cursor),
         generation: Generation(0), opening: report)
-      var all = SectorChanges(sectorSize: 4096, reserving: count)
+      var all = SectorChanges(sectorSize: 4096)
       for sector in 0..<count {
         let place = all.append(SectorIndex(sector))
         fill(UInt64(sector + 1), all.mutablePlaintext(place))
