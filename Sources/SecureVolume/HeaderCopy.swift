@@ -11,8 +11,6 @@ struct HeaderCopy: ~Copyable, Sendable {
     case noMagic
     case unsupported(String)
     case notAuthentic
-    /// It is this store's, and of the other place.
-    case misplaced
     case geometry
     /// Its MAC verifies, and still it isn't as FORMAT says.
     case malformed
@@ -122,10 +120,10 @@ struct HeaderCopy: ~Copyable, Sendable {
     try structure.startInput(.header)
     try structure.update(bytes, 0..<Format.headerMACOffset)
     let mac = try structure.finish()
-    guard ConstantTime.equals(mac, InlineBytes32(bytes.span, at: Format.headerMACOffset)) else {
-      return .other(identityFlaw ?? .notAuthentic)
-    }
-    guard bytes.span.load(UInt32.self, at: 128) == UInt32(index) else { return .other(identityFlaw ?? .misplaced) }
+    // With the other place's number it is what a disk with large blocks may leave there when power goes.
+    guard ConstantTime.equals(mac, InlineBytes32(bytes.span, at: Format.headerMACOffset)),
+      bytes.span.load(UInt32.self, at: 128) == UInt32(index)
+    else { return .other(identityFlaw ?? .notAuthentic) }
     // From here on only someone with the store key wrote this; what is wrong now is another program's doing.
     if let flaw = identityFlaw { return .flawed(flaw) }
     guard let geometry else { return .flawed(.geometry) }

@@ -164,8 +164,6 @@ struct HeaderPair: ~Copyable {
       }
     }
     switch verdicts {
-    case (.valid, .other(.misplaced)), (.other(.misplaced), .valid):
-      throw pairError("one copy of its header lies in both places")
     case (.flawed(let flaw), _), (_, .flawed(let flaw)): throw refusal(flaw)
     case (.valid(let first), .valid(let second)):
       return try choose(first, second)
@@ -208,7 +206,7 @@ struct HeaderPair: ~Copyable {
     case .geometry:
       VolumeError(.notAuthentic(.geometry), store: name, "its sizes and offsets contradict each other")
     case .unsupported(let what): Self.unsupported(what, name)
-    case .malformed, .unreadable, .noMagic, .notAuthentic, .misplaced:
+    case .malformed, .unreadable, .noMagic, .notAuthentic:
       VolumeError(
         .notAuthentic(.header), store: name, "its header is authentic and still not as the format has it")
     }

@@ -128,11 +128,15 @@ public struct KeySlot: Equatable, Sendable {
       p: slot.load(UInt32.self, at: Field.cost + 8))
   }
 
-  /// What trying a passphrase on this slot takes, as N × r × p; 0 where it isn't tried.
+  /// What trying a passphrase on this slot would take, as N × r × p, within the limits or not; or just more than all slots
+  /// together may.
   static func passphraseCost(_ slot: Span<UInt8>) -> UInt64 {
+    guard slot.load(UInt32.self, at: 0) == SlotKind.passphrase.rawValue else { return 0 }
     let cost = cost(in: slot)
-    guard slot.load(UInt32.self, at: 0) == SlotKind.passphrase.rawValue, cost.isWithinLimits else { return 0 }
-    return cost.units
+    let beyond = Format.passphraseCostLimit + 1
+    guard cost.log2N < 32 else { return beyond }
+    let (units, overflow) = (UInt64(cost.r) * UInt64(cost.p)).multipliedReportingOverflow(by: 1 << UInt64(cost.log2N))
+    return overflow ? beyond : min(units, beyond)
   }
 
   private static func wrappingKey(
@@ -186,7 +190,8 @@ public struct KeySlot: Equatable, Sendable {
     guard let kind = SlotKind(rawValue: bytes.load(UInt32.self, at: 0)) else { return nil }
     let cost = Self.cost(in: bytes)
     guard kind != .passphrase || cost.isWithinLimits, let label = Self.text(bytes, at: Field.label),
-      let maker = Self.text(bytes, at: Field.maker), Self.isValid(name: label), maker.isEmpty || Self.isValid(name: maker)
+      let maker = Self.text(bytes, at: Field.maker), Self.isValid(name: label),
+      maker.isEmpty || Self.isValid(name: maker)
     else { return nil }
     self.init(
       kind: kind, cost: kind == .passphrase ? cost : nil, salt: InlineBytes32(bytes, at: Field.salt.lowerBound),

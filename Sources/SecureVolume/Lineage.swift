@@ -76,7 +76,7 @@ struct Lineage: Equatable, Sendable {
     let entry = Self.parse(header, at: Format.anchoredOffset)
     anchored = entry == Entry(value: InlineBytes32(), last: 0) ? nil : entry
     guard entries.last?.last == 0, entries.allSatisfy({ $0.last < Format.numberLimit }),
-      anchored.map({ $0.last < Format.numberLimit }) ?? true
+      anchored.map({ $0.last < Format.numberLimit && $0.value != InlineBytes32() }) ?? true
     else { return nil }
   }
 
