@@ -247,7 +247,7 @@ must vnvram check "$image"
 place=$(vnvram info "$image" --json | python3 -c '
 import json, sys
 info = json.load(sys.stdin)
-print(info["image_size"] - info["volume_size"] + info["sector_size"] + 1234)')
+print(info["image_size"] - info["volume_size"] + info["block_size"] + 1234)')
 flip "$place"
 must_end 6 vnvram check "$image"
 grep -q "sector" output || fail "the place isn't named"

@@ -21,8 +21,6 @@ struct HeaderCopy: ~Copyable, Sendable {
     case valid(Header)
     /// Someone with the key wrote it, and it isn't as FORMAT says.
     case flawed(Flaw)
-    /// The other place's copy, whole.
-    case misplaced
     /// It doesn't count: the MAC doesn't verify, or it can't be read.
     case other(Flaw)
   }
@@ -125,12 +123,10 @@ struct HeaderCopy: ~Copyable, Sendable {
     try structure.startInput(.header)
     try structure.update(bytes, 0..<Format.headerMACOffset)
     let mac = try structure.finish()
-    guard ConstantTime.equals(mac, InlineBytes32(bytes.span, at: Format.headerMACOffset)) else {
-      return .other(identityFlaw ?? .notAuthentic)
-    }
-    guard bytes.span.load(UInt32.self, at: 128) == UInt32(index) else {
-      return identityFlaw.map { .other($0) } ?? .misplaced
-    }
+    // With the other place's number it is what a disk with large blocks may leave there when power goes.
+    guard ConstantTime.equals(mac, InlineBytes32(bytes.span, at: Format.headerMACOffset)),
+      bytes.span.load(UInt32.self, at: 128) == UInt32(index)
+    else { return .other(identityFlaw ?? .notAuthentic) }
     // From here on only someone with the store key wrote this; what is wrong now is another program's doing.
     if let flaw = identityFlaw { return .flawed(flaw) }
     guard let geometry else { return .flawed(.geometry) }

@@ -155,9 +155,6 @@ struct HeaderPair: ~Copyable {
     do { (first, second) = (try a.verified(with: &structure), try b.verified(with: &structure)) } catch {
       throw VolumeError(error, store: name)
     }
-    if first.isMisplaced && second.isAuthentic || second.isMisplaced && first.isAuthentic {
-      throw pairError("the same copy lies in both places")
-    }
     if first.isAuthentic, second.isAuthentic,
       !a.bytes.span(0..<Format.geometryPart).equals(b.bytes.span(0..<Format.geometryPart))
     {
@@ -254,7 +251,6 @@ extension HeaderCopy.Verdict {
   fileprivate var header: Header? { if case .valid(let header) = self { header } else { nil } }
   /// Of a copy that someone with the key wrote.
   fileprivate var flaw: HeaderCopy.Flaw? { if case .flawed(let flaw) = self { flaw } else { nil } }
-  fileprivate var isMisplaced: Bool { if case .misplaced = self { true } else { false } }
   /// Whether someone with the key wrote it for this place.
   fileprivate var isAuthentic: Bool { header != nil || flaw != nil }
 }

@@ -130,8 +130,8 @@ public struct KeySlot: Equatable, Sendable {
 
   /// What trying a passphrase on this slot would take, as N × r × p, of whatever size; 0 for other kinds.
   static func passphraseCost(_ slot: Span<UInt8>) -> UInt64 {
-    let cost = cost(in: slot)
     guard slot.load(UInt32.self, at: 0) == SlotKind.passphrase.rawValue else { return 0 }
+    let cost = cost(in: slot)
     let (pieces, log2N) = (UInt64(cost.r) * UInt64(cost.p), UInt64(cost.log2N))
     let isHuge = pieces > 0 && (log2N > 32 || pieces > Format.passphraseCostLimit)
     return isHuge ? Format.passphraseCostLimit + 1 : pieces << min(log2N, 32)
@@ -188,7 +188,8 @@ public struct KeySlot: Equatable, Sendable {
     guard let kind = SlotKind(rawValue: bytes.load(UInt32.self, at: 0)) else { return nil }
     let cost = Self.cost(in: bytes)
     guard kind != .passphrase || cost.isWithinLimits, let label = Self.text(bytes, at: Field.label),
-      let maker = Self.text(bytes, at: Field.maker), Self.isValid(name: label), maker.isEmpty || Self.isValid(name: maker)
+      let maker = Self.text(bytes, at: Field.maker), Self.isValid(name: label),
+      maker.isEmpty || Self.isValid(name: maker)
     else { return nil }
     self.init(
       kind: kind, cost: kind == .passphrase ? cost : nil, salt: InlineBytes32(bytes, at: Field.salt.lowerBound),

@@ -61,6 +61,8 @@ enum Recovery {
   private static func makeDurable(
     _ volume: SecureVolume, _ choice: HeaderPair.Choice, _ last: inout LastRecord?
   ) throws(VolumeError) {
+    // What a write that failed left in a cache goes first: else one copy could be torn by that, and the other by this.
+    if !choice.copiesToRewrite.isEmpty { try volume.medium.sync() }
     for copy in choice.copiesToRewrite { try volume.writeHeader(choice.header, copy: copy) }
     if choice.needsNextNumber { try volume.writeHeaders(volume.nextHeader()) }
     if Mutant.believeTheCache.isOn, let believed = last.take() { volume.publish(believed) }

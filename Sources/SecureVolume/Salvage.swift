@@ -46,7 +46,6 @@ enum Salvage {
     for index in 0...1 {
       switch try pair.verified(index, &keys) {
       case .valid(let header): verified.append(header)
-      case .misplaced: flaws.append(pair.finding(index, .notAuthentic))
       case .flawed(let flaw), .other(let flaw):
         flaws.append(pair.finding(index, flaw))
         if let header = pair.presumed(index, uuid: keys.uuid), !presumed.contains(header) { presumed.append(header) }

@@ -21,7 +21,7 @@ extension SecureVolume {
         if other != header { return Self.descriptions(of: other.slots) }
       // Authentic, and made by another program.
       case .flawed: return []
-      case .misplaced, .other: break
+      case .other: break
       }
     }
     return nil

@@ -217,7 +217,7 @@ struct AuditLogTests {
       AuditEvent.allCases.map(\.rawValue) == [
         "asked-for", "found", "missing", "denied", "expired", "revoked", "wrong", "unwrapped", "compared",
         "repeated", "added", "removed", "started", "image-refused", "locked", "ended", "exported", "formatted",
-        "rollback-accepted", "backed-up", "restored", "marker-forgotten",
+        "rollback-accepted", "backed-up", "converted", "restored", "marker-forgotten",
         "imported",
       ])
   }

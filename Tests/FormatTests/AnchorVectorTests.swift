@@ -21,9 +21,10 @@ struct AnchorVectorTests {
     var count = 0
     for vector in try Self.vectors() {
       let image = try ImageVector(ImageVector.folder.appending(path: "good-\(vector["image"] ?? "").txt"))
-      for isWritable in [false, true] {
-        #expect(try outcome(image, vector, isWritable) == vector.expected, "\(vector)")
-      }
+      #expect(try outcome(image, vector, false) == vector.expected, "\(vector)")
+      // A writer has to hand over at least one record more, and after the last number there is none.
+      let written = "\(vector)" == "current-sequence-limit" ? "no number left" : vector.expected
+      #expect(try outcome(image, vector, true) == written, "\(vector), for writing")
       count += 1
     }
     #expect(count >= 34)
@@ -45,6 +46,7 @@ struct AnchorVectorTests {
       case .anchor(.notAuthentic): return "anchor-damaged"
       case .anchor(.rolledBack): return "anchor-rolled-back"
       case .anchor(.refused): return "anchor-counter"
+      case .noSpace: return "no number left"
       default: return "\(error)"
       }
     }

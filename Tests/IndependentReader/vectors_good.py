@@ -295,7 +295,16 @@ def stranger(builder):
     return closed("stranger", [SlotSpec(f.KEYRING, "vm", OTHER_KEY)]).header(1)
 
 
+other_b("a-twice", "copy A", lambda builder: builder.header(0))
 other_b("stranger", "a store that the key does not open", stranger)
+@good("copy B, not clean, in both places: what lies in A's place is no copy A, and copy B counts")
+def header_b_twice(seed):
+    builder = opened(seed)
+    change(builder)
+    put(builder.image, 0, builder.header(1))
+    return builder, BY_KEY
+
+
 other_b("version", "version 3, without its MAC", lambda builder: unsealed(builder, (20, u32(3))))
 other_b("size", "a size larger than the file, without its MAC", lambda builder: unsealed(builder, (64, u64(65536))))
 other_b("version-1", "a magic of version 1", lambda builder: f.MAGIC + u32(1))

@@ -99,7 +99,7 @@ class HeaderCopy:
         if not self.readable:
             return False
         found = (self.open_slot(index, credential) for index in range(f.SLOT_COUNT))
-        return any(self.verifies(f.Keys(opened.store_key, self.uuid)) for opened in found if opened)
+        return any(self.is_authentic(f.Keys(opened.store_key, self.uuid)) for opened in found if opened)
 
 
 @dataclass(frozen=True)

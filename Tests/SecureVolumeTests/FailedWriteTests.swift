@@ -32,6 +32,9 @@ struct FailedWriteTests {
           tried += 1
           try expect(disk.crashed(using: &random), outcome, "cut after the failure of operation \(operation): \(fault)")
         }
+        // Two header copies can't serve both a failed sync and a write that lands after the next opening (FORMAT §7).
+        let failed = disk.log[operation - 1]
+        if kind == 3, failed.kind == .write, failed.offset.value < Format.ringOffset { continue }
         disk.clearFaults()
         var duringRecovery: [SimulatedDisk] = []
         disk.afterOperation = { _ in duringRecovery.append(disk.crashed(using: &random)) }

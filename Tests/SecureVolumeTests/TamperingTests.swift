@@ -221,16 +221,16 @@ struct TamperingTests {
     }
   }
 
-  /// A copy in the other's place isn't valid there (FORMAT §2), whatever its MAC says, and no power cut puts it there.
-  @Test(arguments: [true, false]) func aHeaderCopyInTheOthersPlaceIsRefused(clean: Bool) throws {
-    let (bytes, content, _) = try Self.makeImage(Self.geometries[0], clean: clean)
+  /// A copy in the other's place isn't valid there (FORMAT §2), whatever its MAC says: then the other one counts. A power cut
+  /// in blocks of 64 KiB may leave it so.
+  @Test func aHeaderCopyInTheOthersPlaceDoesNotCount() throws {
+    let (bytes, content, _) = try Self.makeImage(Self.geometries[0], clean: false)
     for (from, to) in [(0, 65536), (65536, 0)] {
       let disk = SimulatedDisk(copyOf: bytes)
       disk.overwrite(ByteOffset(to), with: Array(bytes[from..<from + 36864]))
-      #expect(throws: VolumeError(.notAuthentic(.headerPair), store: "", "")) { _ = try open(disk, makeKey(1)) }
-      #expect(disk.writes == 0)
-      let salvaged = try SealedVolume(disk.copy(isWritable: false), for: .salvage).unlock(with: makeKey(1))
-      #expect(try contents(salvaged) == content)
+      let volume = try open(disk, makeKey(1))
+      #expect(volume.opening.outdatedHeaderCopy == (to == 0 ? 0 : 1))
+      #expect(try contents(volume) == content)
     }
   }
 

@@ -112,8 +112,8 @@ import Testing
     #expect((before == nil) == (after == nil) && before?.count == after?.count)
     if let before, let after {
       #expect(
-        before.suffix(before.count - min(before.count, 32_768))
-          == after.suffix(after.count - min(after.count, 32_768)))
+        before.suffix(before.count - min(before.count, 131_072))
+          == after.suffix(after.count - min(after.count, 131_072)))
     }
   }
 

@@ -207,7 +207,7 @@ import Testing
     #expect(outcome.status != 0 && !outcome.text.contains("Successfully authored"), "\(outcome.text)")
     if storage == .device {
       #expect(outcome.text.contains("dd of=\(image)"), "\(outcome.text)")
-      let restored = try host.place.run(["bash", "-c", "printf '\\211VNVRAM\\n' | dd of=\(image) conv=notrunc"])
+      let restored = try host.place.run(["bash", "-c", "printf nilmptws | dd of=\(image) conv=notrunc"])
       #expect(restored.status == 0, "\(restored.text)")
       #expect(try host.identity() == first)
     } else {

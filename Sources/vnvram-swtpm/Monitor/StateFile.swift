@@ -97,7 +97,7 @@ final class StateFile: StatePlace {
     TPMStateError(
       .refused,
       "\(path): swtpm_setup has wiped the beginning of this image (--overwrite does that, and so does a run that fails), and its "
-        + "all else is there: `printf '\\211VNVRAM\\n' | dd of=\(path) conv=notrunc` brings that TPM back; for a new one make all of "
+        + "all else is there: `printf nilmptws | dd of=\(path) conv=notrunc` brings that TPM back; for a new one make all of "
         + "it zeros, and say `vnvram marker forget \(path)`")
   }
 
