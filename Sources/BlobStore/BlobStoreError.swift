@@ -10,7 +10,7 @@ public struct BlobStoreError: StatusError, Equatable {
     /// There is an entry of that name.
     case exists
     case invalidName
-    /// More than 1024 entries, or a capacity outside 1 to 4 294 967 295 bytes.
+    /// More than 1024 entries, or a capacity outside 1 to 268 435 456 bytes.
     case overLimit
     /// More bytes than the entry's capacity, or than the caller's limit.
     case tooLarge

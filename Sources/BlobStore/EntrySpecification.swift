@@ -3,7 +3,7 @@ import Primitives
 /// An entry as it is asked for: what determines its place in the stream.
 public struct EntrySpecification: Hashable, Sendable {
   /// The largest capacity, in bytes (FORMAT §8).
-  public static let maximumCapacity: UInt64 = 0xFFFF_FFFF
+  public static let maximumCapacity: UInt64 = 1 << 28
   /// The most entries in a stream.
   public static let maximumCount = 1024
 

@@ -205,10 +205,9 @@ extension NVRAM {
     } catch {
       throw NVRAMError(error, store: path)
     }
+    // Both header copies: all that a key opens.
+    do { try VolumeFormatter.wipeHeaders(of: device) } catch { throw NVRAMError(error) }
     do throws(BlockError) {
-      // Both header copies (FORMAT §1): all that a key opens.
-      try device.write(ByteBuffer(count: 32768).span, at: ByteOffset(0))
-      try device.sync()
       var status = stat()
       if unsafe stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG {
         guard unsafe unlink(path) == 0 else {

@@ -4,7 +4,7 @@ import Primitives
 
 /// The file or block device that is to become an image.
 final class FormatTarget {
-  /// More than any image has: 4 GiB of sectors, a ring that holds them all, and their leaves.
+  /// More than any image needs; a file may have more at its end.
   static let largest = ByteCount(UInt64(1) << 40)
 
   let path: String

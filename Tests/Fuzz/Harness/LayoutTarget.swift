@@ -14,7 +14,7 @@ enum LayoutTarget {
     var sizes: [UInt64] = []
     while !input.isAtEnd, entries.count < 40 {
       let name = String(decoding: input.take(Int(input.byte() & 127)), as: UTF8.self)
-      let edge = [0, 100, 3900, 4096, 65_400, 1 << 24, UInt64(UInt32.max) - 9, 1 << 32][Int(input.byte() & 7)]
+      let edge: UInt64 = [0, 100, 3900, 4096, 65_400, 1 << 24, (1 << 28) - 9, 1 << 28][Int(input.byte() & 7)]
       let capacity = edge &+ UInt64(input.u16())
       guard let name = try? EntryName(name) else { continue }
       entries.append(EntrySpecification(name: name, capacity: ByteCount(capacity)))
