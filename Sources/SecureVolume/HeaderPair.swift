@@ -28,7 +28,7 @@ struct HeaderPair: ~Copyable {
     let flaws = (a.identityFlaw, b.identityFlaw)
     if let failure, flaws.0 != nil, flaws.1 != nil { throw failure }
     if flaws.0 == .noMagic, flaws.1 == .noMagic {
-      if a.isOfVersion1 { throw Self.unsupported("version 1 of the format, which was never released", name) }
+      if a.isOfVersion1 { throw Self.unsupported("version 1 of the format", name) }
       throw VolumeError(
         .notAnImage, store: name,
         "is not a vnvram image, or its formatting was cut short; nothing was changed; if it was one, `vnvram header restore` "
@@ -66,8 +66,8 @@ struct HeaderPair: ~Copyable {
     try index == 0 ? body(a) : body(b)
   }
 
-  /// Whether a key that was tried on this slot of copy A and doesn't open it can't open copy B's either: all that the wrap
-  /// depends on is the same (FORMAT §3).
+  /// Whether a key that was tried on this slot of copy A and doesn't open it can't open copy B's either: all that the
+  /// wrap depends on is the same (FORMAT §3).
   func hasEqualSlots(at index: Int) -> Bool {
     a.slotBytes(index).equals(b.slotBytes(index))
       && a.bytes.span(0..<Format.identitySize).equals(b.bytes.span(0..<Format.identitySize))
@@ -132,8 +132,9 @@ struct HeaderPair: ~Copyable {
     }
 
     /// The copies to write again before anything else, in order, a sync after each, so that both say for sure what was
-    /// read (FORMAT §7, Recovery): a failed sync may have left one of them in a cache alone. That one comes first, and the
-    /// sure one isn't written before it. A header that isn't clean goes into B before A, so that of equal copies B is sure.
+    /// read (FORMAT §7, Recovery): a failed sync may have left one of them in a cache alone. That one comes first, and
+    /// the sure one isn't written before it. A header that isn't clean goes into B before A, so that of equal copies B
+    /// is sure.
     var copiesToRewrite: [Int] {
       switch twin {
       case .equal: header.isClean ? [] : [0]
@@ -144,8 +145,8 @@ struct HeaderPair: ~Copyable {
       }
     }
 
-    /// Copy B is to be made from A. With the same number it would look sure if that failed; with the next one it looks newer,
-    /// and is written first again.
+    /// Copy B is to be made from A. With the same number it would look sure if that failed; with the next one it looks
+    /// newer, and is written first again.
     var needsNextNumber: Bool { twin == .spoilt(copy: 1) && !header.isClean }
   }
 

@@ -112,7 +112,8 @@ extension SecureVolume {
   }
 
   /// An authentic record of whatever epoch; what can't be read is none.
-  private func readableRecord(_ reader: inout JournalReader, at position: UInt64) throws(VolumeError) -> JournalRecord? {
+  private func readableRecord(_ reader: inout JournalReader, at position: UInt64) throws(VolumeError) -> JournalRecord?
+  {
     do throws(VolumeError) {
       return try reader.record(at: position, from: 0, epoch: nil, with: &keys.structure)
     } catch {

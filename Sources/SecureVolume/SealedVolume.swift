@@ -204,8 +204,8 @@ public final class SealedVolume {
     guard !medium.device.isWritable || below <= own || Mutant.ignoreLargerBlocks.isOn else {
       throw VolumeError(
         .refused, store: name,
-        "has blocks of \(own) bytes, and lies where a power cut can tear \(below) at once, so it isn't opened for writing; "
-          + "`vnvram convert --block-size \(below)` writes a new image of the same store")
+        "has blocks of \(own) bytes, and lies where a power cut can tear \(below) at once, so it isn't opened for "
+          + "writing; `vnvram convert IMAGE NEW --block-size \(below)` writes a new image of the same store")
     }
     if case .unreadable(let copy) = choice.twin, medium.device.isWritable { throw pair.mayNotOverwrite(copy) }
     guard !isSpent else {

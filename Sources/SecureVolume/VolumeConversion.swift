@@ -15,8 +15,10 @@ extension SecureVolume {
     to destination: any BlockDevice, geometry new: Geometry, progress: (UInt64) -> Void = { _ in }
   ) throws(VolumeError) {
     guard new.volumeSize >= geometry.volumeSize else {
-      throw VolumeError(.noSpace, store: destination.name, "would hold \(new.volumeSize), and the store has \(geometry.volumeSize)")
+      throw VolumeError(
+        .noSpace, store: destination.name, "would hold \(new.volumeSize), and the store has \(geometry.volumeSize)")
     }
+    try VolumeFormatter.requireBlocks(of: new, on: destination)
     var header = Header(
       uuid: uuid, geometry: new, isClean: true, sequence: try counted(self.header.sequence, "its headers"),
       generation: Generation(try counted(generation.value, "its generations")), epoch: InlineBytes16(),
@@ -30,11 +32,13 @@ extension SecureVolume {
       digest = try Header.geometryDigest(uuid: uuid, geometry: new)
       header.epoch = try Random.bytes16()
       try header.lineage.begin(
-        header.epoch, after: self.header.generation, auditHeads: header.auditHeads, digest: digest, with: &own.structure)
+        header.epoch, after: self.header.generation, auditHeads: header.auditHeads, digest: digest,
+        with: &own.structure)
     } catch { throw VolumeError(error, store: destination.name) }
     let fresh = VolumeFormatter.Fresh(keys: own, header: header, digest: digest)
     try VolumeFormatter.write(
-      fresh, destination, { (sector, plaintext) throws(VolumeError) in try self.fill(plaintext, sector, of: new) }, progress)
+      fresh, destination,
+      { (sector, plaintext) throws(VolumeError) in try self.fill(plaintext, sector, of: new) }, progress)
   }
 
   /// The content of a sector of another layout; zeros behind the volume's end.

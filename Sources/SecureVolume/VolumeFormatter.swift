@@ -27,12 +27,7 @@ public enum VolumeFormatter {
         .noSpace, store: device.name,
         "has \(device.size), and this store needs \(geometry.imageSize.value) bytes; give it a larger file or device")
     }
-    guard device.blockSize <= geometry.blockSize else {
-      throw VolumeError(
-        .refused, store: device.name,
-        "can be torn by a power cut in blocks of \(device.blockSize) bytes, and the store was to have blocks of "
-          + "\(geometry.blockSize); give it `--block-size \(device.blockSize)`")
-    }
+    try requireBlocks(of: geometry, on: device)
     let fresh = try makeKeys(device, geometry, key, name: name, cost: cost, created: created)
     if let anchor {
       do { try anchor.establish(for: fresh.header.uuid, keeping: nil, replacing: replacingAnchor) } catch {
@@ -48,6 +43,16 @@ public enum VolumeFormatter {
     } catch {
       anchor?.withdraw()
       throw error
+    }
+  }
+
+  /// Refuses a place where a power cut can tear more at once than the layout can stand.
+  static func requireBlocks(of geometry: Geometry, on device: any BlockDevice) throws(VolumeError) {
+    guard device.blockSize <= geometry.blockSize else {
+      throw VolumeError(
+        .refused, store: device.name,
+        "can be torn by a power cut in blocks of \(device.blockSize) bytes, and the store was to have blocks of "
+          + "\(geometry.blockSize); give it `--block-size \(device.blockSize)`")
     }
   }
 

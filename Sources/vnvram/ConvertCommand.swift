@@ -11,9 +11,9 @@ struct ConvertCommand: Subcommand {
   static let configuration = CommandConfiguration(
     commandName: "convert", abstract: "Write an image of the same store with another block size.",
     discussion: """
-      For a place where a power cut can tear more at once than the image was made for. The new image has the same UUID, \
-      entries and keys, and the old one is left as it is: use one of them from then on. An anchor that is named follows \
-      the new image, and refuses the old one.
+      For a place where a power cut can tear more at once than the image was made for. The new image has the same \
+      UUID, entries and keys, and the old one is left as it is: use one of them from then on. An anchor that is named \
+      follows the new image, and refuses the old one. For a block device: write into a file, and copy that onto it.
 
       EXAMPLE
         vnvram convert web-1.img web-1.new --block-size 16384
@@ -34,13 +34,18 @@ struct ConvertCommand: Subcommand {
   }
 
   func perform() throws -> Answer {
-    try NewFile.requireFree(file, force: false)
+    guard try !NewFile.isTaken(file) else {
+      throw Failure(.refused, "\(file): exists already; name another file")
+    }
     let anchor = try self.anchor.make()
     let unlock = try key.unlock()
     let opened = try OpenedImage(
       image, .readOnly, unlock: unlock, anchor: anchor.map { .following($0) }, audit: { try audit.log() })
     let volume = try opened.encrypted(for: "convert")
     let blockSize = block.blockSize ?? volume.geometry.blockSize
+    guard blockSize != volume.geometry.blockSize else {
+      throw Failure(.refused, "\(image): has blocks of \(blockSize) bytes already; `vnvram backup` copies it")
+    }
     guard let geometry = Geometry(holding: volume.geometry.volumeSize, blockSize: blockSize) else {
       throw Failure(.noSpace, "\(image): no image with blocks of \(blockSize) bytes holds it")
     }
@@ -52,13 +57,11 @@ struct ConvertCommand: Subcommand {
     var progress = ProgressLine("converting", total: geometry.volumeSize.value, json: output.json)
     try volume.convert(to: new.device, geometry: geometry) { progress.update($0 * UInt64(blockSize)) }
     anchor?.release()
-    let generation = try verify(new.device, volume, unlock)
+    var generation = try verify(new.device, unlock)
     try new.place(replacing: false)
-    if let anchor, !(anchor is ExpectedGeneration) {
-      let converted = try OpenedImage(
-        file, .readWrite, unlock: unlock, anchor: .accepting(anchor), audit: { try audit.log() })
-      try converted.close()
-    }
+    // The lock goes with it.
+    new.device.close()
+    if let anchor, !(anchor is ExpectedGeneration) { generation = try follow(anchor, unlock) }
     return Answer(
       text: ["\(file): \(image) with blocks of \(blockSize) bytes, \(geometry.imageSize.value) bytes, verified"],
       fields: [
@@ -68,11 +71,25 @@ struct ConvertCommand: Subcommand {
       ], warnings: opened.warnings)
   }
 
+  /// Has the anchor follow the new image, which is written and durable whatever comes of that.
+  private func follow(_ anchor: any FreshnessAnchor, _ unlock: borrowing Unlock) throws -> Generation {
+    do {
+      let converted = try OpenedImage(
+        file, .readWrite, unlock: unlock, anchor: .accepting(anchor), audit: { try audit.log() })
+      let generation = try converted.encrypted(for: "accept").generation
+      try converted.close()
+      return generation
+    } catch {
+      let failure = Failure(error)
+      throw Failure(
+        failure.status,
+        "\(failure.message); \(file) is written and durable, and `vnvram accept-rollback` lets the anchor follow it")
+    }
+  }
+
   /// Reads all of it back.
-  private func verify(
-    _ device: FileDevice, _ volume: SecureVolume, _ unlock: borrowing Unlock
-  ) throws -> Generation {
-    let opened = try OpenedImage(device, unlock: unlock, audit: { try audit.log() })
+  private func verify(_ device: FileDevice, _ unlock: borrowing Unlock) throws -> Generation {
+    let opened = try OpenedImage(ReadOnlyView(device), unlock: unlock, audit: { try audit.log() })
     let converted = try opened.encrypted(for: "verify")
     _ = try VerifiedCopy.check(converted, of: image, json: output.json)
     return converted.generation

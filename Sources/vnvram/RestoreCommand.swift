@@ -84,7 +84,18 @@ struct RestoreCommand: Subcommand {
         ("image", .string(image)), ("file", .string(file)), ("uuid", .string(copy.uuid.description)),
         ("generation", .unsigned(copy.generation.value)), ("replaced", present?.json ?? .null),
         ("entries", .integer(Int64(entries))),
-      ], warnings: opened.warnings + opened.headerWarnings + (objection.map { [$0] } ?? []))
+      ],
+      warnings: opened.warnings + opened.headerWarnings + (objection.map { [$0] } ?? [])
+        + blockWarning(new.device, copy))
+  }
+
+  /// What lies here now can't be written to, though it is whole.
+  private func blockWarning(_ device: FileDevice, _ copy: SecureVolume) -> [String] {
+    guard device.blockSize > copy.geometry.blockSize else { return [] }
+    return [
+      "\(image): a power cut can tear \(device.blockSize) bytes at once here, so that it opens for reading only; "
+        + "`vnvram convert` writes an image that doesn't mind"
+    ]
   }
 
   private func confirm(_ later: Generation, _ backup: SecureVolume) throws {
