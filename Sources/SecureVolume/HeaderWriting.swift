@@ -68,7 +68,7 @@ extension SecureVolume {
   }
 
   /// Ends this writer where the headers on the device aren't its own any more: another host, which no lock keeps out,
-  /// writes there (DESIGN P4). It detects, and doesn't prevent.
+  /// writes there. It detects, and doesn't prevent.
   func requireOwnHeaders() throws(VolumeError) {
     var found = ByteBuffer(count: Format.fixedPart)
     for copy in 0...1 {
