@@ -77,8 +77,8 @@ extension SecureVolume {
       guard found.span.equals(own.span(0..<Format.fixedPart)) else {
         let error = VolumeError(
           .anotherWriter, store: name,
-          "was written by another process or host while this one had it open for writing: nothing more is written; stop "
-            + "the other one, check the image, and open it anew")
+          "was written by another process or host while this one had it open for writing: nothing more is written; "
+            + "stop the other one, check the image, and open it anew")
         medium.giveUp(error)
         throw error
       }

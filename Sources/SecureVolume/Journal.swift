@@ -39,7 +39,8 @@ struct Journal: Sendable {
   mutating func append(_ record: JournalRecord, mac: InlineBytes32) {
     let size = geometry.recordSize(record.count)
     used += size
-    head = JournalCursor(position: position(head.position, plus: size), sequence: record.cursor.sequence + 1, chain: mac)
+    head = JournalCursor(
+      position: position(head.position, plus: size), sequence: record.cursor.sequence + 1, chain: mac)
   }
 
   /// Notes that `sector`'s newest version is the `index`-th in the payload of a record.

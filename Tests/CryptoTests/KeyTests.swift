@@ -204,7 +204,7 @@ import Testing
       #expect(throws: CryptoError.self) { _ = try Random.secret(count: 32) }
       var nonces = NonceSource()
       #expect(try Random.bytes16() != Random.bytes16())
-        #expect(try nonces.next() != nonces.next())
+      #expect(try nonces.next() != nonces.next())
     }
   }
 
