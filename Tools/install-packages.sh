@@ -11,9 +11,10 @@ packages_build="gcc libc6-dev libstdc++-12-dev pkg-config libssl-dev libkeyutils
 # keyutils: a session keyring of one's own. openssl: verifies what the TPM signed.
 packages_demo="keyutils tpm2-tools openssl python3"
 # swtpm-tools: swtpm_ioctl, and swtpm to compare answers with. mount and util-linux: losetup. python3-cryptography: the
-# independent reader of images. e2fsprogs, xfsprogs: file systems on loop devices. qemu-system-x86 and busybox-static: virtual machines,
-# whose kernel Tools/prepare-guest.sh gets; ovmf: their UEFI firmware. strace: what is synced before a server answers. mandoc:
-# checks the manual pages. libvirt: its daemon is run by a test, in namespaces of its own; nothing is started by installing it.
+# independent reader of images. e2fsprogs, xfsprogs: file systems on loop devices. qemu-system-x86 and busybox-static:
+# virtual machines, whose kernel Tools/prepare-guest.sh gets; ovmf: their UEFI firmware. strace: what is synced before a
+# server answers. mandoc: checks the manual pages. libvirt: its daemon is run by a test, in namespaces of its own;
+# nothing is started by installing it.
 packages_test="$packages_demo swtpm swtpm-tools python3-cryptography mount util-linux e2fsprogs xfsprogs strace mandoc
   qemu-system-x86 ovmf busybox-static libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients"
 # What a durable commit is measured beside.

@@ -97,7 +97,17 @@ public final class FileAnchor: FreshnessAnchor {
       }
       isMadeHere = true
     }
-    current = index
+    current = index ?? newestOf(store)
+  }
+
+  /// The place of the newest of this store's records, though none of them can be told to be authentic: the other one is
+  /// written over first. (After `vnvram convert` none verifies any more.)
+  private func newestOf(_ store: StoreUUID) -> Int? {
+    guard let device else { return nil }
+    let records = (0..<2).map { (try? read(device, $0)).flatMap { AnchorRecord(parsing: $0.span) } }
+    return (0..<2).filter { records[$0]?.uuid == store }.max {
+      (records[$0]?.sequence ?? 0) < (records[$1]?.sequence ?? 0)
+    }
   }
 
   public func mayEstablish(for store: StoreUUID) throws(AnchorError) {

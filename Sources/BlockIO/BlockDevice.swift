@@ -30,11 +30,11 @@ public protocol BlockDevice: AnyObject {
   /// otherwise.
   func readPastCache(at offset: ByteOffset, into destination: consuming MutableSpan<UInt8>) throws(BlockError)
 
-  /// Allocates all space of the first `size` bytes, so that writing in place never runs out. Content and size stay,
+  /// Allocates all space of the first `length` bytes, so that writing in place never runs out. Content and size stay,
   /// also after an error; the allocation is durable with the next `sync`.
   ///
   /// - Throws: `.noSpace` where there is none.
-  func allocate() throws(BlockError)
+  func allocate(_ length: ByteCount) throws(BlockError)
 
   /// Gives the device back, and its lock with it. Reading and writing fail from then on; closing again does nothing.
   /// A device that is let go without it closes by itself.
@@ -47,6 +47,6 @@ extension BlockDevice {
   public func readPastCache(at offset: ByteOffset, into destination: consuming MutableSpan<UInt8>) throws(BlockError) {
     try read(at: offset, into: destination)
   }
-  public func allocate() throws(BlockError) {}
+  public func allocate(_ length: ByteCount) throws(BlockError) {}
   public func close() {}
 }

@@ -43,12 +43,25 @@ extension FileDevice {
   /// For a block device nothing; for a file by fallocate(2), which takes blocks that a copy shares apart, too, where
   /// the file system can (XFS). Where it has no fallocate(2), zeros are written into holes, and nowhere else; one that
   /// shows no holes either (NFS before 4.2) keeps those that it has.
-  public func allocate() throws(BlockError) {
+  ///
+  /// What lies behind `length` stays as it is. Where there isn't enough room nothing is tried: some file systems keep
+  /// what a failed fallocate(2) had taken. XFS asks for the room of all of it, though nothing is missing; so what it says
+  /// counts only where something is.
+  public func allocate(_ length: ByteCount) throws(BlockError) {
     guard kind == .regular, !isAllocated else { return }
     try checkWritable()
-    let length = off_t(size.value)
-    if try !reserve(length, .unshared), try !reserve(length, .new) { try fillHoles(upTo: length) }
+    let length = off_t(min(length, size).value)
+    guard csystem_has_room(descriptor, Int64(length)) != 0 else { throw noRoom(length, errno: ENOSPC) }
+    do throws(BlockError) {
+      if try !reserve(length, .unshared), try !reserve(length, .new) { try fillHoles(upTo: length) }
+    } catch {
+      guard error.code == .noSpace, csystem_is_allocated(descriptor, Int64(length)) == 1 else { throw error }
+    }
     isAllocated = true
+  }
+
+  private func noRoom(_ length: off_t, errno: Int32) -> BlockError {
+    BlockError(errno: errno, device: name, "allocating \(length) bytes for it")
   }
 
   private enum Reservation {
@@ -78,7 +91,7 @@ extension FileDevice {
       case 0: return true
       case EINTR: continue
       case EOPNOTSUPP, ENOSYS: return false
-      default: throw BlockError(errno: error, device: name, "allocating \(length) bytes for it")
+      default: throw noRoom(length, errno: error)
       }
     }
   }

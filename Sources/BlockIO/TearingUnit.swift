@@ -43,19 +43,14 @@ struct TearingUnit: Equatable {
   /// File systems on a block device that overwrite a file's blocks in place, by a block of their own.
   ///
   /// btrfs does so with files that aren't copied on write (`chattr +C`, images of virtual machines often). overlayfs
-  /// passes on the block of the file system that is written to. With FAT, exFAT and NTFS it is the cluster, which is
-  /// more than what is written at once, so that none is too large. Left out: what puts sizes of transfers or records
-  /// there (NFS, SMB, 9p, virtiofs, FUSE, ZFS), always writes elsewhere (F2FS, NILFS, bcachefs, ZFS) or doesn't outlast
-  /// a power cut (tmpfs).
+  /// passes on the block of the file system that is written to. Left out: what puts sizes of transfers or records there
+  /// (NFS, SMB, 9p, virtiofs, FUSE, ZFS) or of clusters, which aren't written as a whole (FAT, exFAT, NTFS), always writes
+  /// elsewhere (F2FS, NILFS, bcachefs, ZFS) or doesn't outlast a power cut (tmpfs).
   static let inPlace: Set<UInt32> = [
     0xEF53,  // ext2, ext3, ext4
     0x5846_5342,  // XFS
     0x3153_464A,  // JFS
     0x5265_4973,  // ReiserFS
-    0x4D44,  // FAT
-    0x2011_BAB0,  // exFAT
-    0x7366_746E,  // NTFS (ntfs3)
-    0x5346_544E,  // NTFS
     0x482B,  // HFS+
     0x1501_3346,  // UDF
     0x0116_1970,  // GFS2

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <stdio.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
 #include <sys/auxv.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -43,6 +45,41 @@ int csystem_block_device_physical_block(int fd, uint32_t *bytes) {
 int csystem_block_device_read_only(int fd, int *read_only) { return ioctl(fd, BLKROGET, read_only); }
 
 int csystem_allocate(int fd, int64_t length) { return fallocate(fd, 0, 0, length); }
+
+int csystem_has_room(int fd, int64_t length) {
+  struct stat file;
+  struct statfs about;
+  if (fstat(fd, &file) != 0 || fstatfs(fd, &about) != 0) return -1;
+  int64_t missing = length - (int64_t)file.st_blocks * 512;
+  if (missing <= 0) return 1;
+  uint64_t block = (uint64_t)(about.f_bsize > 0 ? about.f_bsize : 4096);
+  return (uint64_t)missing / block <= about.f_bavail;
+}
+
+int csystem_is_allocated(int fd, int64_t length) {
+  enum { count = 32 };
+  union {
+    struct fiemap map;
+    char bytes[sizeof(struct fiemap) + count * sizeof(struct fiemap_extent)];
+  } room;
+  uint64_t done = 0, end = (uint64_t)length;
+  while (done < end) {
+    memset(&room, 0, sizeof room);
+    room.map.fm_start = done;
+    room.map.fm_length = end - done;
+    room.map.fm_flags = FIEMAP_FLAG_SYNC;
+    room.map.fm_extent_count = count;
+    if (ioctl(fd, FS_IOC_FIEMAP, &room.map) != 0) return -1;
+    if (room.map.fm_mapped_extents == 0) return 0;
+    for (uint32_t i = 0; i < room.map.fm_mapped_extents; i++) {
+      const struct fiemap_extent *extent = &room.map.fm_extents[i];
+      uint32_t other = FIEMAP_EXTENT_SHARED | FIEMAP_EXTENT_UNKNOWN | FIEMAP_EXTENT_DELALLOC;
+      if (extent->fe_logical > done || (extent->fe_flags & other) != 0) return 0;
+      done = extent->fe_logical + extent->fe_length;
+    }
+  }
+  return 1;
+}
 
 int csystem_allocate_unshared(int fd, int64_t length) { return fallocate(fd, FALLOC_FL_UNSHARE_RANGE, 0, length); }
 

@@ -26,8 +26,8 @@ public struct Confinement: Sendable {
   public var mayConnect = false
   /// Whether a block device may be asked for its size and blocks, as it is when it is opened.
   public var mayOpenDevices = false
-  /// Whether files that may be written to may still have their space allocated, as an image is when it is opened. Never a
-  /// worker's.
+  /// Whether files that may be written to may still have their space allocated, as an image is when it is opened. Never
+  /// a worker's.
   public var mayAllocate = false
   /// Whether the kernel may still be asked for keys that are in no keyring. Never a worker's.
   public var mayRequestKeys = false

@@ -4,7 +4,7 @@ import Primitives
 /// Random 64-bit numbers from the kernel, each given out once.
 ///
 /// What is in the pool survives a snapshot of the machine: fit for a sector's write nonce, where a repeated one costs
-/// little (DESIGN P2), and for nothing that breaks when one repeats, such as a slot's GCM nonce (`Random`).
+/// little, and for nothing that breaks when one repeats, such as a slot's GCM nonce (`Random`).
 ///
 /// A child after fork would draw the parent's remaining numbers again: a source must not be used on both sides of a
 /// fork. A store never is; its file lock stays with the process that opened it, and its keys' memory isn't inherited.

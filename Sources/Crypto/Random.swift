@@ -41,11 +41,4 @@ public enum Random {
     try fill(block.mutableSpan)
     return InlineBytes16(block.span)
   }
-
-  /// Thirty-two public random bytes: a salt.
-  public static func bytes32() throws(CryptoError) -> InlineBytes32 {
-    var block = InlineArray<32, UInt8>(repeating: 0)
-    try fill(block.mutableSpan)
-    return InlineBytes32(block.span)
-  }
 }

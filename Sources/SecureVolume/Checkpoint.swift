@@ -26,7 +26,8 @@ struct Checkpoint: ~Copyable {
   var writtenAt: UInt64 = 0
   /// In the order of their sectors.
   let sources: [Source]
-  /// The leaf blocks to be written into the other table, and their content when the checkpoint began, one after the other.
+  /// The leaf blocks to be written into the other table, and their content when the checkpoint began, one after the
+  /// other.
   let blocks: [Int]
   let copies: ByteBuffer
   /// What both headers will say.
@@ -214,8 +215,8 @@ extension SecureVolume {
       guard failing == 0 else {
         throw VolumeError(
           .notAuthentic(.journal), store: name,
-          "\(sources[index + failing.trailingZeroBitCount].sector) in the journal was changed after it was written there; "
-            + "nothing more is written: restore the image from a backup")
+          "\(sources[index + failing.trailingZeroBitCount].sector) in the journal was changed after it was written "
+            + "there; nothing more is written: restore the image from a backup")
       }
       try medium.write(ciphertext, 0..<run * sectorSize, at: geometry.place(of: sources[index].sector).value)
       index += run

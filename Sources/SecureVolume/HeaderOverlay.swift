@@ -52,7 +52,7 @@ public final class HeaderOverlay: BlockDevice {
   }
 
   public func sync() throws(BlockError) { try image.sync() }
-  public func allocate() throws(BlockError) { try image.allocate() }
+  public func allocate(_ length: ByteCount) throws(BlockError) { try image.allocate(length) }
   public func close() { image.close() }
 }
 

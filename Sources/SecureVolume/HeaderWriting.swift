@@ -68,7 +68,7 @@ extension SecureVolume {
   }
 
   /// Ends this writer where the headers on the device aren't its own any more: another host, which no lock keeps out,
-  /// writes there (DESIGN P4). It detects, and doesn't prevent.
+  /// writes there. It detects, and doesn't prevent.
   func requireOwnHeaders() throws(VolumeError) {
     var found = ByteBuffer(count: Format.fixedPart)
     for copy in 0...1 {
@@ -77,8 +77,8 @@ extension SecureVolume {
       guard found.span.equals(own.span(0..<Format.fixedPart)) else {
         let error = VolumeError(
           .anotherWriter, store: name,
-          "was written by another process or host while this one had it open for writing: nothing more is written; stop "
-            + "the other one, check the image, and open it anew")
+          "was written by another process or host while this one had it open for writing: nothing more is written; "
+            + "stop the other one, check the image, and open it anew")
         medium.giveUp(error)
         throw error
       }

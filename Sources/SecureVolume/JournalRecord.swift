@@ -1,8 +1,8 @@
 import Crypto
 import Primitives
 
-/// The head of a journal record (FORMAT §7): what precedes its payload, but for the entries, which stay in the buffer that
-/// it was parsed from or is put together in.
+/// The head of a journal record (FORMAT §7): what precedes its payload, but for the entries, which stay in the buffer
+/// that it was parsed from or is put together in.
 struct JournalRecord: Sendable {
   let count: Int
   let generation: Generation
@@ -58,8 +58,8 @@ struct JournalRecord: Sendable {
       chain: InlineBytes32(bytes, at: 48))
   }
 
-  /// Whether what is authentic is as FORMAT has it: reserved bytes zero, numbers within the limits, and the entries sectors
-  /// of this volume in ascending order, with leaves as they are now.
+  /// Whether what is authentic is as FORMAT has it: reserved bytes zero, numbers within the limits, and the entries
+  /// sectors of this volume in ascending order, with leaves as they are now.
   func isWellFormed(_ head: borrowing ByteBuffer, _ geometry: Geometry) -> Bool {
     guard head.span(88..<Format.recordHeaderSize).isZero, max(cursor.sequence, generation.value) < Format.numberLimit
     else { return false }

@@ -32,8 +32,9 @@ struct Leaf: Equatable, Sendable {
 /// The leaves of all sectors, as they lie on disk, and the MACs of their blocks: the integrity tree (FORMAT §6), held
 /// in memory from opening to closing. What is read from the data sectors is believed only against it.
 ///
-/// The table runs ahead of the image: it changes with every commit; of the image's two tables the one that doesn't count is
-/// written with every checkpoint, which then names it. So each block is remembered as stale in both until it was written there.
+/// The table runs ahead of the image: it changes with every commit; of the image's two tables the one that doesn't
+/// count is written with every checkpoint, which then names it. So each block is remembered as stale in both until it
+/// was written there.
 struct LeafTable: ~Copyable, Sendable {
   let geometry: Geometry
   /// Which table of the image counts, 0 or 1.
@@ -83,8 +84,8 @@ struct LeafTable: ~Copyable, Sendable {
 
   private func range(_ index: Int) -> Range<Int> { index * geometry.blockSize..<(index + 1) * geometry.blockSize }
 
-  /// Reads the table that counts. A block that can't be read goes to `unreadable`, and stays zero; where that throws, so
-  /// does this.
+  /// Reads the table that counts. A block that can't be read goes to `unreadable`, and stays zero; where that throws,
+  /// so does this.
   mutating func load(
     _ medium: borrowing Medium, unreadable: (VolumeError, UInt64) throws(VolumeError) -> Void
   ) throws(VolumeError) {

@@ -1,8 +1,8 @@
 import Crypto
 import Primitives
 
-/// The pasts that a store has come through, one entry an epoch (FORMAT §2, Lineage): what tells an image that is ahead of
-/// its anchor from one that went another way.
+/// The pasts that a store has come through, one entry an epoch (FORMAT §2, Lineage): what tells an image that is ahead
+/// of its anchor from one that went another way.
 struct Lineage: Equatable, Sendable {
   /// One epoch of a store's life.
   struct Entry: Equatable, Sendable {

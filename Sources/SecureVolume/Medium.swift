@@ -33,9 +33,9 @@ struct Medium {
   }
 
   /// Makes the image's space its own, so that writing in it never runs out: a sparse copy is made whole, or refused.
-  func allocate() throws(VolumeError) {
+  func allocate(_ length: ByteCount) throws(VolumeError) {
     if Mutant.skipAllocation.isOn { return }
-    do { try device.allocate() } catch { throw VolumeError(error, store: name) }
+    do { try device.allocate(length) } catch { throw VolumeError(error, store: name) }
   }
 
   mutating func sync() throws(VolumeError) {

@@ -27,7 +27,7 @@ enum Recovery {
     }
     try volume.checkNumbers(last)
     try volume.checkAnchorNumbers()
-    try volume.medium.allocate()
+    try volume.medium.allocate(volume.geometry.imageSize)
     try volume.confirmAnchor()
     let anchoring = volume.anchoring
     // What is recovered goes into both headers first: until then the anchor is not told of it.
@@ -55,9 +55,10 @@ enum Recovery {
     return replay.volume(opening)
   }
 
-  /// Steps 2 to 5. What was read need not be on the medium: a failed sync leaves in caches what the device never had, and
-  /// no read tells. So both header copies are written as they were read; the records before the last, which were synced
-  /// before it was begun, are checkpointed; the last one is appended once more, in the new epoch, and counts from there.
+  /// Steps 2 to 5. What was read need not be on the medium: a failed sync leaves in caches what the device never had,
+  /// and no read tells. So both header copies are written as they were read; the records before the last, which were
+  /// synced before it was begun, are checkpointed; the last one is appended once more, in the new epoch, and counts
+  /// from there.
   private static func makeDurable(
     _ volume: SecureVolume, _ choice: HeaderPair.Choice, _ last: inout LastRecord?
   ) throws(VolumeError) {
@@ -102,8 +103,8 @@ extension SecureVolume {
     }
   }
 
-  /// Appends the last record's sectors again, behind it, as the first record of an epoch: the same commit, durable on return.
-  /// The record itself stays where it is and as it is, since a power cut could tear it.
+  /// Appends the last record's sectors again, behind it, as the first record of an epoch: the same commit, durable on
+  /// return. The record itself stays where it is and as it is, since a power cut could tear it.
   fileprivate func appendAnew(
     _ last: borrowing LastRecord, _ epoch: InlineBytes16
   ) throws(VolumeError) -> (JournalRecord, InlineBytes32) {

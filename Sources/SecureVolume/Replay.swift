@@ -117,16 +117,17 @@ struct Replay: ~Copyable {
     while true {
       while let record = try nextRecord() { take(record) }
       guard !Mutant.trustTheEnd.isOn, let later = try laterRecord() else { return }
-      // It was begun after the one before it was synced. Beside a writer, that one may have come since it was looked at.
+      // It was begun after the one before it was synced. Beside a writer, that one may have come since the
+      // look at its place.
       reader.forget()
       guard mode == .beside, let record = try nextRecord() else { throw damageBefore(later) }
       take(record)
     }
   }
 
-  /// The record that comes next, if it counts; its head is the reader's then. An authentic record of the expected number
-  /// whose payload doesn't verify was torn, or is being written: the journal ends there. One that is wrong in any other way
-  /// was made by a broken or hostile program that has the key.
+  /// The record that comes next, if it counts; its head is the reader's then. An authentic record of the expected
+  /// number whose payload doesn't verify was torn, or is being written: the journal ends there. One that is wrong in
+  /// any other way was made by a broken or hostile program that has the key.
   private mutating func nextRecord() throws(VolumeError) -> JournalRecord? {
     let expected = expected
     guard used < geometry.ringSize,
@@ -150,7 +151,8 @@ struct Replay: ~Copyable {
     return record.cursor == expected
   }
 
-  /// The first record at the end or behind it that is later than the one expected. Commits are serial on the medium, so it proves that the end is damage.
+  /// The first record at the end or behind it that is later than the one expected. Commits are serial on the medium, so
+  /// it proves that the end is damage.
   private mutating func laterRecord() throws(VolumeError) -> JournalRecord? {
     let end = expected
     var behind: UInt64 = 0
@@ -168,8 +170,8 @@ struct Replay: ~Copyable {
 
   private func damageBefore(_ later: JournalRecord) -> VolumeError {
     damage(
-      "journal record \(expected.sequence) at \(ByteOffset(geometry.ringOffset + expected.position)) is damaged, though "
-        + "record \(later.cursor.sequence) behind it is whole")
+      "journal record \(expected.sequence) at \(ByteOffset(geometry.ringOffset + expected.position)) is damaged, "
+        + "though record \(later.cursor.sequence) behind it is whole")
   }
 
   private func damage(_ what: String) -> VolumeError {

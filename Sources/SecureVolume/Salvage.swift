@@ -105,15 +105,16 @@ extension SecureVolume {
     journal.restart(at: JournalCursor(position: 0, sequence: 0, chain: InlineBytes32()))
     for (sector, found) in newest {
       leaves[sector] = found.leaf
-      if try !verifies(sector, inPlace: found.leaf) {
+      if try !verifiesInPlace(sector) {
         journal.adopt(sector, at: found.version.position, sequence: found.version.sequence)
       }
     }
   }
 
   /// An authentic record of whatever epoch; what can't be read is none.
-  private func readableRecord(_ reader: inout JournalReader, at position: UInt64) throws(VolumeError) -> JournalRecord?
-  {
+  private func readableRecord(
+    _ reader: inout JournalReader, at position: UInt64
+  ) throws(VolumeError) -> JournalRecord? {
     do throws(VolumeError) {
       return try reader.record(at: position, from: 0, epoch: nil, with: &keys.structure)
     } catch {
@@ -122,7 +123,7 @@ extension SecureVolume {
     }
   }
 
-  private func verifies(_ sector: SectorIndex, inPlace leaf: Leaf) throws(VolumeError) -> Bool {
+  private func verifiesInPlace(_ sector: SectorIndex) throws(VolumeError) -> Bool {
     do throws(VolumeError) {
       try medium.read(at: geometry.place(of: sector).value, into: &ciphertext, 0..<sectorSize)
     } catch { return false }

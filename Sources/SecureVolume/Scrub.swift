@@ -1,9 +1,9 @@
 import Primitives
 
 extension SecureVolume {
-  /// Brings everything in place and overwrites the ring and the leaf table that doesn't count with zeros, so that what was deleted or replaced is gone from
-  /// every logical address of the image; durable on return. What copy-on-write, thin provisioning and flash keep below
-  /// that is out of reach (DESIGN P7).
+  /// Brings everything in place and overwrites the ring and the leaf table that doesn't count with zeros, so that what
+  /// was deleted or replaced is gone from every logical address of the image; durable on return. What copy-on-write,
+  /// thin provisioning and flash keep below that is out of reach.
   ///
   /// - Throws: `.anchor`, with `isDurable`, where it is scrubbed and only the anchor couldn't be told.
   public func scrub() throws(VolumeError) {

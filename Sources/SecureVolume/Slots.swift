@@ -42,8 +42,8 @@ extension SecureVolume {
     if let cost, cost.isWithinLimits, passphraseCost + cost.units > Format.passphraseCostLimit {
       throw VolumeError(
         .noSpace, store: name,
-        "trying all its passphrases would take too long with one more of that cost; choose a lower cost, or remove one first"
-      )
+        "trying all its passphrases would take too long with one more of that cost; choose a lower cost, or remove "
+          + "one first")
     }
     let slot: KeySlot
     do {

@@ -13,12 +13,16 @@ extension SecureVolume {
     for leftOvers: LeftOverSearch? = nil, progress: (UInt64) -> Void = { _ in }
   ) throws(VolumeError) -> [VolumeFinding] {
     var runs: [SectorRun] = []
-    var plaintext = ByteBuffer(count: sectorSize)
+    var plaintext = ByteBuffer(count: geometry.batchSize)
+    var isRead: UInt64 = 0
     for index in 0..<sectorCount {
       let sector = SectorIndex(index)
+      let place = Int(index % UInt64(geometry.batch)) * sectorSize
+      if place == 0 { isRead = readBatch(sector, into: &plaintext) }
       do throws(VolumeError) {
-        try read(sector, into: plaintext.mutableSpan)
-        leftOvers?.add(plaintext.span, sector: sector)
+        // One by one where not all of them can be had.
+        if index >= isRead { try read(sector, into: plaintext.mutableSpan(place..<place + sectorSize)) }
+        leftOvers?.add(plaintext.span(place..<place + sectorSize), sector: sector)
       } catch {
         let flaw: SectorRun.Flaw
         switch error.code {
@@ -36,6 +40,15 @@ extension SecureVolume {
     }
     progress(sectorCount)
     return opening.findings + runs.map(\.finding) + suspectLeafBlocks(runs)
+  }
+
+  /// Reads as many sectors as a batch has.
+  ///
+  /// - Returns: the first sector behind them; 0 where one of them fails.
+  private func readBatch(_ first: SectorIndex, into plaintext: inout ByteBuffer) -> UInt64 {
+    let count = min(UInt64(geometry.batch), sectorCount - first.value)
+    do { try read(first, into: plaintext.mutableSpan(0..<Int(count) * sectorSize)) } catch { return 0 }
+    return first.value + count
   }
 
   /// Where the tree doesn't verify, its root doesn't tell which part of it is wrong: the sectors do.

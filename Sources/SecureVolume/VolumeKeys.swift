@@ -43,7 +43,8 @@ struct SectorSealer: ~Copyable, Sendable {
   private var cipher: SectorCipher
   private var tags: SectorTag
   private var nonces: NonceSource
-  /// For each sector the 32 bytes before the ciphertext in its tag's input, and then its tag; so that none costs an allocation.
+  /// For each sector the 32 bytes before the ciphertext in its tag's input, and then its tag; so that none costs an
+  /// allocation.
   private var prefixes = ByteBuffer(count: SectorSealer.mostSectors * SectorSealer.prefixSize)
   private var computed = ByteBuffer(count: SectorSealer.mostSectors * 16)
 
@@ -55,8 +56,8 @@ struct SectorSealer: ~Copyable, Sendable {
     nonces = NonceSource()
   }
 
-  /// Encrypts a new version of a sector into `ciphertext`: the `index`-th of those that lie side by side there, and of which
-  /// `tag` computes the tags.
+  /// Encrypts a new version of a sector into `ciphertext`: the `index`-th of those that lie side by side there, and of
+  /// which `tag` computes the tags.
   mutating func encrypt(
     _ plaintext: Span<UInt8>, _ index: Int, sector: SectorIndex, into ciphertext: inout ByteBuffer, at offset: Int
   ) throws(CryptoError) {
@@ -79,7 +80,8 @@ struct SectorSealer: ~Copyable, Sendable {
       nonce: prefixes.load(UInt64.self, at: index * Self.prefixSize + 16))
   }
 
-  /// Which of `count` sectors, side by side in `ciphertext`, are not the versions that their leaves stand for: a bit each.
+  /// Which of `count` sectors, side by side in `ciphertext`, are not the versions that their leaves stand for: a bit
+  /// each.
   mutating func failing(
     _ ciphertext: borrowing ByteBuffer, from offset: Int, size: Int, count: Int,
     expected: (Int) -> (sector: SectorIndex, leaf: Leaf)

@@ -140,7 +140,8 @@ extension NVRAM {
   private var impossible: NVRAMError {
     NVRAMError(
       .volume(.noSpace), .noSpace, store: name,
-      "no image holds these entries: they need more than \(Geometry.maximumVolumeSize.value) bytes, or that device has too few")
+      "no image holds these entries: they need more than \(Geometry.maximumVolumeSize.value) bytes, or that device "
+        + "has too few")
   }
 
   private func prepare(_ place: Place, replacing: Bool, growing: Bool) throws(NVRAMError) {

@@ -262,8 +262,8 @@ extension NVRAM {
   /// Nobody is asked for a key either until then.
   ///
   /// - Throws: the store's error, where it could not be closed cleanly; the keys are gone all the same. An anchor's
-  ///   failure is not the store's: with `isDurable` the image is closed cleanly and locked, and only the anchor couldn't
-  ///   be told.
+  ///   failure is not the store's: with `isDurable` the image is closed cleanly and locked, and only the anchor
+  ///   couldn't be told.
   public func lock() throws(NVRAMError) {
     try monitor.withLock { (s) throws(NVRAMError) in
       _ = takeCore(s)
@@ -313,8 +313,8 @@ extension NVRAM {
   ///
   /// What is on the medium stays; see `deleteImage`.
   ///
-  /// - Throws: the store's error, where it could not be closed cleanly; it is closed all the same. With `isDurable` it is
-  ///   closed cleanly, and only the anchor couldn't be told.
+  /// - Throws: the store's error, where it could not be closed cleanly; it is closed all the same. With `isDurable` it
+  ///   is closed cleanly, and only the anchor couldn't be told.
   public func close() throws(NVRAMError) {
     var failure: NVRAMError?
     let worker: WorkerThread? = monitor.withLock { s in

@@ -2,6 +2,7 @@ import Anchors
 import ArgumentParser
 import Audit
 import BlockIO
+import Glibc
 import Primitives
 import ProgramIO
 import SecureVolume
@@ -50,6 +51,9 @@ struct ConvertCommand: Subcommand {
       throw Failure(.noSpace, "\(image): no image with blocks of \(blockSize) bytes holds it")
     }
     let new = try NewFile(at: file, size: geometry.imageSize)
+    // Whoever has the one is to have the other.
+    var status = stat()
+    if unsafe stat(image, &status) == 0, status.st_mode & S_IFMT == S_IFREG { try new.inherit(from: status) }
     try audit.log().record(
       AuditRecord(
         .converted, store: image, uuid: volume.uuid, access: .read,

@@ -17,8 +17,8 @@ struct LayoutOptions: ParsableArguments {
     guard let geometry = Geometry(holding: layout.size, blockSize: blockSize) else {
       throw Failure(
         .noSpace,
-        "the entries need \(layout.size.value) bytes, and a store has at most \(Geometry.maximumVolumeSize.value); take "
-          + "fewer or smaller ones")
+        "the entries need \(layout.size.value) bytes, and a store has at most \(Geometry.maximumVolumeSize.value); "
+          + "take fewer or smaller ones")
     }
     return geometry
   }

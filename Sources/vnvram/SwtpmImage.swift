@@ -45,7 +45,7 @@ struct SwtpmImage {
     layoutOptions.profile = version.profile
     layoutOptions.entry = []
     let layout = try layoutOptions.layout()
-    guard let geometry = Geometry(holding: layout.size, blockSize: 4096) else {
+    guard let geometry = Geometry(holding: layout.size, blockSize: FileDevice.blockSize(ofNewFileAt: image)) else {
       throw Failure(.noSpace, "\(image): a TPM's state doesn't fit into an image")
     }
     let new = try NewFile(at: image, size: geometry.imageSize)

@@ -1,4 +1,4 @@
-// What DESIGN §7 asks to be measured, in one run, as tables with ratios. Nothing here is asserted.
+// What a commit, an image and a server cost beside others, in one run, as tables with ratios. Nothing here is asserted.
 //
 //     vnvram-bench DIRECTORY PROGRAMS [store|server]      PROGRAMS: the folder of vnvram and vnvram-swtpm
 import Glibc

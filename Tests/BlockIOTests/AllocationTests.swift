@@ -42,8 +42,8 @@ import Testing
     let path = scratch.file("a")
     try makeSparse(path)
     let device = try FileDevice.open(path: path, access: .readWrite)
-    try device.allocate()
-    try device.allocate()
+    try device.allocate(device.size)
+    try device.allocate(device.size)
     try device.sync()
     #expect(try allocated(path) >= Self.size)
     #expect(isUnchanged(path))
@@ -59,10 +59,10 @@ import Testing
     try system.fill()
     let device = try FileDevice.open(path: path, access: .readWrite)
     if withoutFallocate { device.hook = { $0 == .allocate ? .fails(EOPNOTSUPP) : nil } }
-    #expect(code { try device.allocate() } == .noSpace)
+    #expect(code { try device.allocate(device.size) } == .noSpace)
     #expect(isUnchanged(path))
     try system.makeRoom()
-    try device.allocate()
+    try device.allocate(device.size)
     #expect(isUnchanged(path))
     try system.fill()
     let bytes = [UInt8](repeating: 1, count: Self.size)
@@ -82,7 +82,7 @@ import Testing
       if call == .write { count.value += 1 }
       return call == .allocate ? .fails(EOPNOTSUPP) : nil
     }
-    try device.allocate()
+    try device.allocate(device.size)
     #expect(try allocated(path) >= Self.size)
     #expect(isUnchanged(path))
     // Holes of 448 KiB, and of a page or a few less, 64 KiB at a time.
@@ -96,16 +96,16 @@ import Testing
     let path = scratch.file("a")
     try makeSparse(path)
     let reader = try FileDevice.open(path: path, access: .readOnly)
-    #expect(code { try reader.allocate() } == .readOnly)
+    #expect(code { try reader.allocate(reader.size) } == .readOnly)
     reader.close()
     let device = try FileDevice.open(path: path, access: .readWrite)
     device.hook = { $0 == .allocate ? .fails(EIO) : nil }
-    #expect(code { try device.allocate() } == .inputOutput(errno: EIO))
+    #expect(code { try device.allocate(device.size) } == .inputOutput(errno: EIO))
     device.hook = nil
-    try device.allocate()
+    try device.allocate(device.size)
     device.close()
     let empty = try FileDevice.open(path: scratch.file("empty", holding: []), access: .readWrite)
-    try empty.allocate()
+    try empty.allocate(empty.size)
     #expect(empty.size == .zero)
     empty.close()
   }

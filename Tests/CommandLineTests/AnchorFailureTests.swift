@@ -4,8 +4,8 @@ import Testing
 
 /// Through the program: an anchor that fails before anything is written, and one that fails when the change is durable.
 struct AnchorFailureTests {
-  /// The first write to an anchor's file shows that it can be written, the second is the opening's, then come those of the
-  /// change and of the close. `strace` makes them fail.
+  /// The first write to an anchor's file shows that it can be written, the second is the opening's, then come those of
+  /// the change and of the close. `strace` makes them fail.
   private func failing(_ workspace: Workspace, from call: Int, error: String = "ENOSPC", _ command: [String]) throws
     -> Child.Outcome
   {
@@ -90,7 +90,8 @@ struct AnchorFailureTests {
       let outcome = try Child(
         [
           "bash", "-c",
-          "exec strace -f -qq -o /dev/null -P $PWD/a.anchor -e inject=pwrite64:error=ENOSPC:when=3+ vnvram \"$@\" < secret",
+          "exec strace -f -qq -o /dev/null -P $PWD/a.anchor -e inject=pwrite64:error=ENOSPC:when=3+ "
+            + "vnvram \"$@\" < secret",
           "_",
         ] + command + ["--anchor", workspace.path("a.anchor"), "--json"], in: workspace.folder
       ).outcome()
@@ -123,7 +124,8 @@ struct AnchorFailureTests {
       chmod 755 . && chown 65534 a.img a.anchor && chmod 400 a.anchor && cp a.img before
       : > audit && chown 65534 audit
       printf horse-spare | VNVRAM_AUDIT_LOG=$PWD/audit setpriv --reuid 65534 --clear-groups \\
-        "$(command -v vnvram)" slot remove a.img other --passphrase-fd 0 --anchor $PWD/a.anchor; echo "status $?"; cmp a.img before
+        "$(command -v vnvram)" slot remove a.img other --passphrase-fd 0 --anchor $PWD/a.anchor
+      echo "status $?"; cmp a.img before
       """
     let outcome = try workspace.shell(script)
     #expect(outcome.text.contains("a.anchor") && outcome.text.contains("Permission denied"), "\(outcome.text)")

@@ -2,7 +2,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Memory follows what a commit changes, and not what the image or the entry has (DESIGN §3, P8).
+/// Memory follows what a commit changes, and not what the image or the entry has.
 struct MemoryTests {
   /// Runs the program and prints what most memory it took, in KiB.
   private static let peak = """

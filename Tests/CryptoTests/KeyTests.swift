@@ -178,7 +178,6 @@ import Testing
   @Test func drawsDiffer() throws {
     let (a, b) = (try Random.bytes16(), try Random.bytes16())
     #expect(a != b)
-    #expect(try Random.bytes32() != Random.bytes32())
     let first = try Random.secret(count: 32)
     let second = try Random.secret(count: 32)
     let (same, zero) = (first.equals(second), first.span.isZero)
@@ -205,7 +204,6 @@ import Testing
       #expect(throws: CryptoError.self) { _ = try Random.secret(count: 32) }
       var nonces = NonceSource()
       #expect(try Random.bytes16() != Random.bytes16())
-      #expect(try Random.bytes32() != Random.bytes32())
       #expect(try nonces.next() != nonces.next())
     }
   }

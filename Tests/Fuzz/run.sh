@@ -20,8 +20,8 @@ work=.build/fuzzing
 # so that two fuzzers fit into a small machine.
 export SWIFT_BACKTRACE=enable=no ASAN_OPTIONS=quarantine_size_mb=16
 
-# The limits of each target: bytes of input, MiB in one allocation, MiB of memory in all. An image has 768 KiB at most here and
-# may claim any size, a stream 64 KiB, a message 4 KiB: nothing that they say may make for more than a few MiB.
+# The limits of each target: bytes of input, MiB in one allocation, MiB of memory in all. An image has 768 KiB at most
+# here and may claim any size, a stream 64 KiB, a message 4 KiB: nothing that they say may make for more than a few MiB.
 limits() {
   case $1 in
   image | sealed | anchor) echo "65536 4 768" ;;

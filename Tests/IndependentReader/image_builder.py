@@ -19,7 +19,7 @@ from vnvram_format import u32, u64
 
 @dataclass
 class Epoch:
-    """What a lineage entry is made from: the epoch, the audit heads when it began, the generation of its last header."""
+    """What a lineage entry is made from: epoch, audit heads when it began, generation of its last header."""
 
     epoch: bytes
     audit_heads: bytes

@@ -174,7 +174,7 @@ private final class ScarceDisk: BlockDevice {
 
   func sync() throws(BlockError) { try disk.sync() }
 
-  func allocate() throws(BlockError) {
+  func allocate(_ length: ByteCount) throws(BlockError) {
     guard holes.count <= free else { throw full }
     free -= holes.count
     holes = []

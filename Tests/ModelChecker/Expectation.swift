@@ -1,7 +1,6 @@
 import Primitives
 
-/// What a disk may be found to hold when it is opened, and so the failure model's promises (DESIGN P3 to P5; FORMAT
-/// §7):
+/// What a disk may be found to hold when it is opened, and so the failure model's promises (FORMAT §7):
 ///
 /// - **Power cuts, failed writes and syncs** (an honest disk, whose caches lie after a failed sync): exactly the state
 ///   that was acknowledged last, or the one after the commit in flight; no refusal, and no earlier generation.

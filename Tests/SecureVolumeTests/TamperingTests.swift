@@ -221,8 +221,8 @@ struct TamperingTests {
     }
   }
 
-  /// A copy in the other's place isn't valid there (FORMAT §2), whatever its MAC says: then the other one counts. A power cut
-  /// in blocks of 64 KiB may leave it so.
+  /// A copy in the other's place isn't valid there (FORMAT §2), whatever its MAC says: then the other one counts. A
+  /// power cut in blocks of 64 KiB may leave it so.
   @Test func aHeaderCopyInTheOthersPlaceDoesNotCount() throws {
     let (bytes, content, _) = try Self.makeImage(Self.geometries[0], clean: false)
     for (from, to) in [(0, 65536), (65536, 0)] {

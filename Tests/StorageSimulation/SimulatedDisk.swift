@@ -2,8 +2,8 @@ import BlockIO
 import Glibc
 import Primitives
 
-/// A disk in memory that fails as DESIGN's failure model says: when power goes, every block that was written and not
-/// yet synced is old, new or garbage, each for itself; a write that reported an error may still land; a failed sync has
+/// A disk in memory that fails as disks do (FORMAT §7): when power goes, every block that was written and not yet
+/// synced is old, new or garbage, each for itself; a write that reported an error may still land; a failed sync has
 /// lost what it was to make durable, whatever a second one says.
 ///
 /// Its caches lie, the page cache and the device's own alike: all reads give what was written last, though a failed

@@ -99,7 +99,7 @@ struct StateTests {
   @Test func aDamagedImageFails() throws {
     try place.bring("a", 1)
     let device = try FileDevice.open(path: place.image, access: .readWrite)
-    for offset in [144, 16384 + 144] as [UInt64] {
+    for offset in [144, 65536 + 144] as [UInt64] {
       var byte = ByteBuffer(count: 1)
       try device.read(at: ByteOffset(offset), into: byte.mutableSpan)
       byte.store(byte.load(UInt8.self, at: 0) ^ 1, at: 0)

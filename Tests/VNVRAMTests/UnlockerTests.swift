@@ -117,7 +117,7 @@ struct UnlockerTests {
     // The generation, in both header copies: the key opens its slot and the header doesn't verify.
     device.close()
     let handle = try #require(FileHandle(forUpdatingAtPath: place.image))
-    for offset in [144, 16384 + 144] as [UInt64] {
+    for offset in [144, 65536 + 144] as [UInt64] {
       try handle.seek(toOffset: offset)
       let byte = try #require(try handle.read(upToCount: 1)?.first)
       try handle.seek(toOffset: offset)

@@ -20,6 +20,10 @@ int csystem_allocate(int fd, int64_t length);
 // fallocate(2), FALLOC_FL_UNSHARE_RANGE: the same, and blocks of its own where it shares them with a copy. EOPNOTSUPP
 // where the file system can't. 0 or -1 and errno.
 int csystem_allocate_unshared(int fd, int64_t length);
+// Whether the file system has room for what the first bytes of a file lack: 1 or 0, -1 where it can't be told.
+int csystem_has_room(int fd, int64_t length);
+// Whether the first bytes have blocks that are theirs alone: 1 or 0, -1 where it can't be told. Syncs the file.
+int csystem_is_allocated(int fd, int64_t length);
 // fstatfs(2): the type of the file system that a file lies on (linux/magic.h), and its block in bytes. 0 or -1 and
 // errno.
 int csystem_file_system(int fd, uint32_t *type, uint64_t *block);

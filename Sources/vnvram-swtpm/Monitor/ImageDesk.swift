@@ -35,7 +35,13 @@ final class ImageDesk {
     try open()
     guard let image else { return }
     try accept(image)
-    try image.allocate()
+    try allocate(image)
+  }
+
+  /// As much as the image says that it needs, which is bounded; what lies behind it is none of its.
+  private func allocate(_ image: FileDevice) throws {
+    guard let size = try? SealedVolume(image).geometry?.imageSize else { return }
+    try image.allocate(size)
   }
 
   /// Opens and locks what was just made for a state that is to come, which nobody else gets until then.
@@ -73,7 +79,7 @@ final class ImageDesk {
     try open()
     guard let image, let reader else { preconditionFailure("it is open") }
     // Where it wasn't at the start.
-    try image.allocate()
+    try allocate(image)
     begin(reader)
     let result = image.withDescriptor { descriptor in
       Result { () throws(LinkError) in try send(image.handover, descriptor) }

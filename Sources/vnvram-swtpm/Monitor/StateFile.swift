@@ -97,8 +97,8 @@ final class StateFile: StatePlace {
     TPMStateError(
       .refused,
       "\(path): swtpm_setup has wiped the beginning of this image (--overwrite does that, and so does a run that fails), and its "
-        + "all else is there: `printf nilmptws | dd of=\(path) conv=notrunc` brings that TPM back; for a new one make all of "
-        + "it zeros, and say `vnvram marker forget \(path)`")
+        + "all else is there: `printf nilmptws | dd of=\(path) conv=notrunc` brings that TPM back; for a new one make "
+        + "all of it zeros, and say `vnvram marker forget \(path)`")
   }
 
   // MARK: Making

@@ -22,7 +22,8 @@ enum VolumeProbe {
       }
     }
 
-    /// Reading and writing give the same; but what has used up its numbers can be read, and not written (FORMAT's limits).
+    /// Reading and writing give the same; but what has used up its numbers can be read, and not written (FORMAT's
+    /// limits).
     func agrees(with writing: Outcome) -> Bool {
       switch (self, writing) {
       case (.refused(let a), .refused(let b)): a == b
