@@ -220,8 +220,8 @@ extension SecureVolume {
     }
     _ = try leapt(known, opening.generation)
     _ = try counted(try counted(known?.record.sequence ?? 0, "its anchor's records"), "its anchor's records")
-    // After the two of an opening.
-    _ = try counted(header.sequence + 2, "its headers")
+    // After those of an opening, a checkpoint's among them.
+    _ = try counted(header.sequence + 4, "its headers")
     return known
   }
 

@@ -194,6 +194,15 @@ extension SecureVolume {
     if checkpoint?.writtenAt == medium.syncs { try medium.sync() }
   }
 
+  /// How many of the sources from `first` on lie side by side in the ring.
+  private func besides(_ sources: [Checkpoint.Source], _ first: Int, upTo most: Int) -> Int {
+    var count = 1
+    while count < most, sources[first + count].position == sources[first].position + UInt64(count * sectorSize) {
+      count += 1
+    }
+    return count
+  }
+
   /// Copies sectors from the ring, each verified before it goes in place; neighbours at once.
   private func copyInPlace(_ range: Range<Int>) throws(VolumeError) {
     var index = range.lowerBound
@@ -202,9 +211,13 @@ extension SecureVolume {
         let run = checkpoint?.run(
           from: index, upTo: min(geometry.batch, range.upperBound - index))
       else { return }
-      for i in 0..<run {
+      var done = 0
+      while done < run {
+        let count = besides(sources, index + done, upTo: run - done)
         try medium.read(
-          ring: geometry, at: sources[index + i].position, into: &ciphertext, i * sectorSize..<(i + 1) * sectorSize)
+          ring: geometry, at: sources[index + done].position, into: &ciphertext,
+          done * sectorSize..<(done + count) * sectorSize)
+        done += count
       }
       let failing: UInt64
       do {

@@ -17,12 +17,12 @@ extension SecureVolume {
     var isRead: UInt64 = 0
     for index in 0..<sectorCount {
       let sector = SectorIndex(index)
-      let place = Int(index % UInt64(geometry.batch)) * sectorSize
-      if place == 0 { isRead = readBatch(sector, into: &plaintext) }
+      let start = Int(index % UInt64(geometry.batch)) * sectorSize
+      if start == 0 { isRead = readBatch(sector, into: &plaintext) }
       do throws(VolumeError) {
         // One by one where not all of them can be had.
-        if index >= isRead { try read(sector, into: plaintext.mutableSpan(place..<place + sectorSize)) }
-        leftOvers?.add(plaintext.span(place..<place + sectorSize), sector: sector)
+        if index >= isRead { try read(sector, into: plaintext.mutableSpan(start..<start + sectorSize)) }
+        leftOvers?.add(plaintext.span(start..<start + sectorSize), sector: sector)
       } catch {
         let flaw: SectorRun.Flaw
         switch error.code {

@@ -1,6 +1,7 @@
 import BlockIO
 import Glibc
 import Primitives
+import SecureVolume
 
 /// Opens and locks the image for the worker, which gets its descriptor and with that the lock.
 final class ImageDesk {
