@@ -98,7 +98,8 @@ let package = Package(
     tests("BlockIOTests", ["BlockIO", "StorageSimulation", "TestSupport", "Primitives"]),
     tests("ModelCheckerTests", ["ModelChecker", "vnvram", "vnvram-swtpm", "vnvram-soak"]),
     tests("AuditTests", ["Audit", "Primitives"]),
-    tests("SecureVolumeTests", ["SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "Primitives"]),
+    tests(
+      "SecureVolumeTests", ["SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "TestSupport", "Primitives"]),
     tests(
       "AnchorTests",
       ["Anchors", "SecureVolume", "Crypto", "BlockIO", "StorageSimulation", "TestSupport", "Primitives"]),

@@ -2,7 +2,8 @@ import ArgumentParser
 import Primitives
 import SecureVolume
 
-/// With which key an encrypted image is opened: kernel keys by the names of its slots, unless one of these says otherwise.
+/// With which key an encrypted image is opened: kernel keys by the names of its slots, unless one of these says
+/// otherwise.
 struct KeyOptions: ParsableArguments {
   @Option(help: ArgumentHelp("Open with the recovery key that this descriptor gives.", valueName: "n"))
   var recoveryKeyFd: Int32?
@@ -19,6 +20,9 @@ struct KeyOptions: ParsableArguments {
 
   @Flag(help: "Don't ask /sbin/request-key for a key that is in no keyring.")
   var noUpcall = false
+
+  /// What the names of these options begin with in the command at hand.
+  var prefix = "--"
 
   /// How many of the ways to open an image were given.
   var ways: Int { [recoveryKeyFd != nil, passphrase, passphraseFd != nil].count(where: { $0 }) }
@@ -41,7 +45,7 @@ struct KeyOptions: ParsableArguments {
       let secret = try Passphrase.read(descriptor: passphraseFd, prompt: "Passphrase: ")
       return Unlock(isPlain: false, slot: slot, key: KeyEncryptionKey(.passphrase, secret))
     }
-    return Unlock(isPlain: false, slot: nil, key: nil, asksForKeys: !noUpcall)
+    return Unlock(isPlain: false, slot: nil, key: nil, asksForKeys: !noUpcall, prefix: prefix)
   }
 }
 
@@ -55,4 +59,19 @@ struct Unlock: ~Copyable {
   let key: KeyEncryptionKey?
   /// Whether those that are in no keyring are asked for.
   var asksForKeys = false
+  /// What the options that give another key begin with.
+  var prefix = "--"
+
+  /// Of an image that has no slot for a kernel key: which others it has, and how their keys are given.
+  func noKernelKey(_ image: String, _ slots: [SlotDescription]) -> Failure {
+    func way(_ kind: SlotKind, _ words: String, _ options: String) -> String? {
+      let names = slots.filter { $0.kind == kind }.map { Text.quoted($0.name) }
+      return names.isEmpty ? nil : "\(words) \(names.joined(separator: " or ")) with \(options)"
+    }
+    let ways = [
+      way(.recovery, "the recovery key of slot", "\(prefix)recovery-key-fd"),
+      way(.passphrase, "the passphrase of slot", "\(prefix)passphrase or \(prefix)passphrase-fd"),
+    ].compactMap { $0 }
+    return Failure(.keyMissing, "\(image): opens with no kernel key; give \(ways.joined(separator: ", or "))")
+  }
 }

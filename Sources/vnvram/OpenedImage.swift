@@ -55,7 +55,10 @@ final class OpenedImage {
     switch unlock.key {
     case .some(let key): opened = try unlocker.unlock(sealed, with: key, slotName: unlock.slot, anchor: anchor)
     case .none:
-      opened = try unlocker.unlock(sealed, anchor: anchor)
+      do { opened = try unlocker.unlock(sealed, anchor: anchor) } catch {
+        guard error.code == .keyMissing, error.keys.isEmpty, !sealed.slots.isEmpty else { throw error }
+        throw unlock.noKernelKey(path, sealed.slots)
+      }
       keyNames = sealed.keyNames
     }
     volume = .encrypted(opened)

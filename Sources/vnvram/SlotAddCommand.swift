@@ -142,6 +142,7 @@ struct AuthorisationOptions: ParsableArguments {
     options.key.passphraseFd = openPassphraseFd
     options.key.slot = nil
     options.key.noUpcall = noUpcall
+    options.key.prefix = "--open-"
     options.plaintext = false
     options.anchor = anchor
     options.audit = audit

@@ -17,6 +17,18 @@ struct AnotherWriterTests {
 
   enum How: CaseIterable {
     case checkpoint, close, slot, scrub
+
+    /// What comes to writing headers, or to freeing space.
+    func run(on volume: SecureVolume) throws {
+      switch self {
+      case .checkpoint:
+        try volume.startCheckpoint()
+        try volume.finishCheckpoint()
+      case .close: try volume.close()
+      case .slot: try volume.addSlot(makeKey(2), name: "two", created: 1)
+      case .scrub: try volume.scrub()
+      }
+    }
   }
 
   @Test(arguments: What.allCases, How.allCases)
@@ -40,16 +52,7 @@ struct AnotherWriterTests {
     if what == .closed { try second.close() }
     let before = disk.bytes
     let operations = disk.operations
-    let error = thrownError {
-      switch how {
-      case .checkpoint:
-        try first.startCheckpoint()
-        try first.finishCheckpoint()
-      case .close: try first.close()
-      case .slot: try first.addSlot(makeKey(2), name: "two", created: 1)
-      case .scrub: try first.scrub()
-      }
-    }
+    let error = thrownError { try how.run(on: first) }
     #expect(error?.code == .anotherWriter && error?.status.rawValue == 9, "\(error?.description ?? "it went on")")
     // From now on everything ends so.
     for attempt: () throws -> Void in [

@@ -12,10 +12,18 @@ public final class LoopDevice {
   public let path: String
 
   /// - Parameter file: is made, of zeros.
-  public init(over file: String, bytes: Int) throws {
-    let folder = (file as NSString).deletingLastPathComponent
+  public convenience init(over file: String, bytes: Int) throws {
     try Data(count: bytes).write(to: URL(fileURLWithPath: file))
-    let made = try Self.run(["losetup", "--show", "--find", file], in: folder)
+    try self.init(attaching: file)
+  }
+
+  /// - Parameters:
+  ///   - file: is there. A second device over it is what another host has of a shared disk: a cache and
+  ///     locks of its own.
+  ///   - options: losetup's.
+  public init(attaching file: String, options: [String] = []) throws {
+    let folder = (file as NSString).deletingLastPathComponent
+    let made = try Self.run(["losetup"] + options + ["--show", "--find", file], in: folder)
     try TestFailure.unless(made.status == 0, made.text)
     path = made.text.trimmingCharacters(in: .whitespacesAndNewlines)
   }
