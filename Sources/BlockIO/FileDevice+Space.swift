@@ -45,8 +45,8 @@ extension FileDevice {
   /// shows no holes either (NFS before 4.2) keeps those that it has.
   ///
   /// What lies behind `length` stays as it is. Where there isn't enough room nothing is tried: some file systems keep
-  /// what a failed fallocate(2) had taken. XFS asks for the room of all of it, though nothing is missing; so what it says
-  /// counts only where something is.
+  /// what a failed fallocate(2) had taken. XFS asks for the room of all of it, though nothing is missing; so what it
+  /// says counts only where something is.
   public func allocate(_ length: ByteCount) throws(BlockError) {
     guard kind == .regular, !isAllocated else { return }
     try checkWritable()

@@ -44,8 +44,8 @@ struct TearingUnit: Equatable {
   ///
   /// btrfs does so with files that aren't copied on write (`chattr +C`, images of virtual machines often). overlayfs
   /// passes on the block of the file system that is written to. Left out: what puts sizes of transfers or records there
-  /// (NFS, SMB, 9p, virtiofs, FUSE, ZFS) or of clusters, which aren't written as a whole (FAT, exFAT, NTFS), always writes
-  /// elsewhere (F2FS, NILFS, bcachefs, ZFS) or doesn't outlast a power cut (tmpfs).
+  /// (NFS, SMB, 9p, virtiofs, FUSE, ZFS) or of clusters, which aren't written as a whole (FAT, exFAT, NTFS), always
+  /// writes elsewhere (F2FS, NILFS, bcachefs, ZFS) or doesn't outlast a power cut (tmpfs).
   static let inPlace: Set<UInt32> = [
     0xEF53,  // ext2, ext3, ext4
     0x5846_5342,  // XFS

@@ -91,8 +91,8 @@ extension SecureVolume {
       guard let newest = try newest(of: records) else {
         throw damaged(
           anchor,
-          "holds no record of this store as it is: it is damaged, or another store's, or the image is of before or after "
-            + "a `vnvram convert`; name the right one")
+          "holds no record of this store as it is: it is damaged, or another store's, or the image is of before or "
+            + "after a `vnvram convert`; name the right one")
       }
       guard !newest.isContradicted else {
         throw damaged(anchor, "holds two records of one number that differ: it is damaged; restore the anchor")
