@@ -85,7 +85,7 @@ enum KeyScope {
 public enum CryptoLibrary {
   /// Has libcrypto read its configuration and fetch its algorithms, and no more: there is no memory for keys yet, and a child that is
   /// forked now goes on with what was read.
-  public static func load() { _ = Algorithms.keysAreProtected }
+  public static func load() { _ = (Algorithms.keysAreProtected, makesSingleTags) }
 
   /// Makes libcrypto ready: it allocates keys' contexts from protected memory from now on, has read its configuration,
   /// has its algorithms and has seeded its generators. It happens by itself at first use; a program that uses libcrypto

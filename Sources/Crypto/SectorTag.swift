@@ -5,8 +5,8 @@
 // key schedule and 277 ns with EVP_MAC_CTX_dup. A libcrypto in which that call did nothing would give wrong tags
 // without an error, so the first use in a process checks it and refuses.
 import CLibcrypto
+import Glibc
 import Primitives
-import Synchronization
 
 /// AES-256-CMAC (SP 800-38B), untruncated.
 public struct SectorTag: ~Copyable, Sendable {
@@ -106,15 +106,14 @@ public struct SectorTag: ~Copyable, Sendable {
 }
 
 extension CryptoLibrary {
-  private static let oneTagAtATime = Atomic(false)
+  /// The environment's `VNVRAM_TAGS=single` has libcrypto's CMAC make all tags, one at a time. Read once, by `load`: a
+  /// child that is forked after it may have another environment.
+  static let makesSingleTags = unsafe getenv("VNVRAM_TAGS").map { unsafe String(cString: $0) } == "single"
 
   /// Whether the tags of several sectors are made side by side (`SectorTag.tags`). False in FIPS mode and where
   /// AES-256-ECB is the FIPS provider's, since its CMAC is what is validated there; where AES-256-ECB is missing; where
-  /// the tags aren't those of libcrypto's CMAC; and after `useOneTagAtATime`.
-  public static var usesParallelTags: Bool { !oneTagAtATime.load(ordering: .relaxed) && SectorTag.lanesAgree }
-
-  /// Has libcrypto's CMAC make all tags of what is opened from now on. For the start of a program.
-  package static func useOneTagAtATime() { oneTagAtATime.store(true, ordering: .relaxed) }
+  /// the tags aren't those of libcrypto's CMAC; and where it was asked for.
+  public static var usesParallelTags: Bool { !makesSingleTags && SectorTag.lanesAgree }
 }
 
 extension SectorTag {

@@ -1,4 +1,5 @@
 import CLibcrypto
+import Glibc
 import Primitives
 import Testing
 
@@ -103,7 +104,9 @@ import Testing
 
   @Test func oneAtATimeWhereAskedFor() async {
     await #expect(processExitsWith: .success) {
-      CryptoLibrary.useOneTagAtATime()
+      _ = unsafe setenv("VNVRAM_TAGS", "single", 1)
+      CryptoLibrary.load()
+      _ = unsafe unsetenv("VNVRAM_TAGS")
       try Self.tagsWithoutLanes()
     }
   }
