@@ -156,11 +156,9 @@ extension Checker {
   func reopen(_ states: [StoreState]) throws {
     core = nil
     var expected = expectation()
-    if hasLied.ever {
-      history.append(contentsOf: plan[...min(progress(), plan.count - 1)])
-    } else {
-      expected.states = states
-    }
+    // What was acknowledged in the middle of a plan was there, too: it shows where the last record is cut off.
+    history.append(contentsOf: plan[...min(progress(), plan.count - 1)])
+    if !hasLied.ever { expected.states = states }
     // What is looked at in the middle of recovering is what is looked for now.
     plan = states
     progress = { 0 }
