@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes  # 
 
 import vnvram_format as f  # noqa: E402
 import vnvram_reader as reader  # noqa: E402
-from vnvram_image import Credential, Volume  # noqa: E402
+from vnvram_header import Credential  # noqa: E402
+from vnvram_image import Volume  # noqa: E402
 
 # FIPS 197: the S-box, from inverses in GF(2^8).
 
