@@ -44,7 +44,7 @@ extension BlobStore {
 
   /// Stages the replacement of all of an entry's content. What it used before beyond the new end becomes zeros. Sectors
   /// that are so already are left out, but for one: a replacement is always a commit, and fails with it. A small
-  /// content is compared with what is remembered of the last one, a large one with what is on the medium.
+  /// content is compared with what is remembered of the last one, one that can't be remembered with what is on the medium.
   ///
   /// - Throws: as `stage(_:at:_:)`, without `.damaged`.
   public func stageReplace(_ name: EntryName, _ content: Span<UInt8>) throws(BlobStoreError) {
@@ -54,13 +54,14 @@ extension BlobStore {
     guard size <= place.capacity else { throw tooLarge(place, ByteCount(size)) }
     let used = max(size, directory.stagedSizes[index])
     let all = place.content..<place.end
-    let isSmall = content.count <= RememberedContent.most
+    // One sector is written in any case.
+    let isRead = content.count > max(remembered.most, volume.sectorSize)
     var comparison = comparison(index)
     let kept = changes.count
     do {
       try prepare(place.content..<place.content + used, of: all) { part in
         let (start, end) = (Int(part.lowerBound - place.content), Int(part.upperBound - place.content))
-        if isSmall { return self.remembered.has(start..<end, of: content, in: index) }
+        guard isRead else { return self.remembered.has(start..<end, of: content, in: index) }
         return comparison.has(content.extracting(min(start, content.count)..<min(end, content.count)), at: part)
       }
       if changes.isEmpty, used > 0 { try prepare(place.content..<place.content + 1, of: all) }

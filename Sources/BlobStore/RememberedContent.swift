@@ -5,20 +5,27 @@ import Primitives
 ///
 /// It is never read in place of the medium, and only says which sectors need no writing. So it must be what is staged
 /// over what is committed, or nothing: whatever else changes the entry, or takes back what was staged, forgets it.
-/// Plaintext, in memory that is wiped when it is given up.
+///
+/// Plaintext that stays from commit to commit: in memory that is never swapped and wiped when it is given up, or, where the
+/// process has no such memory, not kept.
 struct RememberedContent: ~Copyable {
-  /// Contents of other sizes are not worth it: one sector is written in any case, and much is much memory.
-  static let most = 262_144
+  /// Bytes of the largest content that is remembered: much is much memory. 0 where there is no memory for it.
+  private(set) var most = 262_144
+  /// Memory is taken in steps, so that a content which grows byte by byte doesn't take it each time.
+  private static let step = 16384
 
   private var entry: Int?
-  private var bytes = ByteBuffer(count: 0)
+  private var bytes: SecretBytes?
   private var count = 0
 
   /// Whether bytes `range` of the entry's content are as in `content`, on the medium or staged. False where that isn't
   /// known, and beyond the end of either.
   func has(_ range: Range<Int>, of content: Span<UInt8>, in entry: Int) -> Bool {
     guard self.entry == entry, range.upperBound <= min(count, content.count) else { return false }
-    return bytes.span(range).equals(content.extracting(range))
+    return switch bytes {
+    case .some(let bytes): bytes.span.extracting(range).equals(content.extracting(range))
+    case nil: false
+    }
   }
 
   /// Whether a content of `count` bytes is remembered of the entry.
@@ -26,18 +33,21 @@ struct RememberedContent: ~Copyable {
 
   /// Bytes `range` of the content that is remembered were staged anew.
   mutating func update(_ range: Range<Int>, of content: Span<UInt8>) {
-    bytes.copy(from: content.extracting(range), at: range.lowerBound)
+    copy(content.extracting(range), at: range.lowerBound)
   }
 
-  /// All of the entry's content was staged, or read while nothing was.
+  /// All of the entry's content was staged, or read while nothing was. A content that fits into one sector isn't worth it:
+  /// that sector is written in any case. One of a sector's size lies in two.
   mutating func remember(_ content: Span<UInt8>, of entry: Int, sectorSize: Int) {
-    guard content.count > sectorSize, content.count <= Self.most else { return forget(entry) }
-    if content.count > bytes.count {
-      bytes = ByteBuffer(count: min(Self.most, (content.count + 16383) / 16384 * 16384))
+    guard content.count >= sectorSize, content.count <= most else { return forget(entry) }
+    if content.count > bytes?.count ?? 0 {
+      forget()
+      bytes = SecretBytes(neverSwapped: (content.count + Self.step - 1) / Self.step * Self.step)
+      guard bytes != nil else { return most = 0 }
     } else if content.count < count {
-      bytes.wipe(content.count..<count)
+      wipe(content.count..<count)
     }
-    bytes.copy(from: content)
+    copy(content, at: 0)
     count = content.count
     self.entry = entry
   }
@@ -47,9 +57,19 @@ struct RememberedContent: ~Copyable {
   }
 
   mutating func forget() {
-    guard entry != nil else { return }
     entry = nil
     count = 0
-    bytes = ByteBuffer(count: 0)
+    bytes = nil
+  }
+
+  private mutating func copy(_ content: Span<UInt8>, at offset: Int) {
+    var all = bytes?.mutableSpan
+    all?.copy(from: content, at: offset)
+  }
+
+  private mutating func wipe(_ range: Range<Int>) {
+    var all = bytes?.mutableSpan
+    var part = all?._mutatingExtracting(range)
+    part?.fill(0)
   }
 }

@@ -9,10 +9,10 @@ import Glibc
   private nonisolated(unsafe) let base: UnsafeMutableRawPointer
   public let count: Int
 
-  /// `count` zero bytes, aligned to 4096 so that a block never straddles pages.
+  /// `count` zero bytes, aligned to 4096 so that a block never straddles pages, unless it is smaller than one.
   public init(count: Int) {
     precondition(count >= 0)
-    unsafe base = .allocate(byteCount: max(count, 1), alignment: 4096)
+    unsafe base = .allocate(byteCount: max(count, 1), alignment: count < 4096 ? 16 : 4096)
     unsafe base.initializeMemory(as: UInt8.self, repeating: 0, count: max(count, 1))
     self.count = count
   }

@@ -15,6 +15,15 @@ import Glibc
     unsafe base = place
   }
 
+  /// `count` zero bytes in memory that is never swapped. Nil where there is none (RLIMIT_MEMLOCK), and beyond 4 MiB: for
+  /// what a program can do without.
+  public init?(neverSwapped count: Int) {
+    precondition(count >= 0)
+    guard let place = unsafe SecretMemory.shared.allocate(count, neverSwapped: true) else { return nil }
+    self.count = count
+    unsafe base = place
+  }
+
   /// A copy of `source`, which its owner wipes.
   public init(copying source: Span<UInt8>) {
     self.init(count: source.count)

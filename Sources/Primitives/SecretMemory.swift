@@ -100,13 +100,15 @@ import Synchronization
 
   private static func need(_ count: Int) -> Int { max(1, (count + cell - 1) / cell) }
 
-  /// First fit. The bytes are zero. Nil where the arena can't grow any more, or for more than 4 MiB.
-  package func allocate(_ count: Int) -> UnsafeMutableRawPointer? {
+  /// First fit. The bytes are zero. Nil where the arena can't grow any more, or for more than 4 MiB; with `neverSwapped`
+  /// also where the kernel may swap it.
+  package func allocate(_ count: Int, neverSwapped: Bool = false) -> UnsafeMutableRawPointer? {
     let need = Self.need(count)
     guard need <= Int(UInt16.max) else { return nil }
     let first = cells.withLock { cells -> Int? in
+      if neverSwapped, cells.protection == .undumpable { return nil }
       var found = find(need, cells)
-      if found == nil, grow(&cells, by: need * Self.cell) { found = find(need, cells) }
+      if found == nil, grow(&cells, by: need * Self.cell, neverSwapped: neverSwapped) { found = find(need, cells) }
       guard let first = found else { return nil }
       cells.runs[first] = UInt16(need)
       cells.used += need
@@ -153,10 +155,12 @@ import Synchronization
 
   // MARK: Chunks
 
-  private func grow(_ cells: inout Cells, by count: Int) -> Bool {
+  private func grow(_ cells: inout Cells, by count: Int, neverSwapped: Bool = false) -> Bool {
     let old = cells.runs.count * Self.cell
     let size = (count + Self.chunk - 1) / Self.chunk * Self.chunk
-    guard size <= Self.limit - old, let protection = unsafe Self.map(size, at: base + old) else { return false }
+    guard size <= Self.limit - old,
+      let protection = unsafe Self.map(size, at: base + old, neverSwapped: neverSwapped)
+    else { return false }
     if protection.rank > cells.protection.rank { cells.protection = protection }
     cells.runs += [UInt16](repeating: 0, count: size / Self.cell)
     return true
@@ -164,7 +168,7 @@ import Synchronization
 
   /// Puts memory in a reserved place. It is mapped elsewhere and moved, since a mapping over another that fails may leave
   /// a hole, for other threads to map something in.
-  private static func map(_ size: Int, at place: UnsafeMutableRawPointer) -> Protection? {
+  private static func map(_ size: Int, at place: UnsafeMutableRawPointer, neverSwapped: Bool) -> Protection? {
     var protection = Protection.secretMemory
     if let secret = unsafe mapSecret(size) {
       if unsafe csystem_move_mapping(secret, size, place) == 0 { return protection }
@@ -177,7 +181,8 @@ import Synchronization
     _ = unsafe madvise(mapped, size, 16 /* MADV_DONTDUMP */)
     _ = unsafe madvise(mapped, size, 18 /* MADV_WIPEONFORK: a child gets zeros, not keys */)
     protection = unsafe mlock(mapped, size) == 0 ? .locked : .undumpable
-    if unsafe csystem_move_mapping(mapped, size, place) == 0 { return protection }
+    let isEnough = protection == .locked || !neverSwapped
+    if isEnough, unsafe csystem_move_mapping(mapped, size, place) == 0 { return protection }
     unsafe munmap(mapped, size)
     return nil
   }

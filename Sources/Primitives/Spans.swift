@@ -70,7 +70,9 @@ extension Span<UInt8> {
 
   /// A copy on the heap. For public data, and for an entry's content at the interface.
   public var array: [UInt8] {
-    unsafe [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
+    // The one empty array that all have in common would be written to, from any thread.
+    guard count > 0 else { return [] }
+    return unsafe [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
       unsafe self.withUnsafeBufferPointer { source in
         if let from = source.baseAddress, let to = buffer.baseAddress { unsafe memcpy(to, from, source.count) }
       }

@@ -1,4 +1,5 @@
 import BlockIO
+import Glibc
 import Primitives
 import SecureVolume
 import StorageSimulation
@@ -76,6 +77,54 @@ struct RememberedContentTests {
     try store.put("a", content)
     try store.commit()
     #expect(try BlobStore(PlainVolume(disk)).content("a") == content)
+  }
+
+  // MARK: Where it lies. The arena is the process's, so each test has a process.
+
+  @Test func liesInProtectedMemoryUntilItIsForgotten() async {
+    await #expect(processExitsWith: .success) {
+      let arena = SecretMemory.shared
+      guard arena.lackOfProtection == nil else { return print("no memory may be locked here") }
+      let before = arena.bytesInUse
+      let (store, _) = try makeStore([Item(name: "a", capacity: 300_000)], volumeSize: 524_288)
+      for count in [20_000, 20_001, 70_000, 5000, 262_144] {
+        try store.put("a", [UInt8](repeating: 7, count: count))
+        try store.commit()
+        let held = arena.bytesInUse - before
+        #expect(held >= count && held < max(count, 70_000) + 16384)
+        #expect(arena.bytesNotZero >= count && arena.bytesNotZero < count + 64)
+      }
+      // Too large; compared with the medium.
+      try store.put("a", [UInt8](repeating: 7, count: 262_145))
+      try store.commit()
+      #expect(arena.bytesInUse == before && arena.bytesNotZero == 0)
+      try store.put("a", [UInt8](repeating: 7, count: 20_000))
+      #expect(arena.bytesInUse > before)
+      store.rollBackStaged()
+      #expect(arena.bytesInUse == before && arena.bytesNotZero == 0)
+    }
+  }
+
+  /// What the kernel may swap holds nothing of it; then it is read, to be compared.
+  @Test func isNotKeptWhereNoMemoryMayBeLocked() async {
+    await #expect(processExitsWith: .success) {
+      // Root has no limit.
+      if geteuid() == 0 { #expect(setuid(65534) == 0) }
+      var none = rlimit(rlim_cur: 0, rlim_max: 0)
+      #expect(unsafe setrlimit(__rlimit_resource_t(__RLIMIT_MEMLOCK.rawValue), &none) == 0)
+      let arena = SecretMemory.shared
+      #expect(arena.lackOfProtection != nil)
+      let (store, _) = try makeStore([Item(name: "a", capacity: 60_000)], volumeSize: 524_288)
+      var content = [UInt8](repeating: 7, count: 50_000)
+      for offset in [0, 9000, 49_999] {
+        content[offset] &+= 1
+        try store.put("a", content)
+        if offset > 0 { #expect(store.stagedSectors == 1) }
+        try store.commit()
+        #expect(try store.content("a") == content)
+        #expect(arena.bytesInUse == 0 && arena.bytesNotZero == 0)
+      }
+    }
   }
 
   /// Everything that changes an entry, in any order, on a volume that is opened anew now and then.
