@@ -58,9 +58,6 @@ struct Checkpoint: ~Copyable {
 }
 
 extension SecureVolume {
-  /// Sectors copied in a step: so few that a commit in between waits for less than a sync.
-  private static var sectorsPerStep: Int { 64 }
-
   /// As `settleImage`; and what the anchor says of it is durable, too.
   ///
   /// - Throws: the anchor's error, after all else is durable, with `change` in its words, and `isDurable`.
@@ -97,14 +94,11 @@ extension SecureVolume {
 
   /// Fixes what the checkpoint covers and what the headers will say; writes nothing.
   ///
-  /// A checkpoint that breaks off for whatever reason, a read that failed among them, leaves a volume that takes no more
-  /// writes. Opening anew recovers all that was acknowledged.
+  /// A checkpoint that breaks off for whatever reason, a read that failed among them, leaves a volume that takes no
+  /// more writes. Opening anew recovers all that was acknowledged.
   func startCheckpoint() throws(VolumeError) {
     try medium.mayWrite()
-    do {
-      try requireOwnHeaders()
-      try beginCheckpoint()
-    } catch {
+    do { try beginCheckpoint() } catch {
       medium.giveUp(error)
       throw error
     }
@@ -148,7 +142,8 @@ extension SecureVolume {
     switch phase {
     case .sectors(let done):
       let count = checkpoint?.sources.count ?? 0
-      let end = min(done + Self.sectorsPerStep, count)
+      // In batches, so that a commit in between doesn't wait for long.
+      let end = min(done + geometry.batch, count)
       try copyInPlace(done..<end)
       checkpoint?.phase = end < count ? .sectors(end) : .leafBlocks
     case .leafBlocks:
@@ -194,45 +189,47 @@ extension SecureVolume {
     if checkpoint?.writtenAt == medium.syncs { try medium.sync() }
   }
 
-  /// How many of the sources from `first` on lie side by side in the ring.
-  private func besides(_ sources: [Checkpoint.Source], _ first: Int, upTo most: Int) -> Int {
-    var count = 1
-    while count < most, sources[first + count].position == sources[first].position + UInt64(count * sectorSize) {
-      count += 1
+  /// Copies sectors from the ring, at most a batch of them, each verified before it goes in place; neighbours at once.
+  private func copyInPlace(_ range: Range<Int>) throws(VolumeError) {
+    guard let sources = checkpoint?.sources[range] else { return }
+    try readFromRing(sources)
+    // Nothing was written yet. It is looked at past the cache, and so after what may be read through it: the kernel
+    // drops both.
+    if range.lowerBound == 0 { try requireOwnHeaders() }
+    var index = range.lowerBound
+    while index < range.upperBound, let run = checkpoint?.run(from: index, upTo: range.upperBound - index) {
+      let start = (index - range.lowerBound) * sectorSize
+      try medium.write(
+        ciphertext, start..<start + run * sectorSize, at: geometry.place(of: sources[index].sector).value)
+      index += run
     }
-    return count
   }
 
-  /// Copies sectors from the ring, each verified before it goes in place; neighbours at once.
-  private func copyInPlace(_ range: Range<Int>) throws(VolumeError) {
-    var index = range.lowerBound
-    while index < range.upperBound {
-      guard let sources = checkpoint?.sources,
-        let run = checkpoint?.run(
-          from: index, upTo: min(geometry.batch, range.upperBound - index))
-      else { return }
-      var done = 0
-      while done < run {
-        let count = besides(sources, index + done, upTo: run - done)
-        try medium.read(
-          ring: geometry, at: sources[index + done].position, into: &ciphertext,
-          done * sectorSize..<(done + count) * sectorSize)
-        done += count
+  /// Reads these into `ciphertext`, one after the other, what lies side by side at once, and verifies them.
+  private func readFromRing(_ sources: ArraySlice<Checkpoint.Source>) throws(VolumeError) {
+    guard !sources.isEmpty else { return }
+    var (first, index) = (sources.startIndex, sources.startIndex)
+    while first < sources.endIndex {
+      repeat {
+        index += 1
+      } while index < sources.endIndex
+        && sources[index].position == sources[first].position + UInt64((index - first) * sectorSize)
+      let start = (first - sources.startIndex) * sectorSize
+      try medium.read(
+        ring: geometry, at: sources[first].position, into: &ciphertext, start..<start + (index - first) * sectorSize)
+      first = index
+    }
+    let failing: UInt64
+    do {
+      failing = try keys.sectors.failing(ciphertext, from: 0, size: sectorSize, count: sources.count) {
+        (sources[sources.startIndex + $0].sector, sources[sources.startIndex + $0].leaf)
       }
-      let failing: UInt64
-      do {
-        failing = try keys.sectors.failing(ciphertext, from: 0, size: sectorSize, count: run) {
-          (sources[index + $0].sector, sources[index + $0].leaf)
-        }
-      } catch { throw VolumeError(error, store: name) }
-      guard failing == 0 else {
-        throw VolumeError(
-          .notAuthentic(.journal), store: name,
-          "\(sources[index + failing.trailingZeroBitCount].sector) in the journal was changed after it was written "
-            + "there; nothing more is written: restore the image from a backup")
-      }
-      try medium.write(ciphertext, 0..<run * sectorSize, at: geometry.place(of: sources[index].sector).value)
-      index += run
+    } catch { throw VolumeError(error, store: name) }
+    guard failing == 0 else {
+      throw VolumeError(
+        .notAuthentic(.journal), store: name,
+        "\(sources[sources.startIndex + failing.trailingZeroBitCount].sector) in the journal was changed after it was "
+          + "written there; nothing more is written: restore the image from a backup")
     }
   }
 }

@@ -147,7 +147,7 @@ public final class SecureVolume: SectorVolume {
 
   /// Whether `maintain` has anything to do.
   public var wantsMaintenance: Bool {
-    !isClosed && (checkpoint != nil || journal.used > checkpointThreshold || wantsAnchor)
+    !isClosed && isWritable && (checkpoint != nil || journal.used > checkpointThreshold || wantsAnchor)
   }
 
   /// Does one bounded piece of work towards free ring space; call it when nobody waits. True: there is more to do.
@@ -159,6 +159,7 @@ public final class SecureVolume: SectorVolume {
       advanceAnchorIfDue()
     } else if journal.used > checkpointThreshold || wantsAnchor {
       try startCheckpoint()
+      try stepCheckpoint()
     }
     return checkpoint != nil
   }
