@@ -4,12 +4,13 @@
 #   make test      builds and runs all tests
 #   make bench     measures, in ratios
 #
-#   make soak      looks for lost or mixed states at random for ten minutes; SECONDS=60 for one
+#   make soak      looks for lost or mixed states at random for ten minutes, and for ten more for an order of threads in
+#                  which the NVRAM breaks a promise; SECONDS=60 for one each
 #   make soak-mutants   shows that it would find them: puts faults into the store and waits until each is noticed
 #   make soak-kill SIGKILL under tpm2-tools, 500 times (ROUNDS=…); some minutes
 #   make fuzz      fuzzes everything that parses, 2 minutes a target (FUZZ_SECONDS=120), two at a time, and prints the
 #                  coverage; FUZZ_TARGETS="image keys" runs some of them (image sealed anchor stream layout fields control data guest keys swtpm)
-#   make tsan      the API's tests under the thread sanitizer, five times (TSAN_RUNS=…); some minutes
+#   make tsan      the API's tests under the thread sanitizer, 20 times (TSAN_RUNS=…); a quarter of an hour
 #   make coverage  which lines of Sources the tests run, of each module and file; some minutes
 #
 #   make install   copies programs, manual pages and documents to $(DESTDIR)$(PREFIX), and, to $(DESTDIR)/etc, the rule by
@@ -109,6 +110,7 @@ soak: swift
 	@Tools/install-packages.sh build
 	@$(SWIFT) build --configuration release -Xswiftc -enable-testing --product vnvram-soak
 	@.build/release/vnvram-soak --seconds $(SECONDS)
+	@.build/release/vnvram-soak --schedules --seconds $(SECONDS)
 
 soak-mutants: swift
 	@Tools/install-packages.sh build

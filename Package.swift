@@ -51,7 +51,7 @@ let package = Package(
     .target(name: "CTSS"),
     module("Anchors", ["CTSS", "SecureVolume", "BlockIO", "Primitives"]),
     module("BlobStore", ["SecureVolume", "Primitives"]),
-    module("VNVRAM", ["BlobStore", "SecureVolume", "Keyring", "Audit", "BlockIO", "Crypto", "Primitives"]),
+    module("VNVRAM", ["BlobStore", "SecureVolume", "Keyring", "Audit", "BlockIO", "Crypto", "CSystem", "Primitives"]),
     module("SwtpmFormat", ["Crypto", "ProgramIO", "Primitives"]),
     module("VTPM", ["SwtpmFormat", "Crypto", "ProgramIO", "CLibtpms", "CSystem", "Primitives"]),
     .executableTarget(
@@ -72,6 +72,14 @@ let package = Package(
     .target(
       name: "StorageSimulation", dependencies: ["BlockIO", "Primitives"], path: "Tests/StorageSimulation",
       swiftSettings: strict),
+    // Threads whose order a seed decides, and the NVRAM's calls explored with them.
+    .target(
+      name: "ScheduleExplorer",
+      dependencies: [
+        "VNVRAM", "BlobStore", "SecureVolume", "Keyring", "Audit", "BlockIO", "Crypto", "StorageSimulation",
+        "Primitives",
+      ],
+      path: "Tests/ScheduleExplorer", swiftSettings: strict),
     // What tests share that start programs: children, kernel keys, sockets, folders of their own.
     .target(
       name: "TestSupport", dependencies: ["CLibkeyutils", "CSystem"],
@@ -83,7 +91,8 @@ let package = Package(
       ],
       path: "Tests/ModelChecker", swiftSettings: strict),
     .executableTarget(
-      name: "vnvram-soak", dependencies: ["ModelChecker", "SecureVolume", "Primitives", argumentParser],
+      name: "vnvram-soak",
+      dependencies: ["ModelChecker", "ScheduleExplorer", "VNVRAM", "SecureVolume", "Primitives", argumentParser],
       path: "Tests/Soak", exclude: ["mutants.sh"], swiftSettings: strict),
     .executableTarget(
       name: "vnvram-bench",
@@ -110,7 +119,7 @@ let package = Package(
       "VNVRAMTests",
       [
         "VNVRAM", "Anchors", "BlobStore", "SecureVolume", "Keyring", "Audit", "Crypto", "BlockIO", "StorageSimulation",
-        "TestSupport", "Primitives",
+        "ScheduleExplorer", "TestSupport", "Primitives",
       ]),
     // A server of its own process for VTPMTests: libtpms is global to a process, and signals and exit statuses are too.
     .executableTarget(

@@ -5,6 +5,7 @@
 #include <link.h>
 #include <linux/capability.h>
 #include <linux/fs.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 #include <stdio.h>
@@ -172,6 +173,11 @@ int csystem_timer(int first, int interval) {
 }
 
 int csystem_event_descriptor(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
+
+int csystem_semaphore_wait(sem_t *semaphore, uint64_t deadline) {
+  struct timespec time = {.tv_sec = (time_t)(deadline / 1000000000), .tv_nsec = (long)(deadline % 1000000000)};
+  return sem_clockwait(semaphore, CLOCK_MONOTONIC, &time);
+}
 
 int csystem_move_mapping(void *from, size_t size, void *to) {
   return mremap(from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to ? 0 : -1;

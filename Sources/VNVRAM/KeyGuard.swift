@@ -1,9 +1,9 @@
 // What becomes of the key that opened a store, while the store runs (policy `lock`).
 //
-// Decision: the key is read at each check, and its fingerprint compared. The kernel numbers no versions of a key, so that
-// other content of the same size shows in no other way; KEYCTL_WATCH_KEY would say it, where the kernel has that. The
-// reads go on for as long as the store is open; they are recorded once, in the detail of the record that the key opened
-// it (`Unlocker.comparesEvery`), and not one by one.
+// Decision: the key is read at each check, and its fingerprint compared. The kernel numbers no versions of a key, so
+// that other content of the same size shows in no other way; KEYCTL_WATCH_KEY would say it, where the kernel has that.
+// The reads go on for as long as the store is open; they are recorded once, in the detail of the record that the key
+// opened it (`Unlocker.comparesEvery`), and not one by one.
 import Crypto
 import Keyring
 import Primitives
@@ -22,8 +22,8 @@ struct KeyGuard: Sendable {
     (self.serial, self.fingerprint) = (serial, fingerprint)
   }
 
-  /// Why the key is there no more: it is missing, expired, revoked, not permitted any more, or has another content, size
-  /// or type. `nil` while it is there, or while that can't be told.
+  /// Why the key is there no more: it is missing, expired, revoked, not permitted any more, or has another content,
+  /// size or type. `nil` while it is there, or while that can't be told.
   ///
   /// The key's number is asked for, not its name: that another key of the name has come doesn't matter.
   mutating func loss() -> KeyringError? {
@@ -41,8 +41,8 @@ struct KeyGuard: Sendable {
       .changed, key: serial.description, "has other content than when it opened the store; load it again as it was")
   }
 
-  /// Of a key that may be read by who possesses it, only possession can have gone: it was unlinked from all keyrings that
-  /// this process comes to, and is in somebody else's, or about to be swept away.
+  /// Of a key that may be read by who possesses it, only possession can have gone: it was unlinked from all keyrings
+  /// that this process comes to, and is in somebody else's, or about to be swept away.
   private func denial(_ error: KeyringError) -> KeyringError? {
     let permissions = (try? Keyring.describe(serial))?.permissions ?? []
     guard permissions.letPossessorRead else { return error }
@@ -52,8 +52,8 @@ struct KeyGuard: Sendable {
 }
 
 extension Unlocker.SlotSighting {
-  /// What is taken to have been seen of these slots' keys when one of them is lost: another key that is there counts as new,
-  /// and opens the store at once.
+  /// What is taken to have been seen of these slots' keys when one of them is lost: another key that is there counts as
+  /// new, and opens the store at once.
   static func all(
     _ slots: [String], afterLosing lost: String, _ loss: KeyringError, earlier: [Unlocker.SlotSighting]
   ) -> [Unlocker.SlotSighting] {

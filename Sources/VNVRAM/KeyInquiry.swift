@@ -1,13 +1,13 @@
 import Keyring
 import Primitives
 
-/// What keys to ask for by an upcall, and when: at once when a key turns out to be missing, then less and less often, since
-/// each time the kernel starts a program.
+/// What keys to ask for by an upcall, and when: at once when a key turns out to be missing, then less and less often,
+/// since each time the kernel starts a program.
 ///
-/// Invariants: one inquiry at a time, and none sooner after the end of another than `shortest`, whoever hurries and however
-/// often; no `hurry` is lost, for one that comes too early is heeded when that time is over. Nothing is asked for that
-/// somebody took away on purpose. After a key was revoked, or the store was locked by request, only `hurry`, or a store
-/// that ran again, lets it be asked for.
+/// Invariants: one inquiry at a time, and none sooner after the end of another than `shortest`, whoever hurries and
+/// however often; no `hurry` is lost, for one that comes too early is heeded when that time is over. Nothing is asked
+/// for that somebody took away on purpose. After a key was revoked, or the store was locked by request, only `hurry`,
+/// or a store that ran again, lets it be asked for.
 struct KeyInquiry {
   private enum Phase {
     case idle
@@ -39,8 +39,8 @@ struct KeyInquiry {
     delay = shortest
   }
 
-  /// The names that are asked for, the first time, and nothing is known yet: who doesn't want to wait for a key waits for
-  /// this.
+  /// The names that are asked for, the first time, and nothing is known yet: who doesn't want to wait for a key waits
+  /// for this.
   var open: [String] {
     guard isWanted, !isForbidden, delay == shortest else { return [] }
     switch phase {

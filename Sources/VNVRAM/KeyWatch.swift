@@ -3,8 +3,8 @@ import Primitives
 /// When to look for keys next. The kernel says nothing by itself: KEYCTL_WATCH_KEY is not in every kernel. Where it is,
 /// a thread that reads its notifications would call `hurry`, and nothing else would change.
 ///
-/// Invariants: keys are not tried more often than every `shortestTrial`, whoever hurries and however often; no `hurry` is
-/// lost, for one that comes too early is heeded when that time is over.
+/// Invariants: keys are not tried more often than every `shortestTrial`, whoever hurries and however often; no `hurry`
+/// is lost, for one that comes too early is heeded when that time is over.
 struct KeyWatch {
   private let shortest: Duration
   private let longest: Duration
@@ -44,8 +44,8 @@ struct KeyWatch {
     look = now.advanced(by: delay)
   }
 
-  /// The store runs: see now and then whether its key is still there. The first time at once, since who looks learns then
-  /// whether it comes to the key at all.
+  /// The store runs: see now and then whether its key is still there. The first time at once, since who looks learns
+  /// then whether it comes to the key at all.
   mutating func startGuard(now: Instant) {
     isUrgent = false
     look = whileRunning == nil ? nil : now
@@ -64,6 +64,7 @@ struct KeyWatch {
   }
 
   mutating func hurry() { isUrgent = findsKeys }
+  mutating func forgetHurry() { isUrgent = false }
 
   /// Whether keys may be tried yet.
   func mayTry(now: Instant) -> Bool { trial <= now }

@@ -9,27 +9,28 @@ import SecureVolume
 
 // Making a store and removing one: only ever because someone said so.
 extension NVRAM {
-  /// Bytes that an image needs for the registered entries. Nothing is touched.
+  /// Bytes that an image needs for the registered entries. Nothing is touched, and nothing is waited for.
   ///
-  /// - Throws: `.blobs(.overLimit)`.
+  /// - Throws: `.blobs(.overLimit)`; `.volume(.noSpace)` where no image holds them.
   public func requiredSize() throws(NVRAMError) -> ByteCount {
-    try monitor.withLock { (s) throws(NVRAMError) in
-      let layout = try layout(entries(s))
-      if configuration.form == .plain { return layout.size }
-      return try geometry(holding: layout, s).imageSize
-    }
+    try needed(try layout(change { $0.entries }.map(\.specification)))
   }
 
-  /// Makes a new store with the registered entries, all empty, on the device, whose whole size it takes. All is durable on
-  /// return; a power cut before leaves no store, and no old one either.
+  /// Makes a new store with the registered entries, all empty, on the device, whose whole size it takes; on the calling
+  /// thread, before `start`. All is durable on return. Where power goes meanwhile, the device has the old store, none,
+  /// or the new one, never a part of one: the old headers go before anything else is written, and the new ones come
+  /// last.
   ///
   /// - Parameters:
   ///   - key: opens the store's first slot, which is called `slotName`.
   ///   - cost: for a passphrase, what trying it costs.
-  ///   - replacing: overwrite the store that is there, and the anchor that is in the anchor's place. Else one that is there is kept, whatever its condition.
+  ///   - replacing: overwrite the store that is there, and the anchor that is in the anchor's place. Else one that is
+  ///     there is kept, whatever its condition.
   ///   - growing: make the file larger where it is too small.
-  /// - Throws: `.volume(.exists)`; `.volume(.noSpace)` with the size that is needed; `.audit`, and nothing was done;
-  ///   `.started` once it was started.
+  /// - Throws: `.volume(.exists)`; `.volume(.refused)` for a name that no slot can have; `.volume(.noSpace)` with the
+  ///   size that is needed; `.blobs(.overLimit)`; `.started` once it was started; `.closed`: the image is as it was.
+  ///   `.audit` where the key's use can't be recorded, and nothing was done; or where it can't be recorded that the
+  ///   store was made, and it is there. Other `.volume`, and `.device`: the old store may be gone.
   /// - Returns: the store's UUID.
   @discardableResult
   public func format(
@@ -42,7 +43,9 @@ extension NVRAM {
     return try formatRecorded(key, use, slotName, cost, replacing: replacing, growing: growing)
   }
 
-  /// Makes a new store that opens with the kernel key of that name. See `format(key:slotName:)`.
+  /// Makes a new store that opens with the kernel key of that name. See `format(key:slotName:)`. A key that is in no
+  /// keyring is asked for where `NVRAMConfiguration.asksForKeys` says so; this call waits for the answer, and no other
+  /// does.
   ///
   /// - Throws: besides, `.keyMissing`, `.keyUnusable`, `.wrongKey` for one that hasn't 32 bytes.
   @discardableResult
@@ -64,34 +67,34 @@ extension NVRAM {
         .volume(.refused), .refused, store: name,
         "a slot's name has 1 to \(KeySlot.maximumNameLength) bytes and no control characters")
     }
-    let place = try takePlace()
-    defer { monitor.withLock { releaseCore($0) } }
-    try prepare(place, replacing: replacing, growing: growing)
-    let uuid = try write(place, key, slotName, cost, replacing: replacing)
-    var done = use
-    (done.event, done.uuid, done.slot, done.detail) = (.formatted, uuid, 0, nil)
-    try record(done)
-    monitor.withLock { $0.become(.closed) }
-    return uuid
+    return try withPlace { (place) throws(NVRAMError) in
+      try prepare(place, replacing: replacing, growing: growing)
+      let uuid = try write(place, key, slotName, cost, replacing: replacing)
+      var done = use
+      (done.event, done.uuid, done.slot, done.detail) = (.formatted, uuid, 0, nil)
+      try record(done)
+      return uuid
+    }
   }
 
-  /// Makes a plain image: the 2013 stream with the registered entries, all empty, and nothing around it.
+  /// Makes a plain image: the 2013 stream with the registered entries, all empty, and nothing around it; on the calling
+  /// thread, before `start`. Durable on return. Its first sector is cleared first and written last: power that goes
+  /// meanwhile leaves no stream.
   ///
-  /// - Throws: as `format(key:slotName:)`.
+  /// - Throws: as `format(key:slotName:)`, but for keys and their record.
   public func formatPlain(replacing: Bool = false, growing: Bool = false) throws(NVRAMError) {
     precondition(configuration.form == .plain, "an encrypted store needs a key")
-    let place = try takePlace()
-    defer { monitor.withLock { releaseCore($0) } }
-    try prepare(place, replacing: replacing, growing: growing)
-    do { try BlobStore.initialise(PlainVolume(place.device), entries: place.entries) } catch {
-      throw NVRAMError(error, store: name)
+    try withPlace { (place) throws(NVRAMError) in
+      try prepare(place, replacing: replacing, growing: growing)
+      do throws(BlobStoreError) {
+        try BlobStore.initialise(PlainVolume(place.device), entries: place.entries)
+      } catch { throw NVRAMError(error, store: name) }
     }
-    monitor.withLock { $0.become(.closed) }
   }
 
   // MARK: Parts
 
-  /// Where a store is going to be. Whoever has one has the core.
+  /// Where a store is going to be.
   private struct Place {
     let device: any BlockDevice
     let anchor: (any FreshnessAnchor)?
@@ -100,41 +103,31 @@ extension NVRAM {
     let needed: ByteCount
   }
 
-  private func takePlace() throws(NVRAMError) -> Place {
-    try monitor.withLock { (s) throws(NVRAMError) in
-      _ = takeCore(s)
-      do throws(NVRAMError) {
-        guard s.isOpen, let device = s.device else { throw closed }
-        guard s.state == .closed || s.state == .unformatted else {
-          throw NVRAMError(.started, .refused, store: name, "is \(s.state.name); close it before it is formatted")
-        }
-        let entries = entries(s)
-        let layout = try layout(entries)
-        let needed = configuration.form == .plain ? layout.size : try geometry(holding: layout, s).imageSize
-        return Place(device: device, anchor: s.anchor, entries: entries, layout: layout, needed: needed)
-      } catch {
-        releaseCore(s)
-        throw error
-      }
+  private func withPlace<R>(_ body: (Place) throws(NVRAMError) -> R) throws(NVRAMError) -> R {
+    try withStore { (store) throws(NVRAMError) in
+      try change { (machine) throws(NVRAMError) in try machine.checkFormat() }
+      let result = try body(try place(store))
+      change { $0.noteFormatted() }
+      return result
     }
   }
 
-  /// The registered entries in the order of their names: the same entries make the same layout.
-  private func entries(_ s: NVRAMShared) -> [EntrySpecification] {
-    s.registered.values.map(\.specification).sorted {
-      $0.name.text.utf8.lexicographicallyPrecedes($1.name.text.utf8)
-    }
+  private func place(_ store: Store) throws(NVRAMError) -> Place {
+    let entries = change { $0.entries }.map(\.specification)
+    let layout = try layout(entries)
+    return Place(
+      device: store.device, anchor: store.anchor, entries: entries, layout: layout, needed: try needed(layout))
   }
 
+  /// The entries come in the order of their names: the same entries make the same layout.
   private func layout(_ entries: [EntrySpecification]) throws(NVRAMError) -> StreamLayout {
     do { return try StreamLayout(entries) } catch { throw NVRAMError(error, store: name) }
   }
 
-  private func blockSize(_ device: (any BlockDevice)?) -> Int { device?.blockSize ?? 4096 }
-
-  private func geometry(holding layout: StreamLayout, _ s: NVRAMShared) throws(NVRAMError) -> Geometry {
-    guard let geometry = Geometry(holding: layout.size, blockSize: blockSize(s.device)) else { throw impossible }
-    return geometry
+  private func needed(_ layout: StreamLayout) throws(NVRAMError) -> ByteCount {
+    if configuration.form == .plain { return layout.size }
+    guard let geometry = Geometry(holding: layout.size, blockSize: blockSize) else { throw impossible }
+    return geometry.imageSize
   }
 
   private var impossible: NVRAMError {
@@ -187,13 +180,17 @@ extension NVRAM {
 
   // MARK: Removing
 
-  /// Removes an image: its headers are overwritten, so that no key opens what a copy-on-write file system or a flash disk
-  /// may keep of it under this name, and the file is removed. A block device stays, without a store. Whoever has an older
-  /// copy of the image and a key still has the content.
+  /// Removes an image: its headers are overwritten, so that no key opens what a copy-on-write file system or a flash
+  /// disk may keep of it under this name, and the file is removed. A block device stays, without a store. Whoever has
+  /// an older copy of the image and a key still has the content.
+  ///
+  /// Durable on return: that the headers are overwritten, and that the file has gone from its folder. No NVRAM has the
+  /// image meanwhile, nor any other process.
   ///
   /// The 2013 design's `nvram_delete` is `close`: it destroys the object, not the image.
   ///
   /// - Throws: `.device(.inUse)` while it is open; `.volume` for what isn't a store; `.audit`, and nothing was done.
+  ///   After another `.device` or `.volume` the headers may be overwritten, and the file still there.
   public static func deleteImage(path: String, audit: AuditLog) throws(NVRAMError) {
     let device: FileDevice
     do { device = try FileDevice.open(path: path, access: .readWrite) } catch { throw NVRAMError(error) }

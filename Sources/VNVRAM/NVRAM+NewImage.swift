@@ -8,10 +8,10 @@ import SecureVolume
 
 // An image in a file of its own, or in a file or device that is there, for who makes one on first use.
 //
-// Invariants of a new file: whatever ends the process or the power, there is no file of that name or a whole store, never half of
-// one (its anchor, which comes first, may be there without it; not after an error that is thrown); what has the name already stays
-// as it is, whatever it is. In what is there the headers come last, when all else is on the disk, and an error takes them away
-// again: what was cut short is no image, and never half of one.
+// Invariants of a new file: whatever ends the process or the power, there is no file of that name or a whole store,
+// never half of one (its anchor, which comes first, may be there without it; not after an error that is thrown); what
+// has the name already stays as it is, whatever it is. In what is there the headers come last, when all else is on the
+// disk, and an error takes them away again: what was cut short is no image, and never half of one.
 extension NVRAM {
   /// Where an image is made.
   public enum NewImage {
@@ -28,7 +28,8 @@ extension NVRAM {
     }
   }
 
-  /// Makes an image with these entries, all empty, that opens with the kernel key of that name. Durable on return.
+  /// Makes an image with these entries, all empty, that opens with the kernel key of that name; on the calling
+  /// thread. Durable on return, with its name in its folder. Power that goes meanwhile leaves no image, or all of it.
   ///
   /// - Parameters:
   ///   - anchor: follows the store from its beginning; released on return.
@@ -44,9 +45,11 @@ extension NVRAM {
     return try make(place, entries, first.key, first.use, nil, audit, anchor)
   }
 
-  /// Makes an image that opens with a key that the caller has, in a slot called `slotName`.
+  /// Makes an image that opens with a key that the caller has, in a slot called `slotName`. Else as
+  /// `makeImage(_:entries:keyNamed:audit:anchor:asksForKeys:)`; no key is looked for.
   ///
   /// - Parameter cost: for a passphrase, what trying it costs.
+  /// - Throws: as that, but for what concerns kernel keys.
   public static func makeImage(
     _ place: NewImage, entries: [EntrySpecification], key: borrowing KeyEncryptionKey, slotName: String,
     cost: ScryptCost? = nil, audit: AuditLog, anchor: (any FreshnessAnchor)? = nil

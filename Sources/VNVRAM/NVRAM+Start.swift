@@ -8,49 +8,61 @@ import SecureVolume
 extension NVRAM {
   // MARK: Starting
 
-  /// Opens the store, if a key is there, and takes requests from then on.
+  /// Opens the store, if a key is there, and takes requests from then on. Keys are looked for and tried on the calling
+  /// thread.
   ///
-  /// In the states key-pending and locked requests queue until a key comes. The NVRAM's thread looks for it, and sees the
-  /// keyrings that the caller of this sees; a process keyring must exist by now.
+  /// In the states key-pending and locked requests queue until a key comes. The NVRAM's thread that looks after keys
+  /// looks for it, and sees the keyrings that the caller of this sees; a process keyring must exist by now.
+  ///
+  /// **Durable on return**, if the store runs and its device is open for writing: what a power cut had left is
+  /// recovered, and the headers say that the image is in use, in a new epoch (`SealedVolume.unlock`). Where no key
+  /// opened it, or the device is open for reading, nothing is written to the image; when the key comes it is done then.
   ///
   /// - Parameter failOnEncryptedDrive: what to do where no key opens the store. True: throw, with nothing queued and
   ///   nothing written; `start` may be called again. False: succeed, in the state key-pending. Where keys are asked for
-  ///   (`NVRAMConfiguration.asksForKeys`), true waits for the answer, and false doesn't.
-  /// - Throws: `.keyMissing`, `.wrongKey`, `.keyUnusable` with `keys` naming every one; `.audit`; `.unformatted`;
-  ///   `.volume`, `.blobs`, `.device`; `.started`; `.closed`.
+  ///   (`NVRAMConfiguration.asksForKeys`), true waits for the answer, and false doesn't. All that needs the store waits
+  ///   meanwhile, `close` included.
+  /// - Throws: `.keyMissing`, `.wrongKey`, `.keyUnusable` with `keys` naming every one; `.noSuchSlot` where the image
+  ///   has no slot for `NVRAMConfiguration.onlyKey`; `.noThread`; `.audit`; `.unformatted`: after these, and what is
+  ///   refused or no image, `start` may be called again. `.volume`, `.blobs`, `.device`, after which it is `failed`.
+  ///   `.started`, and so always from within observers and completions, which are called only once it was started.
+  ///   `.closed`.
   public func start(failOnEncryptedDrive: Bool) throws(NVRAMError) {
-    try start { (device, anchor) throws(NVRAMError) in
-      var opening = try open(device, anchor, earlier: [])
+    try start { (store) throws(NVRAMError) in
+      var opening = try open(store, earlier: [])
       if opening.core == nil, failOnEncryptedDrive, configuration.asksForKeys {
-        let answered = try unlocker.askAndWait(for: opening.askable)
-        if !answered.isEmpty { opening = try open(device, anchor, earlier: [], answered: answered) }
+        let answered = try unlocker.askAndWait(for: opening.keys.askable)
+        if !answered.isEmpty { opening = try open(store, earlier: [], answered: answered) }
       }
-      if opening.core == nil, failOnEncryptedDrive { throw NVRAMError(opening.wanted, store: name) }
+      if opening.core == nil, failOnEncryptedDrive { throw NVRAMError(opening.keys.wanted, store: name) }
       return opening
     }
   }
 
   /// Opens the store with a key that the caller has: a recovery key, a passphrase, or the bytes of a kernel key. The
-  /// keyrings are not looked at, neither now nor later: the store doesn't lock when a key goes.
+  /// keyrings are not looked at, neither now nor while the store runs: it doesn't lock when a key goes. A passphrase is
+  /// tried on the calling thread, which has the store meanwhile. Durable on return is what
+  /// `start(failOnEncryptedDrive:)` says.
   ///
   /// - Parameter slotName: try only the slot of this name; a passphrase costs its time for each that it is tried on.
   /// - Throws: `.wrongKey`, after which `start` may be called again; else as `start(failOnEncryptedDrive:)`.
   public func start(with key: borrowing KeyEncryptionKey, slotName: String? = nil) throws(NVRAMError) {
     precondition(configuration.form == .encrypted, "a plain image has no key")
-    try start { (device, anchor) throws(NVRAMError) in
-      let sealed = try sealedVolume(device)
-      anchor?.prepare(for: sealed.uuid, forWriting: device.isWritable)
-      let volume = try unlocker.unlock(sealed, with: key, slotName: slotName, anchor: anchor.map { .following($0) })
-      return Opening(core: try StoreCore(sealed: volume))
+    try start { (store) throws(NVRAMError) in
+      let sealed = try sealedVolume(store.device)
+      store.anchor?.prepare(for: sealed.uuid, forWriting: store.device.isWritable)
+      return Opening(core: try open(store, sealed, with: key, slotName: slotName))
     }
   }
 
-  /// Opens the store with its own key, which another process unwrapped and recorded (`StoreKeyKeeper`).
+  /// Opens the store with its own key, which another process unwrapped and recorded (`StoreKeyKeeper`). Nothing is
+  /// recorded here. Durable on return is what `start(failOnEncryptedDrive:)` says.
   ///
-  /// - Throws: as `start(failOnEncryptedDrive:)`, but for what concerns keys.
+  /// - Throws: as `start(failOnEncryptedDrive:)`, but for what concerns keys; `.volume(.notAuthentic)` for a key that
+  ///   isn't this store's, after which it is `failed`.
   public func start(withStoreKey storeKey: consuming SecretBytes, of uuid: StoreUUID) throws(NVRAMError) {
     let key = StoreKey(storeKey, uuid)
-    try start { (device, anchor) throws(NVRAMError) in Opening(core: try open(device, anchor, with: key)) }
+    try start { (store) throws(NVRAMError) in Opening(core: try open(store, with: key)) }
   }
 
   /// A closure can't be given what has one owner.
@@ -66,55 +78,32 @@ extension NVRAM {
     func copy() -> SecretBytes { storeKey.copy() }
   }
 
-  private func open(
-    _ device: any BlockDevice, _ anchor: (any FreshnessAnchor)?, with key: StoreKey
-  ) throws(NVRAMError) -> StoreCore {
-    let sealed = try sealedVolume(device)
-    anchor?.prepare(for: key.uuid, forWriting: device.isWritable)
+  private func open(_ store: Store, with key: StoreKey) throws(NVRAMError) -> StoreCore {
+    let sealed = try sealedVolume(store.device)
+    store.anchor?.prepare(for: key.uuid, forWriting: store.device.isWritable)
     let volume: SecureVolume
-    do { volume = try sealed.unlock(withStoreKey: key.copy(), of: key.uuid, use: anchor.map { .following($0) }) } catch
-    {
-      throw NVRAMError(error)
-    }
+    do {
+      volume = try sealed.unlock(withStoreKey: key.copy(), of: key.uuid, use: store.anchor.map { .following($0) })
+    } catch { throw NVRAMError(error) }
     return try StoreCore(sealed: volume)
   }
 
-  /// - Parameter open: without the lock, by who has the core.
-  private func start(
-    _ open: (any BlockDevice, (any FreshnessAnchor)?) throws(NVRAMError) -> Opening
-  ) throws(NVRAMError) {
-    try monitor.withLock { (s) throws(NVRAMError) in
-      _ = takeCore(s)
-      defer { releaseCore(s) }
-      guard s.isOpen, let device = s.device else { throw closed }
-      guard s.state == .closed || s.state == .unformatted else {
-        throw NVRAMError(.started, .failed, store: name, "was started already")
-      }
-      // Before the worker, which is to share it.
+  private func start(_ open: (Store) throws(NVRAMError) -> Opening) throws(NVRAMError) {
+    try withStore { (store) throws(NVRAMError) in
+      try change { (machine) throws(NVRAMError) in try machine.checkStart() }
+      // Before the keeper, which is to share it.
       if configuration.asksForKeys { try? Keyring.prepareToAsk() }
-      let opening: Opening
       do throws(NVRAMError) {
-        let anchor = s.anchor
-        opening = try monitor.withoutLock { () throws(NVRAMError) in try open(device, anchor) }
-      } catch {
-        switch error.code {
-        case .unformatted: s.become(.unformatted)
-        case .keyMissing, .keyUnusable, .wrongKey, .noSuchSlot: break
-        // Nothing is wrong with the store: it may be started once the reason is gone.
-        case _ where [.auditFailed, .refused, .notAnImage].contains(error.status): break
-        default: fail(s, error)
+        let opening = try open(store)
+        do throws(NVRAMError) { try startWorkers() } catch {
+          try? opening.core?.close()
+          throw error
         }
+        try settle(store, opening)
+      } catch {
+        change { $0.noteStartFailed(error) }
         throw error
       }
-      try startWorker(s)
-      settle(s, opening)
-    }
-  }
-
-  private func startWorker(_ s: NVRAMShared) throws(NVRAMError) {
-    guard s.worker == nil else { return }
-    do { s.worker = try WorkerThread { self.work() } } catch {
-      throw NVRAMError(.noThread, .failed, store: name, "the system gives no thread (error \(error.errno))")
     }
   }
 
@@ -124,19 +113,14 @@ extension NVRAM {
   struct Opening {
     /// `nil` where no key opened the store.
     var core: StoreCore?
-    var seen: [Unlocker.SlotSighting] = []
-    var opener: Unlocker.SlotSighting?
-    var wanted = WantedKeys()
-    /// The keys that asking could bring.
-    var askable: [KeyUse] = []
-    var use: KeyUse?
+    var keys = KeyOutcome()
   }
 
-  /// Opens the device with whatever key there is. Without the lock.
+  /// Opens the device with whatever key there is.
   func open(
-    _ device: any BlockDevice, _ anchor: (any FreshnessAnchor)?, earlier: [Unlocker.SlotSighting],
-    answered: Set<KeySerial> = []
+    _ store: Store, earlier: [Unlocker.SlotSighting], answered: Set<KeySerial> = []
   ) throws(NVRAMError) -> Opening {
+    let (device, anchor) = (store.device, store.anchor)
     if configuration.form == .plain {
       guard anchor == nil else {
         throw NVRAMError(
@@ -152,13 +136,21 @@ extension NVRAM {
       sealed, .open(anchor.map { .following($0) }), earlier: earlier, only: configuration.onlyKey, answered: answered)
     return Opening(
       core: try attempt.gain?.volume.map { (volume) throws(NVRAMError) in try StoreCore(sealed: volume) },
-      seen: attempt.seen, opener: attempt.opened, wanted: attempt.wanted, askable: attempt.askable, use: attempt.use)
+      keys: attempt.keys)
   }
 
-  /// The kernel keys that may open the store which runs. For who has the core.
-  func watchedKeys(_ s: NVRAMShared) -> [String] {
-    guard let only = configuration.onlyKey else { return s.keyNames }
-    return s.keyNames.filter { $0.utf8.elementsEqual(only.utf8) }
+  private func open(
+    _ store: Store, _ sealed: SealedVolume, with key: borrowing KeyEncryptionKey, slotName: String?
+  ) throws(NVRAMError) -> StoreCore {
+    try StoreCore(
+      sealed: try unlocker.unlock(
+        sealed, with: key, slotName: slotName, anchor: store.anchor.map { .following($0) }))
+  }
+
+  /// The kernel keys that may open the store.
+  func watchedKeys(_ store: Store) -> [String] {
+    guard let only = configuration.onlyKey else { return store.keyNames }
+    return store.keyNames.filter { $0.utf8.elementsEqual(only.utf8) }
   }
 
   private func openPlain(_ device: any BlockDevice) throws(NVRAMError) -> StoreCore {
@@ -187,129 +179,115 @@ extension NVRAM {
 
   private var unformatted: NVRAMError { .unformatted(name) }
 
-  /// Goes to the state that an opening leads to. The caller has the core.
-  func settle(_ s: NVRAMShared, _ opening: Opening) {
-    s.seen = opening.seen
-    s.opener = opening.opener
-    s.openerUse = opening.use
-    s.keyGuard = opening.opener.flatMap { KeyGuard($0.sighting) }
+  /// Goes to the state that an opening leads to.
+  func settle(_ store: Store, _ opening: Opening) throws(NVRAMError) {
     guard let core = opening.core else {
-      let wanted = asking(s, for: opening)
-      if case .locked = s.state {
-        s.become(.locked(wanted))
-      } else if s.state != .keyPending(wanted) {
-        s.become(.keyPending(wanted))
-      }
-      return s.watch.startSearch(now: .now)
+      return try change { (machine) throws(NVRAMError) in try machine.waitForKey(opening.keys, now: threads.now) }
     }
-    s.core = core
-    s.inquiry.settle()
-    let mismatches = s.registered.values.compactMap { core.mismatch($0) }.sorted { $0.name < $1.name }
-    s.watch.startGuard(now: .now)
-    s.become(.running)
-    if !mismatches.isEmpty { s.tell(.mismatched(mismatches)) }
-    // The worker sees to what has queued, and to the key that is to be guarded.
-    s.workerHasWork.signal()
+    store.core = core
+    let condition = store.condition
+    try change { (machine) throws(NVRAMError) in
+      try machine.run(opening.keys, condition, now: threads.now) { core.mismatch($0) }
+    }
   }
 
-  /// Unlocks with a recovery key or a passphrase, while a key is missing. No kernel key is then watched.
+  /// Unlocks with a recovery key or a passphrase, while a key is missing, on the calling thread. No kernel key is then
+  /// watched. Requests that waited are served from then on. Durable on return is what `start(failOnEncryptedDrive:)`
+  /// says.
   ///
-  /// - Throws: `.wrongKey`, and it stays as it was; `.audit`; what the image has wrong; `.started` in other states.
+  /// - Parameter slotName: try only the slot of this name.
+  /// - Throws: `.wrongKey` and `.audit`, and it stays as it was; what the image has wrong, after which it is `failed`;
+  ///   `.started` where no key is missing; `.closed`.
   public func unlock(with key: borrowing KeyEncryptionKey, slotName: String? = nil) throws(NVRAMError) {
-    try unlock { (device, anchor) throws(NVRAMError) in
-      let volume = try unlocker.unlock(
-        try sealedVolume(device), with: key, slotName: slotName, anchor: anchor.map { .following($0) })
-      return try StoreCore(sealed: volume)
+    try unlock { (store) throws(NVRAMError) in
+      try open(store, try sealedVolume(store.device), with: key, slotName: slotName)
     }
   }
 
-  /// As `start(withStoreKey:of:)`, after `lock`.
+  /// Unlocks as `unlock(with:slotName:)`, with the store's own key: see `start(withStoreKey:of:)`.
+  ///
+  /// - Throws: `.volume` and other errors, after which it is `failed`; `.started` where no key is missing; `.closed`.
   public func unlock(withStoreKey storeKey: consuming SecretBytes, of uuid: StoreUUID) throws(NVRAMError) {
     let key = StoreKey(storeKey, uuid)
-    try unlock { (device, anchor) throws(NVRAMError) in try open(device, anchor, with: key) }
+    try unlock { (store) throws(NVRAMError) in try open(store, with: key) }
   }
 
-  private func unlock(
-    _ open: (any BlockDevice, (any FreshnessAnchor)?) throws(NVRAMError) -> StoreCore
-  ) throws(NVRAMError) {
-    let (device, anchor) = try monitor.withLock { (s) throws(NVRAMError) in
-      _ = takeCore(s)
-      guard s.isOpen, let device = s.device, s.state.isWaiting else {
-        releaseCore(s)
-        throw s.isOpen ? NVRAMError(.started, .failed, store: name, "waits for no key") : closed
-      }
-      return (device, s.anchor)
-    }
-    var result: Result<StoreCore, NVRAMError>
-    do throws(NVRAMError) { result = .success(try open(device, anchor)) } catch { result = .failure(error) }
-    try monitor.withLock { (s) throws(NVRAMError) in
-      defer { releaseCore(s) }
-      switch result {
-      case .success(let core): settle(s, Opening(core: core, seen: s.seen))
-      case .failure(let error):
-        if error.code != .wrongKey, error.code != .audit { fail(s, error) }
+  private func unlock(_ open: (Store) throws(NVRAMError) -> StoreCore) throws(NVRAMError) {
+    try withStore { (store) throws(NVRAMError) in
+      try change { (machine) throws(NVRAMError) in try machine.checkUnlock() }
+      do throws(NVRAMError) { try settle(store, Opening(core: try open(store))) } catch {
+        if error.code != .wrongKey, error.code != .audit { change { $0.fail(error) } }
         throw error
       }
     }
   }
 
+  /// Looks for the keys now, and tries what is there even if it has not changed since it was tried, except a key that
+  /// is known to be wrong; asks for what isn't there, if keys are asked for. Returns at once: the NVRAM's thread that
+  /// looks after keys does it, and observers are told what comes of it. While the
+  /// store runs, the key that opened it is checked instead (`NVRAMConfiguration.KeyLossPolicy.lock`).
+  ///
+  /// Called over and over it is done as often as `NVRAMConfiguration.shortestKeyTrialInterval` and
+  /// `shortestAskInterval` allow, the last time after the last call.
+  public func poke() { change { $0.poke() } }
+
+  /// Whether a key is looked for or asked for just now: what the state says of missing keys may change in a moment.
+  /// Waits for nothing.
+  public var isLookingForKeys: Bool { change { $0.isLookingForKeys } }
+
   // MARK: Locking and closing
 
-  /// Finishes the commit in flight, closes the image cleanly, drops every key, and waits for a key to come: one that is
-  /// there now counts only when another comes in its place or its size changes, or when `poke` says to look: its content is
-  /// not read.
+  /// Lets what is being served end, closes the image cleanly, and drops every key, on the calling thread. On return no
+  /// key is held, all that was acknowledged is in its place, durably, and nothing is written until the store is
+  /// unlocked. Requests that wait go on waiting, and new ones queue. It doesn't wait for completions, observers or
+  /// callbacks.
   ///
-  /// Nobody is asked for a key either until then.
+  /// From then on a key is looked for: one that is there now counts only when another comes in its place or its size
+  /// changes, or when `poke` says to look: its content is not read. Nobody is asked for a key either until then.
   ///
-  /// - Throws: the store's error, where it could not be closed cleanly; the keys are gone all the same. An anchor's
-  ///   failure is not the store's: with `isDurable` the image is closed cleanly and locked, and only the anchor
-  ///   couldn't be told.
+  /// Nothing is done for a plain image, and where the store doesn't run.
+  ///
+  /// - Throws: the store's error, where it could not be closed cleanly; the keys are gone all the same, and it is
+  ///   `failed`. An anchor's failure is not the store's: with `isDurable` the image is closed cleanly and locked, and
+  ///   only the anchor couldn't be told. `.closed`.
   public func lock() throws(NVRAMError) {
-    try monitor.withLock { (s) throws(NVRAMError) in
-      _ = takeCore(s)
-      defer { releaseCore(s) }
-      guard s.state == .running, configuration.form == .encrypted else { return }
-      let names = configuration.findsKeys ? watchedKeys(s) : []
-      let now = monitor.withoutLock {
-        names.map { Unlocker.SlotSighting(slot: $0, sighting: KeySighting(glancingAt: $0)) }
-      }
-      s.inquiry.forbid()
-      try lock(s, wanted: WantedKeys(), seen: now, because: "it was asked to")
+    guard configuration.form == .encrypted else { return }
+    try withStore { (store) throws(NVRAMError) in
+      guard try change({ (machine) throws(NVRAMError) in try machine.prepareLock() }) else { return }
+      let seen = configuration.findsKeys ? watchedKeys(store) : []
+      try lock(
+        store,
+        Machine.Search(
+          wanted: WantedKeys(),
+          seen: seen.map { Unlocker.SlotSighting(slot: $0, sighting: KeySighting(glancingAt: $0)) }),
+        because: "it was asked to")
     }
   }
 
-  /// Locks. The caller has the core.
-  func lock(
-    _ s: NVRAMShared, wanted: WantedKeys, seen: [Unlocker.SlotSighting], because reason: String
-  ) throws(NVRAMError) {
-    let opener = s.opener
-    s.seen = seen
-    s.opener = nil
-    s.openerUse = nil
-    s.keyGuard = nil
-    s.become(.locked(wanted))
-    s.watch.startSearch(now: .now)
-    let uuid = s.core?.volume?.uuid
-    let failure = monitor.withoutLock { dropCore(s) }
+  /// Locks a store that runs.
+  func lock(_ store: Store, _ search: Machine.Search, because reason: String) throws(NVRAMError) {
+    let unlocking = change { $0.beginLock(search) }
+    let uuid = store.core?.volume?.uuid
+    let failure = store.drop()
     // Nothing is held back for want of this record: no key is used.
     try? unlocker.audit.record(
-      .init(.locked, store: name, uuid: uuid, key: opener?.slot, kind: SlotKind.keyring.label, detail: reason))
-    if let failure {
-      if failure.isDurable { s.tell(.trouble(failure)) } else { fail(s, failure) }
-      throw failure
-    }
+      .init(
+        .locked, store: name, uuid: uuid, key: unlocking?.sighting.slot, kind: SlotKind.keyring.label, detail: reason))
+    change { $0.endLock(failure, now: threads.now) }
+    if let failure { throw failure }
   }
 
-  /// Closes the image and lets go of the keys. Without the lock, by who has the core.
-  private func dropCore(_ s: NVRAMShared) -> NVRAMError? {
-    defer { s.core = nil }
-    do { try s.core?.close() } catch { return error }
-    return nil
-  }
-
-  /// Fails every request that waits, in order, closes the image cleanly, lets go of keys and device, and waits until all
-  /// completions have been called. (From a completion: all but that one's own return.) Nothing can be asked of it after
-  /// that. A second call does nothing.
+  /// Fails every request that waits to be served with `.closed`, in order; lets what is being served end with its
+  /// outcome; closes the image cleanly, and lets go of keys, device and anchor. Then waits until all completions have
+  /// returned, all events have been told, no callback runs, and both threads have ended, however long those take. All
+  /// that was acknowledged is in its place, durably, on return. From the call on requests, and what changes the state,
+  /// are refused with `.closed`.
+  ///
+  /// From within a completion, an observer or a callback it returns when the device is closed: what was not told yet is
+  /// told afterwards, and the threads end then. Before `start` there are no threads, and no observer is told.
+  ///
+  /// A second call waits for all that, too, and throws nothing; from within a completion, an observer or a callback it
+  /// returns at once, and the device may not be closed yet.
   ///
   /// What is on the medium stays; see `deleteImage`.
   ///
@@ -317,27 +295,19 @@ extension NVRAM {
   ///   is closed cleanly, and only the anchor couldn't be told.
   public func close() throws(NVRAMError) {
     var failure: NVRAMError?
-    let worker: WorkerThread? = monitor.withLock { s in
-      guard s.isOpen else { return nil }
-      s.isOpen = false
-      _ = takeCore(s)
-      s.failQueue(NVRAMError(.closed, .failed, store: name, "was closed while the request waited"))
-      s.watch.stop()
-      failure = monitor.withoutLock { dropCore(s) }
-      s.opener = nil
-      s.keyGuard = nil
-      // Not when the last reference goes: who closes wants to open it again.
-      s.device?.close()
-      s.device = nil
-      s.anchor?.release()
-      s.anchor = nil
-      s.become(.closed)
-      releaseCore(s)
-      s.workerMustEnd = true
-      s.workerHasWork.signal()
-      return s.worker
+    if change({ $0.beginClose() }) {
+      withStore { store in
+        failure = store.drop()
+        // Not when the last reference goes: who closes wants to open it again.
+        store.device.close()
+        store.anchor?.release()
+        change { $0.endClose() }
+      }
     }
-    if let worker { if worker.isCurrent { worker.detach() } else { worker.join() } }
+    let (parker, thread) = (Parker(threads), threads.current)
+    while !change({ $0.isQuiet(for: thread, parker) }) { parker.park() }
+    let (joinable, isInside) = change { ($0.takeJoinable(), $0.isInside(thread)) }
+    for worker in joinable { if isInside { threads.detach(worker) } else { threads.join(worker) } }
     // No key is used any more, so nothing is held back for want of it.
     try? unlocker.runs?.endAll()
     if let failure { throw failure }

@@ -24,7 +24,7 @@ public struct NVRAMError: StatusError, Equatable {
     case device(BlockError.Code)
     /// The blob store's error.
     case blobs(BlobStoreError.Code)
-    /// What a device's callback met.
+    /// What a device's callback threw or met; nothing was written.
     case fields(VisitorError)
     /// There is no store on the device. Nothing is ever formatted without being told to.
     case unformatted
@@ -32,6 +32,7 @@ public struct NVRAMError: StatusError, Equatable {
     case notStarted
     /// It was started, or it holds requests, and what was asked for comes before that.
     case started
+    /// `close` was called. What waited then has had no effect.
     case closed
     /// An earlier error ended it; set it up anew.
     case failedEarlier
@@ -44,15 +45,17 @@ public struct NVRAMError: StatusError, Equatable {
     case entryTooSmall
     /// More bytes than the registered entry has, or may be read.
     case tooLarge
-    /// More requests wait than may, in number or bytes.
+    /// More requests wait to be served or told than may, in number or bytes (`NVRAMConfiguration.maximumRequests`).
     case queueFull
-    /// The deadline passed while the request waited; it has had no effect.
+    /// The deadline passed while the request waited to be served; it has had no effect. Of `processRequests`: before
+    /// all was served and told.
     case timedOut
-    /// It was called off while it waited; it has had no effect.
+    /// It was called off while it waited, or its entry was deregistered; it has had no effect.
     case cancelled
-    /// Waiting here would keep the key from coming: a completion or an observer asked to wait for a key.
+    /// The thread that calls completions and observers was to wait for a key, which may come only by what it calls
+    /// next. It has had no effect.
     case wouldDeadlock
-    /// There are no more threads to be had.
+    /// The system gives no thread.
     case noThread
   }
 
@@ -81,6 +84,14 @@ public struct NVRAMError: StatusError, Equatable {
 
   public static func == (a: Self, b: Self) -> Bool { a.code == b.code }
   public var description: String { "\(store): \(detail)" }
+
+  init(_ error: SystemThread.Failure, store: String) {
+    self.init(.noThread, .failed, store: store, "the system gives no thread (error \(error.errno))")
+  }
+
+  static func deregistered(_ entry: EntryName, _ store: String) -> NVRAMError {
+    NVRAMError(.cancelled, .failed, store: store, "entry \"\(entry)\" was deregistered while a request waited")
+  }
 
   /// Of an opening in another process.
   init(openingFailed error: any StatusError, store: String) {

@@ -1,8 +1,8 @@
 /// Where an NVRAM stands (DESIGN §4).
 public enum NVRAMState: Equatable, Sendable {
-  /// Set up and not started, or closed.
+  /// Set up and not started, or closed. Requests are refused.
   case closed
-  /// Started in vain: there is no store on the device.
+  /// Started in vain: there is no store on the device. It may be formatted, and started again.
   case unformatted
   /// Waiting for a key. Requests queue; nothing that the image says is believed. Any one of the keys suffices.
   case keyPending(WantedKeys)
@@ -27,31 +27,17 @@ public enum NVRAMState: Equatable, Sendable {
     case .failed: "failed"
     }
   }
-
-  /// Requests wait for a key.
-  var isWaiting: Bool {
-    switch self {
-    case .keyPending, .verifying, .locked: true
-    case .closed, .unformatted, .running, .failed: false
-    }
-  }
-
-  /// The keys that it waits for.
-  var wanted: WantedKeys? {
-    switch self {
-    case .keyPending(let keys), .locked(let keys): keys
-    default: nil
-    }
-  }
 }
 
-/// What observers are told, in the order in which it happened.
+/// What observers are told, in the order in which it happened, on the NVRAM's thread that calls completions and
+/// observers. By the time that they are, more may have happened: `NVRAM.state` says where it stands now.
 public enum NVRAMEvent: Equatable, Sendable {
   case state(NVRAMState)
   /// Registered entries that the image doesn't have or that are larger than their places in it. Their requests fail;
   /// nothing in the image was changed. Comes after `running`.
   case mismatched([EntryMismatch])
-  /// Something went wrong while it waited for a key, which it goes on doing.
+  /// Something went wrong, and ended nothing: while it waits for a key, which it goes on doing, or with the anchor,
+  /// which could not be told of what is durable in the image.
   case trouble(NVRAMError)
 }
 

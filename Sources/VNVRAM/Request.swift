@@ -6,14 +6,14 @@ public struct NVRAMRequestID: Hashable, Sendable {
   let number: UInt64
 }
 
-/// One request. `phase`, `mayLead` and what says who asked belong to the NVRAM's lock; the rest belongs to the thread that
-/// has the core from when the request is served until it has ended, and before and after that to who made it.
-package final class Request {
-  package enum Operation {
-    /// The first `count` bytes of `buffer`, at an offset, or in place of the whole content.
+/// One request. It belongs to who serves it from when it is taken from the queue until it has ended; before and after
+/// that to the machine, and once it was told to who made it.
+package final class Request: @unchecked Sendable {
+  package enum Operation: Sendable {
+    /// What the request has to write, at an offset, or in place of the whole content.
     case write(at: UInt64)
     case replace
-    /// Up to `count` bytes into `buffer`.
+    /// Up to `count` bytes into `buffer`, or as many as the caller has room for.
     case read(at: UInt64)
     /// All of the content, however much it is, into a new buffer.
     case readAll
@@ -22,13 +22,15 @@ package final class Request {
   }
 
   enum Phase {
-    case free
+    case made
     case queued
     case served
+    /// It was served, and all that ended before is told first.
+    case telling
     case ended
   }
 
-  package enum Outcome {
+  package enum Outcome: Sendable {
     case none
     /// In the commit that is being put together.
     case staged
@@ -38,25 +40,50 @@ package final class Request {
 
   package init() {}
 
+  init(_ operation: Operation, lent: LentBytes? = nil) {
+    self.operation = operation
+    self.lent = lent
+    count = lent?.count ?? 0
+  }
+
   var number: UInt64 = 0
-  var phase = Phase.free
-  /// Whoever waits for this request has the core, and serves the queue.
-  var mayLead = false
+  var phase = Phase.made
   var deadline: Instant?
+  /// Where who made it waits for it.
+  var parker: Parker?
+  /// The teller made it.
+  var isTellers = false
+  /// It ends only when all that ended before was told.
+  var isTold = false
   /// For who doesn't wait. Called once, without the lock.
-  var completion: ((Request) -> Void)?
-  /// For who waits.
-  let finished = Condition()
+  var completion: (@Sendable (Request) -> Void)?
+  /// Bytes that count towards `NVRAMConfiguration.maximumRequestBytes`.
+  var held = 0
 
   package var operation = Operation.barrier
   package var entry: RegisteredEntry?
   package private(set) var outcome = Outcome.none
-  /// What is written, or what was read.
+  /// What is written, or what was read, unless the caller lent its own bytes.
   package var buffer = ByteBuffer(count: 0)
   package var count = 0
+  var lent: LentBytes?
 
-  var isQueued: Bool { phase == .queued }
-  var hasEnded: Bool { phase == .ended }
+  /// How many bytes serving it moves, at most.
+  var size: Int {
+    if case .readAll = operation { Int(clamping: entry?.capacity ?? 0) } else { count }
+  }
+
+  /// Whether its time to be served is over.
+  func isOver(_ now: Instant) -> Bool { deadline.map { $0 <= now } ?? false }
+
+  /// A write that somebody waits for.
+  var isWaitingWrite: Bool {
+    switch operation {
+    case .write, .replace: parker != nil
+    case .read, .readAll, .barrier: false
+    }
+  }
+
   var isStaged: Bool { if case .staged = outcome { true } else { false } }
 
   func stage() {
@@ -77,6 +104,8 @@ package final class Request {
     if case .failed(let error) = outcome { error } else { nil }
   }
 
+  var result: Result<Void, NVRAMError> { failure.map { .failure($0) } ?? .success(()) }
+
   /// Takes a copy of what is to be written.
   package func hold(_ bytes: Span<UInt8>) {
     reserve(bytes.count)
@@ -85,22 +114,44 @@ package final class Request {
 
   /// Makes room in the buffer for `count` bytes.
   package func reserve(_ count: Int) {
-    if buffer.count < count { buffer = ByteBuffer(count: max(count, 512)) }
+    buffer = ByteBuffer(count: count)
     self.count = count
   }
 
-  private static let retained = 65536
+  /// What is to be written.
+  func withSource<E: Error>(_ body: (Span<UInt8>) throws(E) -> Void) throws(E) {
+    if let lent { return try lent.withSpan(body) }
+    try buffer.lend(0..<count, to: body)
+  }
 
-  /// Ready for another use; what it held is wiped.
-  func clear() {
-    if buffer.count > Self.retained { buffer = ByteBuffer(count: 0) } else { buffer.wipe(0..<min(count, buffer.count)) }
-    count = 0
-    phase = .free
-    outcome = .none
-    operation = .barrier
-    entry = nil
-    deadline = nil
-    completion = nil
-    mayLead = false
+  /// Where what is read is to be.
+  func withDestination<E: Error>(_ body: (consuming MutableSpan<UInt8>) throws(E) -> Int) throws(E) {
+    if let lent {
+      count = try lent.withMutableSpan(body)
+    } else {
+      count = try body(buffer.mutableSpan(0..<count))
+    }
+  }
+
+  /// What was read; the request has it no more.
+  func takeContent() -> ReadContent {
+    var taken = ByteBuffer(count: 0)
+    swap(&taken, &buffer)
+    defer { count = 0 }
+    return ReadContent(buffer: taken, count: count)
+  }
+}
+
+/// An entry's content.
+struct ReadContent: ~Copyable {
+  let buffer: ByteBuffer
+  let count: Int
+
+  var array: [UInt8] { buffer.span(0..<count).array }
+}
+
+extension ByteBuffer {
+  fileprivate func lend<E: Error>(_ range: Range<Int>, to body: (Span<UInt8>) throws(E) -> Void) throws(E) {
+    try body(span(range))
   }
 }

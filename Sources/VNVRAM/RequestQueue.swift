@@ -1,66 +1,74 @@
-import BlobStore
 import Primitives
 
-/// Requests that wait, in their order, bounded in number and bytes.
-struct RequestQueue {
-  private var requests: [Request] = []
-  /// Of `requests`, those before this have been taken.
-  private var first = 0
-  private(set) var bytes = 0
-  let maximumCount: Int
-  let maximumBytes: Int
+/// Requests that wait to be served, in their order.
+struct RequestQueue: Sendable {
+  private var requests = Fifo<Request>()
+  /// How many threads wait for requests of theirs.
+  private(set) var waiting = 0
+  /// How many have a deadline.
+  private var dated = 0
 
-  init(maximumCount: Int, maximumBytes: Int) {
-    self.maximumCount = maximumCount
-    self.maximumBytes = maximumBytes
-  }
+  /// A batch has no more requests than this.
+  static let batchLimit = 256
+  /// And no more bytes, but for its first request.
+  static let batchBytes = 1 << 20
 
-  var count: Int { requests.count - first }
-  var isEmpty: Bool { first == requests.count }
-
-  /// Whether a request with so many bytes may wait too.
-  func hasRoom(for count: Int) -> Bool { self.count < maximumCount && count <= maximumBytes - bytes }
+  var count: Int { requests.count }
+  var isEmpty: Bool { requests.isEmpty }
 
   mutating func append(_ request: Request) {
     request.phase = .queued
-    bytes += request.count
     requests.append(request)
+    note(request, 1)
   }
 
-  /// The next request.
-  mutating func takeFirst() -> Request? {
-    guard first < requests.count else { return nil }
-    let request = requests[first]
-    first += 1
-    bytes -= request.count
-    // Room is given back when all are taken, or when most of it is of no use: without an allocation in the common case.
-    if first == requests.count {
-      requests.removeAll(keepingCapacity: requests.capacity <= 4096)
-      first = 0
-    } else if first >= 1024 {
-      requests.removeFirst(first)
-      first = 0
+  /// The next requests, to be served together. Those whose time is over are put into `expired` instead.
+  mutating func takeBatch(now: Instant, _ expired: inout [Request]) -> [Request] {
+    var (batch, bytes): ([Request], Int) = ([], 0)
+    batch.reserveCapacity(min(count, Self.batchLimit))
+    while batch.count < Self.batchLimit, let next = requests.first {
+      guard !next.isOver(now) else {
+        expired.append(next)
+        drop(next)
+        continue
+      }
+      bytes += next.size
+      guard batch.isEmpty || bytes <= Self.batchBytes else { break }
+      next.phase = .served
+      batch.append(next)
+      drop(next)
     }
-    return request
+    return batch
   }
 
-  var last: Request? { requests.last }
+  private mutating func drop(_ first: Request) {
+    _ = requests.popFirst()
+    note(first, -1)
+  }
 
   /// Takes out those that satisfy a condition, in order.
-  mutating func take(where isWanted: (Request) -> Bool) -> [Request] {
-    guard requests[first...].contains(where: isWanted) else { return [] }
-    let taken = requests[first...].filter(isWanted)
-    requests = requests[first...].filter { !isWanted($0) }
-    first = 0
-    for request in taken { bytes -= request.count }
-    return Array(taken)
+  mutating func take(where isMeant: (Request) -> Bool) -> [Request] {
+    let taken = requests.take(where: isMeant)
+    for request in taken { note(request, -1) }
+    return taken
   }
 
-  /// The first one that someone waits for.
-  var firstWithWaiter: Request? { requests[first...].first { $0.completion == nil } }
+  /// The place of the first thread that waits for its request.
+  var firstParker: Parker? { waiting == 0 ? nil : requests.first { $0.parker != nil }?.parker }
 
   /// The earliest deadline of those that nobody waits for: who waits looks at the clock by itself.
   var earliestDeadline: Instant? {
-    requests[first...].lazy.filter { $0.completion != nil }.compactMap(\.deadline).min()
+    guard dated > 0 else { return nil }
+    var earliest: Instant?
+    _ = requests.first { request in
+      if request.parker == nil, let deadline = request.deadline { earliest = min(deadline, earliest ?? deadline) }
+      return false
+    }
+    return earliest
+  }
+
+  private mutating func note(_ request: Request, _ change: Int) {
+    if request.parker != nil { waiting += change }
+    if request.deadline != nil { dated += change }
   }
 }

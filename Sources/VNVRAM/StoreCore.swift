@@ -62,8 +62,8 @@ package final class StoreCore {
 
   private func stage(_ request: Request) {
     guard let entry = request.entry else { preconditionFailure("a write has an entry") }
-    do {
-      try stage(entry, request.operation, request.buffer.span(0..<request.count))
+    do throws(NVRAMError) {
+      try request.withSource { (bytes) throws(NVRAMError) in try stage(entry, request.operation, bytes) }
       request.stage()
     } catch { request.settle(error) }
   }
@@ -102,12 +102,12 @@ package final class StoreCore {
 
   private func answer(_ request: Request) {
     guard let entry = request.entry else { return request.settle(nil) }
-    do {
+    do throws(NVRAMError) {
       try check(entry)
       var offset: UInt64 = 0
       if case .read(let start) = request.operation { offset = start }
       if case .readAll = request.operation { request.reserve(try size(of: entry)) }
-      request.count = try read(entry, at: offset, into: request.buffer.mutableSpan(0..<request.count))
+      try request.withDestination { (destination) throws(NVRAMError) in try read(entry, at: offset, into: destination) }
       request.settle(nil)
     } catch { request.settle(error) }
   }

@@ -6,12 +6,13 @@ import Keyring
 import Primitives
 import SecureVolume
 
-/// Finds, asks for, records and watches the kernel keys of one store, for another process that is to have the store key alone and
-/// opens the store with it.
+/// Finds, asks for, records and watches the kernel keys of one store, for another process that is to have the store key
+/// alone and opens the store with it.
 ///
-/// Driven by one thread, that waits for `readinessDescriptor` and `timeout` and then calls `proceed`. It opens nothing itself:
-/// the image is read, as far as its headers go, from a device that is lent to it, and once: before the other process may write
-/// to it. What that process writes there later is of no account, and no other store's key comes of it.
+/// Driven by one thread, that waits for `readinessDescriptor` and `timeout` and then calls `proceed`. It opens nothing
+/// itself: the image is read, as far as its headers go, from a device that is lent to it, and once: before the other
+/// process may write to it. What that process writes there later is of no account, and no other store's key comes of
+/// it.
 public final class StoreKeyKeeper {
   public enum Standing {
     /// No image is there to look at.
@@ -55,12 +56,12 @@ public final class StoreKeyKeeper {
   private var watch: KeyWatch
   private var inquiry: KeyInquiry
   /// What asking brought, from the thread that asked.
-  private let answers = Monitor(Answers())
+  private let answer = Answer()
   /// Readable when there is an answer.
   public let readinessDescriptor: Int32
 
-  private final class Answers {
-    var last: Result<Set<KeySerial>, NVRAMError>?
+  private final class Answer: Sendable {
+    let last = Locked<Result<Set<KeySerial>, NVRAMError>?>(nil)
   }
 
   /// - Parameter configuration: what it says of keys.
@@ -108,9 +109,11 @@ public final class StoreKeyKeeper {
 
   // MARK: Trying
 
-  /// Tries the keys, where the store waits for one: now, or as soon as they may be tried again. What came of it is `standing`.
+  /// Tries the keys, where the store waits for one: now, or as soon as they may be tried again. What came of it is
+  /// `standing`.
   ///
-  /// - Throws: `.audit`, and then no key was used: it goes on waiting. What else is wrong with the image, and then it waits no
+  /// - Throws: `.audit`, and then no key was used: it goes on waiting. What else is wrong with the image, and then it
+  ///   waits no
   ///   more.
   public func lookNow() throws(NVRAMError) {
     guard case .waiting = standing else { return }
@@ -132,13 +135,13 @@ public final class StoreKeyKeeper {
       if error.code != .audit { refuse(error) }
       throw error
     }
-    seen = attempt.seen
+    seen = attempt.keys.seen
     guard let grant = attempt.gain?.grant else { return wait(for: attempt) }
     guard grant.uuid == uuid else {
       refuse(.anotherStore(sealed.name))
       throw .anotherStore(sealed.name)
     }
-    (opener, openerUse) = (attempt.opened, attempt.use)
+    (opener, openerUse) = (attempt.keys.opener, attempt.keys.use)
     keyGuard = opener.flatMap { KeyGuard($0.sighting) }
     inquiry.settle()
     watch.startGuard(now: .now)
@@ -146,9 +149,9 @@ public final class StoreKeyKeeper {
   }
 
   private func wait(for attempt: Unlocker.Attempt) {
-    inquiry.forbid(attempt.seen.filter(\.sighting.isRevoked).map(\.slot))
-    inquiry.want(attempt.askable)
-    var wanted = attempt.wanted
+    inquiry.forbid(attempt.keys.seen.filter(\.sighting.isRevoked).map(\.slot))
+    inquiry.want(attempt.keys.askable)
+    var wanted = attempt.keys.wanted
     wanted.asking = inquiry.open
     standing = .waiting(wanted)
     watch.startSearch(now: .now)
@@ -166,7 +169,8 @@ public final class StoreKeyKeeper {
     _ = showAsking()
   }
 
-  /// What was refused may be otherwise by now: the record can be written, or a slot was added. Not what is wrong with the image.
+  /// What was refused may be otherwise by now: the record can be written, or a slot was added. Not what is wrong with
+  /// the image.
   public func reconsider() {
     guard case .refused(let error) = standing, sealed != nil else { return }
     if [.auditFailed, .refused, .notFound].contains(error.status) { standing = .waiting(WantedKeys()) }
@@ -183,8 +187,8 @@ public final class StoreKeyKeeper {
 
   // MARK: What the other process says
 
-  /// It could not open the store with the key that it was given. It may ask for the key anew where nothing is wrong with the
-  /// store.
+  /// It could not open the store with the key that it was given. It may ask for the key anew where nothing is wrong
+  /// with the store.
   public func openingFailed(_ error: any StatusError) {
     (opener, openerUse, keyGuard, seen) = (nil, nil, nil, [])
     watch.stop()
@@ -269,19 +273,19 @@ public final class StoreKeyKeeper {
   private func startAsking(_ events: inout [Event]) {
     let uses = inquiry.uses
     inquiry.begin()
-    let (unlocker, answers, descriptor) = (unlocker, answers, readinessDescriptor)
+    let (unlocker, answer, descriptor) = (unlocker, answer, readinessDescriptor)
     do {
-      try WorkerThread {
+      let thread = try SystemThread.start {
         let result = Result { () throws(NVRAMError) in try unlocker.ask(for: uses) }
-        answers.withLock { $0.last = result }
+        answer.last.withLock { $0 = result }
         var one: UInt64 = 1
         _ = unsafe write(descriptor, &one, 8)
-      }.detach()
+      }
+      SystemThread.detach(thread)
     } catch {
       finishAsking(
         .failure(
-          NVRAMError(
-            .noThread, .failed, store: image?.name ?? "", "the system gives no thread (error \(error.errno))")), &events
+          NVRAMError(error, store: image?.name ?? "")), &events
       )
     }
   }
@@ -289,11 +293,11 @@ public final class StoreKeyKeeper {
   private func takeAnswer(_ events: inout [Event]) {
     var bytes: UInt64 = 0
     _ = unsafe read(readinessDescriptor, &bytes, 8)
-    let answer = answers.withLock { answers in
-      defer { answers.last = nil }
-      return answers.last
+    let result = answer.last.withLock { last in
+      defer { last = nil }
+      return last
     }
-    if let answer { finishAsking(answer, &events) }
+    if let result { finishAsking(result, &events) }
   }
 
   private func finishAsking(_ result: Result<Set<KeySerial>, NVRAMError>, _ events: inout [Event]) {

@@ -30,20 +30,20 @@ extension Unlocker {
     guard !uses.isEmpty else { return [] }
     // Barred keyrings: asking will say so.
     try? Keyring.prepareToAsk()
-    let outcome = Monitor(Outcome())
+    let outcome = Outcome()
     do {
-      try WorkerThread {
+      let thread = try SystemThread.start {
         let result = Result { () throws(NVRAMError) in try ask(for: uses) }
-        outcome.withLock { $0.result = result }
-      }.join()
+        outcome.result.withLock { $0 = result }
+      }
+      SystemThread.join(thread)
     } catch {
-      throw NVRAMError(
-        .noThread, .failed, store: uses[0].store, "the system gives no thread (error \(error.errno))")
+      throw NVRAMError(error, store: uses[0].store)
     }
-    return try outcome.withLock { $0.result }.get()
+    return try outcome.result.withLock { $0 }.get()
   }
 
-  private final class Outcome {
-    var result: Result<Set<KeySerial>, NVRAMError> = .success([])
+  private final class Outcome: Sendable {
+    let result = Locked<Result<Set<KeySerial>, NVRAMError>>(.success([]))
   }
 }

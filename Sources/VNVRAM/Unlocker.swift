@@ -1,8 +1,8 @@
 // Opening a sealed volume with kernel keys, a recovery key or a passphrase, with an account of every step.
 //
 // Invariants: the record that a key is about to be read is on disk before it is read, and where it can't be written the
-// key isn't used; a key's bytes are in `SecretBytes` only, and gone when a call returns; a key that opens the store wins
-// over wrong, missing and unusable ones.
+// key isn't used; a key's bytes are in `SecretBytes` only, and gone when a call returns; a key that opens the store
+// wins over wrong, missing and unusable ones.
 //
 // Asking again and again, with the same outcome each time, is recorded once and counted (`runs`). What is recorded of a
 // key that opens the store never is part of a run.
@@ -34,8 +34,8 @@ public struct Unlocker: Sendable {
     self.comparesEvery = comparesEvery
   }
 
-  /// Tries the kernel key of every keyring slot, in the slots' order, until one opens the store. Where none does, those that
-  /// are in no keyring are asked for, if that is wanted, which takes as long as who answers.
+  /// Tries the kernel key of every keyring slot, in the slots' order, until one opens the store. Where none does, those
+  /// that are in no keyring are asked for, if that is wanted, which takes as long as who answers.
   ///
   /// What the device is open for, the volume is; see `SealedVolume.unlock` for what is recovered and durable.
   ///
@@ -50,12 +50,12 @@ public struct Unlocker: Sendable {
   ) throws(NVRAMError) -> SecureVolume {
     var attempt = try attempt(sealed, .open(anchor), earlier: [], only: only)
     if attempt.gain == nil, asksForKeys {
-      let answered = try askAndWait(for: attempt.askable)
+      let answered = try askAndWait(for: attempt.keys.askable)
       if !answered.isEmpty {
         attempt = try self.attempt(sealed, .open(anchor), earlier: [], only: only, answered: answered)
       }
     }
-    guard let volume = attempt.gain?.volume else { throw NVRAMError(attempt.wanted, store: sealed.name) }
+    guard let volume = attempt.gain?.volume else { throw NVRAMError(attempt.keys.wanted, store: sealed.name) }
     return volume
   }
 
@@ -76,7 +76,8 @@ public struct Unlocker: Sendable {
     return volume
   }
 
-  /// Unwraps the store key alone, as `unlock(_:with:slotName:anchor:)` does, for another process that is to open the store.
+  /// Unwraps the store key alone, as `unlock(_:with:slotName:anchor:)` does, for another process that is to open the
+  /// store.
   public func unwrap(
     _ sealed: SealedVolume, with key: borrowing KeyEncryptionKey
   ) throws(NVRAMError) -> StoreKeyGrant {
@@ -111,15 +112,7 @@ public struct Unlocker: Sendable {
   struct Attempt {
     /// `nil` where no key opened the store.
     var gain: Gain?
-    /// The slot that opened it, and what was seen of its key.
-    var opened: SlotSighting?
-    /// What was seen of each slot's key, those after the one that opened left out.
-    var seen: [SlotSighting] = []
-    var wanted = WantedKeys()
-    /// The keys that asking could bring: in no keyring, or expired.
-    var askable: [KeyUse] = []
-    /// The use of the key that opened it.
-    var use: KeyUse?
+    var keys = KeyOutcome()
   }
 
   /// A slot's name and what was seen of its key.
@@ -133,8 +126,8 @@ public struct Unlocker: Sendable {
   }
 
   /// Tries every keyring slot once, or that of `only`, but not a key that `earlier` says is wrong and that is still the
-  /// same: that is read to be compared, and no more. Keys in `answered` came by asking: a wrong one among them is dropped,
-  /// lest it hide a right one in another keyring.
+  /// same: that is read to be compared, and no more. Keys in `answered` came by asking: a wrong one among them is
+  /// dropped, lest it hide a right one in another keyring.
   ///
   /// - Throws: `.noSuchSlot` for an `only` that the image has no slot for.
   func attempt(
@@ -155,12 +148,12 @@ public struct Unlocker: Sendable {
     }
     // The inquiry is over. That the count is lacking is no reason to give the store up.
     if attempt.gain != nil { try? runs?.endAll() }
-    for (index, seen) in attempt.seen.enumerated() where seen.isWrong {
+    for (index, seen) in attempt.keys.seen.enumerated() where seen.isWrong {
       guard case .present(let serial, _) = seen.sighting, answered.contains(serial) else { continue }
       try? Keyring.unlink(serial, from: .process)
-      attempt.seen[index] = SlotSighting(slot: seen.slot, sighting: .absent(.missing), use: seen.use)
+      attempt.keys.seen[index] = SlotSighting(slot: seen.slot, sighting: .absent(.missing), use: seen.use)
       if let slot = sealed.slots.first(where: { $0.kind == .keyring && $0.name == seen.slot }) {
-        attempt.askable.append(KeyUse(sealed: sealed, aim, slot: slot.index, name: slot.name, kind: slot.kind))
+        attempt.keys.askable.append(KeyUse(sealed: sealed, aim, slot: slot.index, name: slot.name, kind: slot.kind))
       }
     }
     return attempt
@@ -204,8 +197,12 @@ public struct Unlocker: Sendable {
       attempt.gain = try tryOut(key, on: sealed, use, aim)
     }
     let seen = SlotSighting(slot: slot.name, sighting: sighting, isWrong: attempt.gain == nil, use: use)
-    attempt.seen.append(seen)
-    if seen.isWrong { attempt.wanted.wrong.append(slot.name) } else { (attempt.opened, attempt.use) = (seen, use) }
+    attempt.keys.seen.append(seen)
+    if seen.isWrong {
+      attempt.keys.wanted.wrong.append(slot.name)
+    } else {
+      (attempt.keys.opener, attempt.keys.use) = (seen, use)
+    }
   }
 
   /// `nil` where the key is wrong.
@@ -225,16 +222,16 @@ public struct Unlocker: Sendable {
     var seen = SlotSighting(
       slot: name, sighting: use.serial.map { KeySighting(error, reading: $0) } ?? .absent(error.code), use: use)
     switch error.code {
-    case .missing: attempt.wanted.missing.append(name)
+    case .missing: attempt.keys.wanted.missing.append(name)
     case .wrongSize, .wrongType:
-      attempt.wanted.wrong.append(name)
+      attempt.keys.wanted.wrong.append(name)
       seen.isWrong = true
     default:
-      attempt.wanted.unusable.append(
+      attempt.keys.wanted.unusable.append(
         WantedKeys.UnusableKey(name: name, reason: error.detail, isOfAllKeys: error.isOfAllKeys))
     }
-    attempt.seen.append(seen)
-    if error.code == .missing || error.code == .expired, KeyName(name) != nil { attempt.askable.append(use) }
+    attempt.keys.seen.append(seen)
+    if error.code == .missing || error.code == .expired, KeyName(name) != nil { attempt.keys.askable.append(use) }
     let outcome = use.record(AuditEvent(error.code), status: error.status, error.detail)
     try record(before + [outcome], of: use, .outcome)
   }
@@ -326,6 +323,19 @@ public struct Unlocker: Sendable {
   private func topic(_ use: KeyUse, _ run: Run) -> String {
     "\(run.rawValue) \(use.name ?? "") \(use.store)"
   }
+}
+
+/// What was found out of the kernel keys of a store when it was tried to be opened.
+struct KeyOutcome: Sendable {
+  /// Of each slot's key, those after the one that opened left out.
+  var seen: [Unlocker.SlotSighting] = []
+  /// The slot that opened it, and what was seen of its key.
+  var opener: Unlocker.SlotSighting?
+  /// The use of that key.
+  var use: KeyUse?
+  var wanted = WantedKeys()
+  /// The keys that asking could bring: in no keyring, or expired.
+  var askable: [KeyUse] = []
 }
 
 /// What the records of one use of a key have in common.

@@ -1,15 +1,18 @@
 import Foundation
 import Testing
 
-/// The faults of `Sources/SecureVolume/Mutant.swift` are in no program that is built without asking for them.
+/// The faults of `Sources/SecureVolume/Mutant.swift` and `Sources/VNVRAM/ShellMutant.swift` are in no program that is
+/// built without asking for them.
 @Suite struct MutantTests {
   @Test(arguments: ["vnvram", "vnvram-swtpm", "vnvram-soak"])
   func programsHaveNoMutants(_ program: String) throws {
-    let source = URL(filePath: #filePath).appending(path: "../../../Sources/SecureVolume/Mutant.swift")
-    let names = try String(contentsOf: source.standardized, encoding: .utf8).matches(of: /case \w+ = "([a-z-]+)"/).map {
-      String($0.output.1)
+    let sources = URL(filePath: #filePath).appending(path: "../../../Sources").standardized
+    let names = try ["SecureVolume/Mutant.swift", "VNVRAM/ShellMutant.swift"].flatMap { file in
+      try String(contentsOf: sources.appending(path: file), encoding: .utf8).matches(of: /case \w+ = "([a-z-]+)"/).map {
+        String($0.output.1)
+      }
     }
-    #expect(names.count == 16)
+    #expect(names.count == 16 + 10)
     // SwiftPM puts it beside the tests' own executable.
     let own = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
     let binary = try Data(contentsOf: URL(filePath: own).deletingLastPathComponent().appending(path: program))

@@ -1,24 +1,28 @@
-// Runs the model checker for a time, on every core, and says what it did.
+// Runs the model checker, or the explorer of schedules, for a time, on every core, and says what it did.
 import ArgumentParser
 import Glibc
 import ModelChecker
+import ScheduleExplorer
 import Synchronization
 
 #if VNVRAM_MUTANTS
   import SecureVolume
+  import VNVRAM
 #endif
 
 struct SoakCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "vnvram-soak",
-    abstract: "Random workloads and faults on a simulated disk, checked against a model.",
+    abstract: "Random workloads and faults on a simulated disk, or random orders of threads, checked against a model.",
     discussion: """
       Each seed is a run of its own that anyone can have again. The first that breaks a promise ends the run with \
       status 1 and a line that reproduces it.
 
       Example: vnvram-soak --seconds 60
+      Example: vnvram-soak --schedules --seconds 60
       """)
 
+  @Flag(help: "Explore the orders of an NVRAM's threads, in place of faults of its disk.") var schedules = false
   @Option(help: "How long, in seconds.") var seconds = 600
   @Option(help: "The first seed; only this one where --steps is given or --seconds is not.") var seed: UInt64?
   @Option(help: "The most steps of a seed.") var steps: Int?
@@ -30,6 +34,7 @@ struct SoakCommand: ParsableCommand {
 
   func run() throws {
     if let mutant { try choose(mutant) }
+    if schedules { return try exploreSchedules() }
     let wasGivenTime = CommandLine.arguments.contains("--seconds")
     if let seed, steps != nil || !wasGivenTime {
       let result = Checker(seed: seed, unit: unit).run(steps: steps ?? Self.stepsPerSeed)
@@ -41,12 +46,41 @@ struct SoakCommand: ParsableCommand {
       }
       return
     }
-    let first = seed ?? UInt64.random(in: 0..<1_000_000) * 1_000_000
+    let first = firstSeed
     let run = Run(firstSeed: first, unit: unit, steps: steps ?? Self.stepsPerSeed, seconds: seconds)
     print("seeds from \(first), for \(seconds) s")
-    run.work(jobs: jobs ?? max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))))
+    run.work(jobs: workers)
     print(run.report)
     if let (result, failure) = run.failure { try fail(result, failure) }
+  }
+
+  private var firstSeed: UInt64 { seed ?? UInt64.random(in: 0..<1_000_000) * 1_000_000 }
+  private var workers: Int { jobs ?? max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))) }
+
+  private func exploreSchedules() throws {
+    TrapReport.install(suffix: mutant.map { " --mutant \($0)" } ?? "")
+    if let seed, !CommandLine.arguments.contains("--seconds") {
+      let outcome = try Explorer.run(seed: seed)
+      print(outcome.trace())
+      if let violation = outcome.violation {
+        try fail(Exploration.Finding(seed: seed, violation: violation, trace: ""))
+      }
+      return
+    }
+    let first = firstSeed
+    print("schedules from seed \(first), for \(seconds) s")
+    let deadline = ContinuousClock.now + .seconds(seconds)
+    let result = try Explorer.explore(seeds: first..<UInt64.max, until: deadline, workers: workers)
+    print(result.report)
+    if let finding = result.finding { try fail(finding) }
+  }
+
+  private func fail(_ finding: Exploration.Finding) throws {
+    if !finding.trace.isEmpty { print(finding.trace) }
+    print("FAILED: \(finding.violation)")
+    let mutant = mutant.map { " --mutant \($0)" } ?? ""
+    print("reproduce with: vnvram-soak --schedules --seed \(finding.seed)\(mutant)")
+    throw ExitCode(1)
   }
 
   private func fail(_ result: SeedResult, _ failure: (violation: Violation, step: Int)) throws {
@@ -59,14 +93,17 @@ struct SoakCommand: ParsableCommand {
 
   private func choose(_ name: String) throws {
     #if VNVRAM_MUTANTS
+      let names = schedules ? ShellMutant.allCases.map(\.rawValue) : Mutant.allCases.map(\.rawValue)
       if name == "list" {
-        for mutant in Mutant.allCases { print(mutant.rawValue) }
+        for name in names { print(name) }
         throw ExitCode(0)
       }
-      guard let mutant = Mutant(rawValue: name) else {
-        throw ValidationError("no mutant \"\(name)\"; `list` names them")
+      guard names.contains(name) else { throw ValidationError("no mutant \"\(name)\"; `list` names them") }
+      if schedules {
+        unsafe ShellMutant.chosen = ShellMutant(rawValue: name)
+      } else {
+        unsafe Mutant.chosen = Mutant(rawValue: name)
       }
-      unsafe Mutant.chosen = mutant
     #else
       throw ValidationError("this build has no mutants; see Tests/README.md")
     #endif

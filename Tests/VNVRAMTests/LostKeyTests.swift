@@ -67,17 +67,17 @@ struct LostKeyTests {
     #expect(!writer.hasEnded)
     let names = if case .locked(let keys) = nvram.state { keys.names } else { [place.name("a")] }
     #expect(names.contains(place.name("a")))
+    let isOther = loss == .otherContent || loss == .otherSize
+    #expect(!isOther || eventually { place.events().contains("wrong a") }, "what came in its place was not tried")
     // What was closed is whole, and its key opens it: nothing of it is held open.
     try restore(serial, loss)
     try writer.wait()
     #expect(nvram.state == .running)
     #expect(try nvram.readContent("state") == content(2))
     #expect(eventually { events.states.suffix(2) == ["verifying", "running"] })
-    if loss == .otherContent || loss == .otherSize {
-      #expect(place.events().contains("wrong a"), "what came in its place was tried, and recorded")
-    } else {
-      #expect(events.states == ["running", "locked", "verifying", "running"])
-    }
+    // A key that is being taken away may look first so and then so, and is tried each time; no more often than that.
+    let tries = events.states.dropFirst(2).dropLast(2)
+    #expect(isOther || tries.filter { $0 == "verifying" }.count <= 2, "\(events.states)")
   }
 
   /// The thread that guards it can't come to the keyring of the thread that opened the store. That is no loss.

@@ -130,6 +130,9 @@ extension Recorder<NVRAMEvent> {
   }
 }
 
+/// Whether this runs under the thread sanitizer, which makes it many times slower, over and over (`make tsan`).
+let isSanitized = ProcessInfo.processInfo.environment["VNVRAM_TSAN_ROUNDS"] != nil
+
 /// Waits, for a long time on a slow machine, until something holds.
 func eventually(_ condition: () throws -> Bool) rethrows -> Bool {
   for _ in 0..<6000 {

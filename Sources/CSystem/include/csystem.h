@@ -2,6 +2,7 @@
 // Nothing else belongs here: each function is one call.
 #ifndef CSYSTEM_H
 #define CSYSTEM_H
+#include <semaphore.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stddef.h>
@@ -62,6 +63,9 @@ int csystem_event_descriptor(void);
 // timerfd_create(2) and timerfd_settime(2), close-on-exec and non-blocking: readable after `first` seconds and then every
 // `interval` seconds. -1 and errno.
 int csystem_timer(int first, int interval);
+// sem_clockwait(3) until `deadline`, in nanoseconds of CLOCK_MONOTONIC: glibc's own declaration wants _GNU_SOURCE. 0 or -1
+// and errno.
+int csystem_semaphore_wait(sem_t *semaphore, uint64_t deadline);
 // mremap(2) onto other addresses, in place of what is mapped there. 0 or -1 and errno.
 int csystem_move_mapping(void *from, size_t size, void *to);
 // getrandom(2) without flags: waits until the kernel has seeded itself. The number of bytes, or -1 and errno.
