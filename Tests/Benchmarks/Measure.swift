@@ -16,7 +16,12 @@ func timed(_ body: () throws -> Void) rethrows -> UInt64 {
 
 /// Median, mean and 99th percentile of a sample, in microseconds.
 struct Sample {
-  private var values: [UInt64] = []
+  private var values: [UInt64]
+
+  /// - Parameter values: in nanoseconds.
+  init(_ values: some Sequence<UInt64> = []) { self.values = Array(values) }
+
+  var count: Int { values.count }
   mutating func add(_ nanoseconds: UInt64) { values.append(nanoseconds) }
 
   func percentile(_ fraction: Double) -> Double {

@@ -16,6 +16,7 @@ do {
     try benchmarkCommit(directory).printAll()
     try benchmarkAnchor(directory, &table)
     try benchmarkConcurrency(directory, &table)
+    try benchmarkNVRAM(directory, &table)
     try benchmarkRead(directory, &table)
     try benchmarkOpen(directory, &table)
     try benchmarkImages(directory, programs: programs).printAll()
