@@ -10,7 +10,7 @@
 #   make soak-kill SIGKILL under tpm2-tools, 500 times (ROUNDS=…); some minutes
 #   make fuzz      fuzzes everything that parses, 2 minutes a target (FUZZ_SECONDS=120), two at a time, and prints the
 #                  coverage; FUZZ_TARGETS="image keys" runs some of them (image sealed anchor stream layout fields control data guest keys swtpm)
-#   make tsan      the API's tests under the thread sanitizer, 20 times (TSAN_RUNS=…); a quarter of an hour
+#   make tsan      the API's tests under the thread sanitizer, 20 times (TSAN_RUNS=…); 25 minutes
 #   make coverage  which lines of Sources the tests run, of each module and file; some minutes
 #
 #   make install   copies programs, manual pages and documents to $(DESTDIR)$(PREFIX), and, to $(DESTDIR)/etc, the rule by
