@@ -5,10 +5,10 @@ import SecureVolume
 
 /// A file on the host that remembers how far a store had come (FORMAT §12).
 ///
-/// Two places for a record, far enough apart that no power cut spoils both; a new record goes where the older one is. The
-/// file has its size from the beginning and is written in place: advancing it allocates nothing, needs no right in its
-/// directory, and costs one write and one sync. It is locked against other processes for as long as it is open, so that
-/// two copies of an image are never in use with one anchor.
+/// Two places for a record, far enough apart that no power cut spoils both; a new record goes where the older one is.
+/// The file has its size from the beginning and is written in place: advancing it allocates nothing, needs no right in
+/// its directory, and costs one write and one sync. It is locked against other processes for as long as it is open, so
+/// that two copies of an image are never in use with one anchor.
 ///
 /// It protects against whoever can change the image and not this file. See `TPMCounterAnchor` for where that is one and
 /// the same.
@@ -229,7 +229,8 @@ public final class FileAnchor: FreshnessAnchor {
         + "as it is with `vnvram accept-rollback`")
   }
 
-  /// What others may change remembers nothing. Images may lie behind symbolic links; there is no reason for an anchor to.
+  /// What others may change remembers nothing. Images may lie behind symbolic links; there is no reason for an anchor
+  /// to.
   private func checkOwner(_ place: String) throws(AnchorError) {
     var status = stat()
     guard unsafe lstat(place, &status) == 0 else {

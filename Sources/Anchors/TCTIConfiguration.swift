@@ -2,8 +2,8 @@ import Glibc
 
 /// How a TPM is reached, as tpm2-tss has it: `device:/dev/tpmrm0`, `swtpm:host=127.0.0.1,port=2321`.
 ///
-/// Hosts must be numeric addresses. tpm2-tss may connect anew for each command; by then a server is confined, where looking
-/// up a name (files, sockets, plug-ins of the C library) would end it in the middle of its work.
+/// Hosts must be numeric addresses. tpm2-tss may connect anew for each command; by then a server is confined, where
+/// looking up a name (files, sockets, plug-ins of the C library) would end it in the middle of its work.
 struct TCTIConfiguration {
   let text: String
 

@@ -3,10 +3,10 @@ import SecureVolume
 
 /// A file anchor whose file can't be set back either: its record names the value of a counter in the host's TPM.
 ///
-/// The record with the next value is durable before the counter is incremented, so a record that is one ahead is a crash
-/// between the two, and is caught up with; one that is behind is an earlier copy of the file. The counter moves at
-/// openings and clean closes only, since a TPM's memory wears out (some count on 100 000 writes); in between the file
-/// moves alone, with the same value, and within one opening protects as a `FileAnchor` does.
+/// The record with the next value is durable before the counter is incremented, so a record that is one ahead is a
+/// crash between the two, and is caught up with; one that is behind is an earlier copy of the file. The counter moves
+/// at openings and clean closes only, since a TPM's memory wears out (some count on 100 000 writes); in between the
+/// file moves alone, with the same value, and within one opening protects as a `FileAnchor` does.
 ///
 /// Whoever may use the TPM can increment the counter or undefine it. Neither makes an old image acceptable: both end in
 /// an error.

@@ -30,8 +30,8 @@ struct AuditFile {
     if size == 0 { try syncFolder() }
   }
 
-  /// The last folder for another user alone, who is to write there, by root. Nothing of one that is there is changed. Failures show
-  /// when the file is opened.
+  /// The last folder for another user alone, who is to write there, by root. Nothing of one that is there is changed.
+  /// Failures show when the file is opened.
   func makeFolder(for user: uid_t, _ group: gid_t) {
     let above = Path.folder(of: folder)
     guard (try? FolderTrust.check(Path.folder(of: above))) != nil else { return }

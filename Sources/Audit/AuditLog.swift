@@ -65,8 +65,8 @@ public final class AuditLog: Sendable {
     return JSON.object([("time", .string(Self.now()))] + record.members + origin.members).text + "\n"
   }
 
-  /// Makes the folder that `AuditDestination.standard(for:)` says for this user, where the log is there: to be called as root, before
-  /// going on as that user.
+  /// Makes the folder that `AuditDestination.standard(for:)` says for this user, where the log is there: to be called
+  /// as root, before going on as that user.
   public func makeStandardFolder(for name: String, _ user: uid_t, _ group: gid_t) {
     guard let file, file.path == AuditDestination.systemFile(for: name) else { return }
     file.makeFolder(for: user, group)

@@ -33,8 +33,8 @@ public final class RepeatedRecords: Sendable {
 
   deinit { try? endAll() }
 
-  /// Writes these records, or counts them, where they are the same as last time. Equal in every respect: store, key, slot,
-  /// serial number, event, status and detail.
+  /// Writes these records, or counts them, where they are the same as last time. Equal in every respect: store, key,
+  /// slot, serial number, event, status and detail.
   ///
   /// - Parameter topic: what they tell of; a run is of one topic.
   /// - Returns: whether they were written.

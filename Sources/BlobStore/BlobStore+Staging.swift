@@ -44,7 +44,8 @@ extension BlobStore {
 
   /// Stages the replacement of all of an entry's content. What it used before beyond the new end becomes zeros. Sectors
   /// that are so already are left out, but for one: a replacement is always a commit, and fails with it. A small
-  /// content is compared with what is remembered of the last one, one that can't be remembered with what is on the medium.
+  /// content is compared with what is remembered of the last one, one that can't be remembered with what is on the
+  /// medium.
   ///
   /// - Throws: as `stage(_:at:_:)`, without `.damaged`.
   public func stageReplace(_ name: EntryName, _ content: Span<UInt8>) throws(BlobStoreError) {

@@ -6,8 +6,8 @@ import Primitives
 /// It is never read in place of the medium, and only says which sectors need no writing. So it must be what is staged
 /// over what is committed, or nothing: whatever else changes the entry, or takes back what was staged, forgets it.
 ///
-/// Plaintext that stays from commit to commit: in memory that is never swapped and wiped when it is given up, or, where the
-/// process has no such memory, not kept.
+/// Plaintext that stays from commit to commit: in memory that is never swapped and wiped when it is given up, or, where
+/// the process has no such memory, not kept.
 struct RememberedContent: ~Copyable {
   /// Bytes of the largest content that is remembered: much is much memory. 0 where there is no memory for it.
   private(set) var most = 262_144
@@ -36,8 +36,8 @@ struct RememberedContent: ~Copyable {
     copy(content.extracting(range), at: range.lowerBound)
   }
 
-  /// All of the entry's content was staged, or read while nothing was. A content that fits into one sector isn't worth it:
-  /// that sector is written in any case. One of a sector's size lies in two.
+  /// All of the entry's content was staged, or read while nothing was. A content that fits into one sector isn't worth
+  /// it: that sector is written in any case. One of a sector's size lies in two.
   mutating func remember(_ content: Span<UInt8>, of entry: Int, sectorSize: Int) {
     guard content.count >= sectorSize, content.count <= most else { return forget(entry) }
     if content.count > bytes?.count ?? 0 {

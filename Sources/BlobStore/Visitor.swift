@@ -50,8 +50,8 @@ public typealias NVRAMFields = (NVRAMOperation, any Visitor) throws(VisitorError
 /// What an input visitor accepts, an output visitor writes again byte for byte, unless unknown fields were skipped.
 ///
 /// A callback visits the same fields in the same order whatever the operation and the values, exactly one in each
-/// element of a list and in each optional field (visit a structure where there are more); else it traps. It passes errors
-/// on: after one the visitor is of no more use, and fields that were being read are partly set.
+/// element of a list and in each optional field (visit a structure where there are more); else it traps. It passes
+/// errors on: after one the visitor is of no more use, and fields that were being read are partly set.
 public protocol Visitor: AnyObject {
   var operation: NVRAMOperation { get }
 

@@ -27,8 +27,8 @@ struct Descriptor: ~Copyable {
     }
   }
 
-  /// For how long it is tried to get a lock that another process has, every 10 ms: one that was killed has it until the kernel
-  /// has closed its files, which is after who killed it was told.
+  /// For how long it is tried to get a lock that another process has, every 10 ms: one that was killed has it until the
+  /// kernel has closed its files, which is after who killed it was told.
   private static let lockTries = 30
 
   /// Takes the lock that `access` needs, or says soon that another has it.

@@ -1,9 +1,10 @@
 import Glibc
 import Primitives
 
-/// A file, an image, that is made beside its place without a name, readable by its owner alone, and gets its name only once it is
-/// whole: so nobody ever finds half of one, whatever ends the program, and what was there stays until then. Where the file
-/// system has no files without a name it has another name until then, and is removed where it doesn't come to that.
+/// A file, an image, that is made beside its place without a name, readable by its owner alone, and gets its name only
+/// once it is whole: so nobody ever finds half of one, whatever ends the program, and what was there stays until then.
+/// Where the file system has no files without a name it has another name until then, and is removed where it doesn't
+/// come to that.
 public final class NewFile {
   public let path: String
   public let device: FileDevice

@@ -3,8 +3,8 @@ import Primitives
 
 /// The marker beside the image of a folder of TPM state (`--tpmstate dir=`): an image was made here.
 ///
-/// It outlasts the image: where that is gone and the marker is there, no new TPM is made. It holds no secret, and what is in it is for
-/// people, but for the last line, which tells a copied folder from the one that it was copied from.
+/// It outlasts the image: where that is gone and the marker is there, no new TPM is made. It holds no secret, and what
+/// is in it is for people, but for the last line, which tells a copied folder from the one that it was copied from.
 public struct StateMarker {
   /// The images' names in such a folder: a TPM 2.0's and a TPM 1.2's.
   public static let imageNames = ["tpm2-00.permall", "tpm-00.permall"]
@@ -24,8 +24,8 @@ public struct StateMarker {
   /// More than a marker has. Bytes.
   private static let longest = 8192
 
-  /// Where the image was when the marker was written: another place than now in a folder that was moved or copied. Nil where it
-  /// doesn't say.
+  /// Where the image was when the marker was written: another place than now in a folder that was moved or copied. Nil
+  /// where it doesn't say.
   public var formerImage: String? {
     let file = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
     guard file >= 0 else { return nil }

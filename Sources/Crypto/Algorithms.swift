@@ -7,8 +7,8 @@ import Primitives
 
 /// The fetched algorithms. Immutable once fetched, and shared by all threads: libcrypto counts references atomically.
 ///
-/// All of them are fetched at once, before the first key is there: what libcrypto keeps of an algorithm for as long as the
-/// process runs has no place in the memory for keys. Hence also those that libcrypto fetches by itself later.
+/// All of them are fetched at once, before the first key is there: what libcrypto keeps of an algorithm for as long as
+/// the process runs has no place in the memory for keys. Hence also those that libcrypto fetches by itself later.
 @safe struct Algorithms: @unchecked Sendable {
   private static let shared = Algorithms()
 

@@ -7,8 +7,8 @@ import Primitives
 public enum BlockChaining {
   public static let blockCount = 16
 
-  /// After the algorithms that the rest of the process uses, which are fetched first (`Algorithms`). Unchecked, since what
-  /// libcrypto has fetched never changes, any thread may use it (openssl-threads(7)), and it is never freed.
+  /// After the algorithms that the rest of the process uses, which are fetched first (`Algorithms`). Unchecked, since
+  /// what libcrypto has fetched never changes, any thread may use it (openssl-threads(7)), and it is never freed.
   @safe private struct Ciphers: @unchecked Sendable {
     static let shared = Ciphers()
     let aes128: OpaquePointer?

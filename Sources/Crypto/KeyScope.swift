@@ -1,8 +1,9 @@
-// libcrypto's allocator. What it allocates for keys (contexts, key schedules, the working memory of derivations) comes from
-// the arena that `SecretBytes` uses; everything else, and libtpms' use of libcrypto in the same process, from malloc.
+// libcrypto's allocator. What it allocates for keys (contexts, key schedules, the working memory of derivations) comes
+// from the arena that `SecretBytes` uses; everything else, and libtpms' use of libcrypto in the same process, from
+// malloc.
 //
-// Invariants: whose memory a block is shows in its address, so a block may be freed or resized in any scope, on any thread;
-// the arena's blocks are wiped when they are freed; a block of the arena stays there when it is resized.
+// Invariants: whose memory a block is shows in its address, so a block may be freed or resized in any scope, on any
+// thread; the arena's blocks are wiped when they are freed; a block of the arena stays there when it is resized.
 import CLibcrypto
 import CSystem
 import Glibc
@@ -18,8 +19,8 @@ enum KeyScope {
   static let largestBlock = 32 << 10
 
   static func enter() {
-    // What libcrypto keeps of each thread it allocates at the thread's first call, for as long as that lives: that is no key,
-    // and not for the arena.
+    // What libcrypto keeps of each thread it allocates at the thread's first call, for as long as that lives: that is
+    // no key, and not for the arena.
     if csystem_thread_depth(0) == 0 { ERR_clear_error() }
     _ = csystem_thread_depth(1)
   }
@@ -83,8 +84,8 @@ enum KeyScope {
 
 /// What a program has to say to libcrypto, and to ask of it, as a whole.
 public enum CryptoLibrary {
-  /// Has libcrypto read its configuration and fetch its algorithms, and no more: there is no memory for keys yet, and a child that is
-  /// forked now goes on with what was read.
+  /// Has libcrypto read its configuration and fetch its algorithms, and no more: there is no memory for keys yet, and a
+  /// child that is forked now goes on with what was read.
   public static func load() { _ = (Algorithms.keysAreProtected, makesSingleTags) }
 
   /// Makes libcrypto ready: it allocates keys' contexts from protected memory from now on, has read its configuration,
@@ -102,7 +103,8 @@ public enum CryptoLibrary {
   /// module was first used: keys are wiped all the same, but lie in ordinary memory while they are in use.
   public static var keepsKeysProtected: Bool { Algorithms.keysAreProtected }
 
-  /// Algorithms that a store can't do without and that libcrypto doesn't hand out, for a message. Nil where it has them all.
+  /// Algorithms that a store can't do without and that libcrypto doesn't hand out, for a message. Nil where it has them
+  /// all.
   public static var lackOfAlgorithms: String? {
     let missing = Algorithms.missing
     guard !missing.isEmpty else { return nil }
@@ -110,6 +112,7 @@ public enum CryptoLibrary {
     return "libcrypto hands out no \(missing.joined(separator: ", ")): \(why)"
   }
 
-  /// What is missing in the protection of the memory for keys, for the log. Nil where the kernel keeps it from being swapped.
+  /// What is missing in the protection of the memory for keys, for the log. Nil where the kernel keeps it from being
+  /// swapped.
   public static var lackOfProtection: String? { SecretMemory.shared.lackOfProtection }
 }

@@ -39,7 +39,8 @@ public struct KeyPermissions: OptionSet, Hashable, Sendable, CustomStringConvert
     return !subtracting(harmless).isEmpty
   }
 
-  /// Whether who possesses a key may read it. One that may not be read though this holds is in a keyring of somebody else.
+  /// Whether who possesses a key may read it. One that may not be read though this holds is in a keyring of somebody
+  /// else.
   public var letPossessorRead: Bool { !isDisjoint(with: .possessor([.read, .search])) }
 
   /// As `keyctl describe` prints it: `alswrv-----v------------`, possessor first; a for attributes.

@@ -73,8 +73,8 @@ public enum Keyring {
     _ = try attempt(serial.description, "revoking it") { keyctl_revoke(serial.value) }
   }
 
-  /// Takes a key out of all keyrings, as if it had never been there. The kernel sweeps it away a moment later; until then
-  /// a search says "revoked".
+  /// Takes a key out of all keyrings, as if it had never been there. The kernel sweeps it away a moment later; until
+  /// then a search says "revoked".
   public static func invalidate(_ serial: KeySerial) throws(KeyringError) {
     _ = try attempt(serial.description, "invalidating it") { keyctl_invalidate(serial.value) }
   }
@@ -93,10 +93,11 @@ public enum Keyring {
     }
   }
 
-  /// Why no keyring can be used at all; nil where they can. It stays so: a process is never allowed again what its filter of system
-  /// calls forbids.
+  /// Why no keyring can be used at all; nil where they can. It stays so: a process is never allowed again what its
+  /// filter of system calls forbids.
   static var barrier: KeyringError? {
-    // The kernel makes nothing for the question, and has an answer for every process: the number, or that there is none.
+    // The kernel makes nothing for the question, and has an answer for every process: the number, or that there is
+    // none.
     guard keyctl_get_keyring_ID(KEY_SPEC_THREAD_KEYRING, 0) < 0, errno == ENOSYS || errno == EPERM else { return nil }
     return KeyringError(barredBy: errno)
   }

@@ -1,5 +1,5 @@
-// Asking for a key that is in no keyring. request_key(2) has the kernel run /sbin/request-key, as root and outside of any
-// confinement of the asker's, and that finds in its rules (request-key.conf(5)) a program that knows.
+// Asking for a key that is in no keyring. request_key(2) has the kernel run /sbin/request-key, as root and outside of
+// any confinement of the asker's, and that finds in its rules (request-key.conf(5)) a program that knows.
 import CLibkeyutils
 import Glibc
 
@@ -11,17 +11,18 @@ extension Keyring {
     throw KeyringError(errno: errno, key: "process keyring", "making it")
   }
 
-  /// Asks for a key, and links it into the process keyring: it lasts as long as the process, or until its provider's time
-  /// limit.
+  /// Asks for a key, and links it into the process keyring: it lasts as long as the process, or until its provider's
+  /// time limit.
   ///
-  /// Only for a thread that was started for this. It gets an empty session keyring, for good: a "no" leaves a negative key
-  /// in the asker's session keyring, by default for half a minute, and in one that others use it would hide a key that is
-  /// loaded meanwhile, or pass on to it that it ends then.
+  /// Only for a thread that was started for this. It gets an empty session keyring, for good: a "no" leaves a negative
+  /// key in the asker's session keyring, by default for half a minute, and in one that others use it would hide a key
+  /// that is loaded meanwhile, or pass on to it that it ends then.
   ///
-  /// It takes as long as whoever answers, and nothing interrupts it: the process can't even be killed before. Rules should
-  /// set a limit, as those in `Keys/request-key.d` do.
+  /// It takes as long as whoever answers, and nothing interrupts it: the process can't even be killed before. Rules
+  /// should set a limit, as those in `Keys/request-key.d` do.
   ///
-  /// Throws `.missing` where nobody has it, `.denied` where it was refused, `.expired`, `.revoked`, `.unavailable`, `.quota`.
+  /// Throws `.missing` where nobody has it, `.denied` where it was refused, `.expired`, `.revoked`, `.unavailable`,
+  /// `.quota`.
   public static func ask(_ name: KeyName) throws(KeyringError) -> KeySerial {
     guard keyctl_join_session_keyring(nil) > 0 else {
       throw KeyringError(errno: errno, key: name.text, "making a session keyring to ask for it in")

@@ -32,8 +32,9 @@ extension Keyring {
   static let listLimit = 65536
   static let depthLimit = 6
 
-  /// Every key of ours in the keyrings that `find` searches, each once, by name and then serial. Expired and revoked keys
-  /// show where /proc/keys can be read; a key that may not be viewed doesn't, since nobody tells its name. The session keyring of a process in no session counts as the user-session one.
+  /// Every key of ours in the keyrings that `find` searches, each once, by name and then serial. Expired and revoked
+  /// keys show where /proc/keys can be read; a key that may not be viewed doesn't, since nobody tells its name. The
+  /// session keyring of a process in no session counts as the user-session one.
   public static func list() -> [ListedKey] {
     Possession.during { persistent in
       var holders: [(serial: Int32, scope: KeyringScope)] = []

@@ -52,8 +52,8 @@ struct ProcKeys {
   }
 
   /// All lines that can be read. Everything is told apart by bytes and not by Swift's characters: a line feed behind a
-  /// carriage return, or a space before a combining mark, would count as another character, and what other programs call
-  /// their keys could hide ours.
+  /// carriage return, or a space before a combining mark, would count as another character, and what other programs
+  /// call their keys could hide ours.
   static func parse(_ text: String) -> [ProcKeys] {
     text.utf8.split(separator: 0x0A).compactMap { ProcKeys(parsing: Substring($0)) }
   }

@@ -1,5 +1,5 @@
-// A lock and what it guards. The standard library's Mutex is the same to its user; but it is a futex of its own, which the
-// thread sanitizer doesn't see, and what is done under it then looks like a race to `make tsan`.
+// A lock and what it guards. The standard library's Mutex is the same to its user; but it is a futex of its own, which
+// the thread sanitizer doesn't see, and what is done under it then looks like a race to `make tsan`.
 import Glibc
 
 /// A value that is reached under a lock alone. Not recursive.

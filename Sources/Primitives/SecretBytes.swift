@@ -6,8 +6,8 @@ import Glibc
   private nonisolated(unsafe) let base: UnsafeMutableRawPointer
   public let count: Int
 
-  /// `count` zero bytes. Traps where there is no memory for them, as every allocation in Swift does: the arena is 64 MiB,
-  /// and how many secrets there are is up to the program, not to input.
+  /// `count` zero bytes. Traps where there is no memory for them, as every allocation in Swift does: the arena is 64
+  /// MiB, and how many secrets there are is up to the program, not to input.
   public init(count: Int) {
     precondition(count >= 0)
     guard let place = unsafe SecretMemory.shared.allocate(count) else { fatalError("out of memory for keys") }
@@ -15,8 +15,8 @@ import Glibc
     unsafe base = place
   }
 
-  /// `count` zero bytes in memory that is never swapped. Nil where there is none (RLIMIT_MEMLOCK), and beyond 4 MiB: for
-  /// what a program can do without.
+  /// `count` zero bytes in memory that is never swapped. Nil where there is none (RLIMIT_MEMLOCK), and beyond 4 MiB:
+  /// for what a program can do without.
   public init?(neverSwapped count: Int) {
     precondition(count >= 0)
     guard let place = unsafe SecretMemory.shared.allocate(count, neverSwapped: true) else { return nil }

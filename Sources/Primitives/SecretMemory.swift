@@ -1,5 +1,5 @@
-// Where secrets live: memory that is locked, left out of core dumps, and, where the kernel has memfd_secret(2), not even
-// mapped by the kernel. Handed out in cells; a page for every 32-byte key would soon exhaust RLIMIT_MEMLOCK.
+// Where secrets live: memory that is locked, left out of core dumps, and, where the kernel has memfd_secret(2), not
+// even mapped by the kernel. Handed out in cells; a page for every 32-byte key would soon exhaust RLIMIT_MEMLOCK.
 //
 // Invariants: an address is the arena's if and only if it lies in the reserved range, which is fixed when the process
 // takes its first secret, so that who frees can tell without a lock; a cell that is not in use holds zeros.
@@ -46,8 +46,8 @@ import Synchronization
   private static let isMade = Atomic(false)
 
   private init() {
-    // Anywhere: where keys lie is not to be told from where the program lies, nor from where they lie in another process that was
-    // forked from this one.
+    // Anywhere: where keys lie is not to be told from where the program lies, nor from where they lie in another
+    // process that was forked from this one.
     let wish = unsafe UnsafeMutableRawPointer(bitPattern: UInt.random(in: Self.addresses) << Self.addressShift)
     guard
       let reserved = unsafe mmap(wish, Self.limit, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
@@ -100,8 +100,8 @@ import Synchronization
 
   private static func need(_ count: Int) -> Int { max(1, (count + cell - 1) / cell) }
 
-  /// First fit. The bytes are zero. Nil where the arena can't grow any more, or for more than 4 MiB; with `neverSwapped`
-  /// also where the kernel may swap it.
+  /// First fit. The bytes are zero. Nil where the arena can't grow any more, or for more than 4 MiB; with
+  /// `neverSwapped` also where the kernel may swap it.
   package func allocate(_ count: Int, neverSwapped: Bool = false) -> UnsafeMutableRawPointer? {
     let need = Self.need(count)
     guard need <= Int(UInt16.max) else { return nil }
@@ -166,8 +166,8 @@ import Synchronization
     return true
   }
 
-  /// Puts memory in a reserved place. It is mapped elsewhere and moved, since a mapping over another that fails may leave
-  /// a hole, for other threads to map something in.
+  /// Puts memory in a reserved place. It is mapped elsewhere and moved, since a mapping over another that fails may
+  /// leave a hole, for other threads to map something in.
   private static func map(_ size: Int, at place: UnsafeMutableRawPointer, neverSwapped: Bool) -> Protection? {
     var protection = Protection.secretMemory
     if let secret = unsafe mapSecret(size) {

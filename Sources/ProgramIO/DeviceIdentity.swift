@@ -1,15 +1,18 @@
 import CSystem
 import Glibc
 
-/// What tells a file or a block device from another one that has its path later: names of virtual disks are given out again.
+/// What tells a file or a block device from another one that has its path later: names of virtual disks are given out
+/// again.
 public enum DeviceIdentity {
-  /// What sysfs says of a block device that stays as it is when the host starts anew, and is no other's; the first that there is.
+  /// What sysfs says of a block device that stays as it is when the host starts anew, and is no other's; the first that
+  /// there is.
   private static let attributes = [
     ("dm", "dm/uuid"), ("wwid", "wwid"), ("wwid", "device/wwid"), ("rbd", "device/image_id"),
     ("loop", "loop/backing_file"),
   ]
 
-  /// One line: `dm LVM-…`, or for a file its number and when it was made. Empty where nothing is known; nil where nothing is there.
+  /// One line: `dm LVM-…`, or for a file its number and when it was made. Empty where nothing is known; nil where
+  /// nothing is there.
   public static func of(_ path: String) -> String? {
     var status = stat()
     guard unsafe stat(path, &status) == 0 else { return nil }

@@ -4,8 +4,8 @@ import Primitives
 
 /// Another program of this package, beside this one, that is given a secret, does one thing, and ends.
 ///
-/// It inherits no descriptors but its standard streams, and what is put into them stays in pipes: nothing touches a disk.
-/// It is waited for until it ends; helpers limit their own time.
+/// It inherits no descriptors but its standard streams, and what is put into them stays in pipes: nothing touches a
+/// disk. It is waited for until it ends; helpers limit their own time.
 public enum HelperProgram {
   /// What came of it.
   public struct Outcome: Sendable {

@@ -3,8 +3,8 @@ import Primitives
 
 /// One of `HostMarkers`: an image was made in this file or device.
 ///
-/// As long as it isn't used, nobody but swtpm_setup had that TPM, or making the image was cut short: then it may be made anew. From
-/// the first start for a virtual machine on it never is.
+/// As long as it isn't used, nobody but swtpm_setup had that TPM, or making the image was cut short: then it may be
+/// made anew. From the first start for a virtual machine on it never is.
 ///
 ///     vnvram marker 1
 ///     used yes

@@ -1,19 +1,19 @@
 import Glibc
 import Primitives
 
-/// What this host remembers of the files and devices in which it made an image (`--make-on-first-use`): should one be blank later, no
-/// new TPM is made in it. It protects this host only; another one knows nothing of it.
+/// What this host remembers of the files and devices in which it made an image (`--make-on-first-use`): should one be
+/// blank later, no new TPM is made in it. It protects this host only; another one knows nothing of it.
 ///
-/// Each has a file of its own in one folder, named after path and device. Who may write there decides whether a new TPM is made,
-/// so folder and files must be one's own or root's, and nobody else's to write.
+/// Each has a file of its own in one folder, named after path and device. Who may write there decides whether a new TPM
+/// is made, so folder and files must be one's own or root's, and nobody else's to write.
 public struct HostMarkers {
   /// The environment's word for another folder.
   public static let variable = "VNVRAM_MARKERS"
 
   public let folder: String
 
-  /// `VNVRAM_MARKERS`, else `/var/lib/vnvram/made` for root, else `vnvram/made` in `$XDG_STATE_HOME` or `~/.local/state`. The
-  /// environment is not asked in a set-user-ID program.
+  /// `VNVRAM_MARKERS`, else `/var/lib/vnvram/made` for root, else `vnvram/made` in `$XDG_STATE_HOME` or
+  /// `~/.local/state`. The environment is not asked in a set-user-ID program.
   public init() throws(HostMarkerError) {
     if let path = Self.environment(Self.variable) {
       folder = Path.absolute(path)
@@ -46,8 +46,8 @@ public struct HostMarkers {
     return try found(prefix: Self.digits(path) + "-").filter { $0.path == path }
   }
 
-  /// Those of what lies at a path, used or not: the path's that may be of this device (where of either nothing is known, they
-  /// are), those of any file that was there where it is a file, and this device's under other paths.
+  /// Those of what lies at a path, used or not: the path's that may be of this device (where of either nothing is
+  /// known, they are), those of any file that was there where it is a file, and this device's under other paths.
   public func concerning(path: String, device: String) throws(HostMarkerError) -> [HostMarker] {
     let own = try of(path: path).filter {
       $0.device == device || $0.device.isEmpty || device.isEmpty || Self.areFiles($0.device, device)

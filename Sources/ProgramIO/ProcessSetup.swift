@@ -3,8 +3,8 @@ import Glibc
 
 /// What a program that handles keys does before anything else.
 public enum ProcessSetup {
-  /// No core dumps, no backtraces and no tracing; files it makes are their owner's alone; and writing to a closed pipe, or past the
-  /// limit on file sizes, is an error to be reported and not the program's end.
+  /// No core dumps, no backtraces and no tracing; files it makes are their owner's alone; and writing to a closed pipe,
+  /// or past the limit on file sizes, is an error to be reported and not the program's end.
   public static func run() {
     holdStandardStreams()
     // Swift's runtime may answer a crash with a program that prints registers and memory, which may hold keys.

@@ -2,8 +2,8 @@ import CSystem
 import Glibc
 import Primitives
 
-/// swtpm's lock on a directory of states: an exclusive one (fcntl(2)) on the file `.lock` there, which it holds while it runs. Who has
-/// it keeps swtpm from starting, too. It is given up with this object.
+/// swtpm's lock on a directory of states: an exclusive one (fcntl(2)) on the file `.lock` there, which it holds while
+/// it runs. Who has it keeps swtpm from starting, too. It is given up with this object.
 ///
 /// swtpm_setup doesn't hold it itself.
 public final class SwtpmLock {

@@ -1,8 +1,8 @@
 import Crypto
 import Primitives
 
-/// Tells the anchor records that the holder of a store's key made for that store (FORMAT §12), for a process that keeps the
-/// anchor and not the store. Has the structure key, and no other, until it goes.
+/// Tells the anchor records that the holder of a store's key made for that store (FORMAT §12), for a process that keeps
+/// the anchor and not the store. Has the structure key, and no other, until it goes.
 public final class AnchorVerifier {
   public let uuid: StoreUUID
   private let digest: InlineBytes32

@@ -3,8 +3,8 @@ import Primitives
 
 /// The anchor of a volume that is open for writing, and how far it has come (FORMAT §12).
 ///
-/// What holds: the anchor's newest record tells of a header of which both copies are durable; it is never more than twice
-/// `SecureVolume.commitsPerAnchor` commits behind.
+/// What holds: the anchor's newest record tells of a header of which both copies are durable; it is never more than
+/// twice `SecureVolume.commitsPerAnchor` commits behind.
 struct Anchoring {
   let anchor: any FreshnessAnchor
   /// The newest record.

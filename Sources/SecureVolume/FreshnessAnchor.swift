@@ -6,8 +6,8 @@ import Primitives
 /// It follows the image and never leads: the volume hands a record over only after both header copies that it tells of
 /// are durable. It knows no key: records are sealed by the volume, which alone says which of them are authentic.
 ///
-/// Single-threaded, as the volume is. It holds what it has open, and its lock, from the first `recall` or `prepare` until
-/// `release`.
+/// Single-threaded, as the volume is. It holds what it has open, and its lock, from the first `recall` or `prepare`
+/// until `release`.
 public protocol FreshnessAnchor: AnyObject {
   /// For messages: the path, or what it is.
   var name: String { get }
@@ -76,8 +76,8 @@ public struct AnchorUse {
     AnchorUse(anchor: anchor, isAccepting: false, shown: nil)
   }
 
-  /// The image counts as the newest: see `SealedVolume.unlock(with:slotName:accepting:)`. Where it isn't as it was `shown`
-  /// any more, nothing is accepted.
+  /// The image counts as the newest: see `SealedVolume.unlock(with:slotName:accepting:)`. Where it isn't as it was
+  /// `shown` any more, nothing is accepted.
   public static func accepting(_ anchor: any FreshnessAnchor, shown: VolumeMoment? = nil) -> AnchorUse {
     AnchorUse(anchor: anchor, isAccepting: true, shown: shown)
   }

@@ -1,8 +1,8 @@
 import BlockIO
 import Primitives
 
-/// An image with a saved header (FORMAT §13) over its own: what would be if it were put back. Reading gives the saved copies
-/// until they are written to, and all else from the image; writing goes to the image.
+/// An image with a saved header (FORMAT §13) over its own: what would be if it were put back. Reading gives the saved
+/// copies until they are written to, and all else from the image; writing goes to the image.
 public final class HeaderOverlay: BlockDevice {
   /// Bytes of a saved header: both copies in their places, from the image's start.
   public static let size = Int(Format.headerPlace) + Format.headerSize
@@ -57,8 +57,8 @@ public final class HeaderOverlay: BlockDevice {
 }
 
 extension SecureVolume {
-  /// Both header copies, in the form that `HeaderOverlay` takes: all that opens an image beside its sectors, wrapped keys
-  /// and all.
+  /// Both header copies, in the form that `HeaderOverlay` takes: all that opens an image beside its sectors, wrapped
+  /// keys and all.
   public func savedHeader() throws(VolumeError) -> ByteBuffer {
     var saved = ByteBuffer(count: HeaderOverlay.size)
     for (index, offset) in Format.copyOffsets.enumerated() {

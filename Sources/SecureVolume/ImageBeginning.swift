@@ -1,8 +1,8 @@
 import BlockIO
 import Primitives
 
-/// What a file or a device holds where an image is looked for, as its first bytes tell: an image has a place that swtpm's states
-/// may have, too. Nothing is verified, and nobody relies on it but for refusing.
+/// What a file or a device holds where an image is looked for, as its first bytes tell: an image has a place that
+/// swtpm's states may have, too. Nothing is verified, and nobody relies on it but for refusing.
 public enum ImageBeginning: Sendable, Equatable {
   /// No byte at all.
   case empty
@@ -10,7 +10,8 @@ public enum ImageBeginning: Sendable, Equatable {
   case zeros
   /// An image, of a version that may not be known here; or the second header of one, behind what is nobody's.
   case image
-  /// An image whose first eight bytes are zeros, and whose second header is there: so swtpm_setup deletes what lies on a device.
+  /// An image whose first eight bytes are zeros, and whose second header is there: so swtpm_setup deletes what lies on
+  /// a device.
   case wipedImage
   /// A file of swtpm's state directory.
   case swtpmState

@@ -3,10 +3,10 @@ import Primitives
 
 /// What plaintext would look like where none should be: in space that means nothing.
 ///
-/// What counts as a left-over, at any byte offset: 16 bytes that a sector holds at a multiple of 16, unless they begin with
-/// eight zeros or have fewer than eight different bytes, as any format has; or a needle, whole: bytes of at least eight that
-/// the content's format gives. So 31 bytes of such content in one piece are always found. Of contents of more than 16 MiB
-/// every n-th piece of 16 bytes is looked for, and so pieces of at least n × 16 + 15 bytes are found.
+/// What counts as a left-over, at any byte offset: 16 bytes that a sector holds at a multiple of 16, unless they begin
+/// with eight zeros or have fewer than eight different bytes, as any format has; or a needle, whole: bytes of at least
+/// eight that the content's format gives. So 31 bytes of such content in one piece are always found. Of contents of
+/// more than 16 MiB every n-th piece of 16 bytes is looked for, and so pieces of at least n × 16 + 15 bytes are found.
 ///
 /// Content isn't kept: of each 16 bytes there are two fingerprints of 64 bits under random numbers of this process.
 public final class LeftOverSearch {

@@ -4,10 +4,11 @@ import Primitives
 
 /// Opens a damaged image for reading, as far as it verifies. Nothing is ever written to it.
 ///
-/// Of the header copies that verify, the newest with whose state the tree verifies is taken: its journal counts up to the
-/// first record that doesn't. Then every sector that verifies is as it was at that moment (`Trust.tree`). Where there is
-/// no such state, each sector is taken by itself (`Trust.sectors`): its newest leaf that anything authentic tells of, in
-/// the journal or else in the table, and the content that verifies against it. Nothing older is put in its place.
+/// Of the header copies that verify, the newest with whose state the tree verifies is taken: its journal counts up to
+/// the first record that doesn't. Then every sector that verifies is as it was at that moment (`Trust.tree`). Where
+/// there is no such state, each sector is taken by itself (`Trust.sectors`): its newest leaf that anything authentic
+/// tells of, in the journal or else in the table, and the content that verifies against it. Nothing older is put in its
+/// place.
 enum Salvage {
   static func open(
     _ medium: Medium, _ pair: borrowing HeaderPair, _ keys: consuming VolumeKeys
@@ -86,8 +87,8 @@ extension HeaderPair {
 }
 
 extension SecureVolume {
-  /// Gives every sector the newest leaf that there is authentic word of. Records are numbered through the life of a store,
-  /// and the ring holds the last of them: a leaf in the table that none of them has is older than they are.
+  /// Gives every sector the newest leaf that there is authentic word of. Records are numbered through the life of a
+  /// store, and the ring holds the last of them: a leaf in the table that none of them has is older than they are.
   fileprivate func takeEachSectorByItself() throws(VolumeError) {
     var newest: [SectorIndex: (leaf: Leaf, version: Journal.Version)] = [:]
     var reader = JournalReader(medium, geometry, digest: digest)

@@ -2,8 +2,8 @@ import BlockIO
 import Crypto
 import Primitives
 
-// What speaks against putting a saved header back (FORMAT §13), asked of the volume as it would be then. That volume has
-// the store key, so nothing here depends on the slots that are left in the image. Nothing is written.
+// What speaks against putting a saved header back (FORMAT §13), asked of the volume as it would be then. That volume
+// has the store key, so nothing here depends on the slots that are left in the image. Nothing is written.
 extension SecureVolume {
   /// The slots of a header copy in `image` that verifies under this store's keys, and says anything else than this
   /// volume's header; `nil` where there is none.
@@ -27,11 +27,11 @@ extension SecureVolume {
     return nil
   }
 
-  /// Throws where the ring holds an authentic record that this volume's header is older than, and that its replay didn't
-  /// reach: something that was committed after the header was saved.
+  /// Throws where the ring holds an authentic record that this volume's header is older than, and that its replay
+  /// didn't reach: something that was committed after the header was saved.
   ///
-  /// A record whose number and place are those that come next, and whose payload doesn't verify, is what a power cut left
-  /// of a commit; an opening ends there, too.
+  /// A record whose number and place are those that come next, and whose payload doesn't verify, is what a power cut
+  /// left of a commit; an opening ends there, too.
   public func requireNothingLater() throws(VolumeError) {
     var reader = JournalReader(medium, geometry, digest: digest)
     for position in stride(from: 0, to: geometry.ringSize, by: geometry.blockSize) {

@@ -56,8 +56,8 @@ public final class SealedVolume {
     return magic.span.equals(Format.headerMagic) || magic.span(0..<Format.ownMagic.count).equals(Format.ownMagic)
   }
 
-  /// The stores that the header copies on the device say they belong to, of however damaged an image; none where there is no
-  /// such copy, or none that can be read. For a person's sake: nothing of it is authenticated.
+  /// The stores that the header copies on the device say they belong to, of however damaged an image; none where there
+  /// is no such copy, or none that can be read. For a person's sake: nothing of it is authenticated.
   public static func claimedStores(_ device: any BlockDevice) -> [StoreUUID] {
     HeaderPair.claimedStores(Medium(device))
   }
@@ -119,9 +119,10 @@ public final class SealedVolume {
     try unlock(with: key, slotName: slotName, use: anchor.map { .following($0) })
   }
 
-  /// Opens for writing, and makes `anchor` say that this image, as it is now, is the newest: where a rollback is meant, an
-  /// anchor was lost, or a store is to get its first. Its generation leaps beyond that of the image and of the anchor, so
-  /// that copies that were given up are older ever after. The caller has asked a person, and recorded the answer.
+  /// Opens for writing, and makes `anchor` say that this image, as it is now, is the newest: where a rollback is meant,
+  /// an anchor was lost, or a store is to get its first. Its generation leaps beyond that of the image and of the
+  /// anchor, so that copies that were given up are older ever after. The caller has asked a person, and recorded the
+  /// answer.
   ///
   /// - Throws: as `unlock(with:slotName:anchor:)`; `.anchor(.refused)` for an anchor that remembers nothing.
   public func unlock(

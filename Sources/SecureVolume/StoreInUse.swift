@@ -5,15 +5,15 @@ import Primitives
 
 /// Reads a store that another process may be writing, without stopping it: its state as of one moment.
 ///
-/// Why the leaves and the journal that are read are of one moment, where both header copies are the same before and after
-/// (FORMAT §7, "Reading a store in use"): the leaf table that they name isn't written, and ring space from
+/// Why the leaves and the journal that are read are of one moment, where both header copies are the same before and
+/// after (FORMAT §7, "Reading a store in use"): the leaf table that they name isn't written, and ring space from
 /// `ringPosition` on isn't freed, before both copies say something else. So all records that were whole when their
 /// place was read are whole in what was read. A record that was being appended doesn't verify, and the journal ends
 /// before it: it was not acknowledged when its place was read. What lies behind such an end proves damage as it does
 /// anywhere, once the place was read again.
 ///
-/// Sectors are read after that, each verified against its leaf; one that doesn't was overwritten meanwhile, and is looked
-/// up again in a newer state (`SecureVolume.copy`).
+/// Sectors are read after that, each verified against its leaf; one that doesn't was overwritten meanwhile, and is
+/// looked up again in a newer state (`SecureVolume.copy`).
 enum StoreInUse {
   /// How often the headers may change before reading is given up, and the pauses between, in microseconds.
   private static let attempts = 60

@@ -7,8 +7,8 @@ struct Unwrapped: ~Copyable {
   let slot: SlotDescription?
 }
 
-/// A store key for a process that opens the store with it alone (`SealedVolume.unlock(withStoreKey:of:use:)`), from one that
-/// has the key-encryption keys. The header was verified with it.
+/// A store key for a process that opens the store with it alone (`SealedVolume.unlock(withStoreKey:of:use:)`), from one
+/// that has the key-encryption keys. The header was verified with it.
 public struct UnwrappedStoreKey: ~Copyable {
   /// 32 bytes.
   public let storeKey: SecretBytes

@@ -7,11 +7,12 @@ extension SecureVolume {
   /// How many states of a store in use are tried before its copying is given up.
   private static var mostStates: Int { 200 }
 
-  /// Writes this store, as it is at one moment between the call and its return, into `destination`, which must be at least as
-  /// large as the image and hold zeros. The copy is closed cleanly, and its journal is empty; every sector was verified.
+  /// Writes this store, as it is at one moment between the call and its return, into `destination`, which must be at
+  /// least as large as the image and hold zeros. The copy is closed cleanly, and its journal is empty; every sector was
+  /// verified.
   ///
-  /// Where nothing was to be replayed the copy's header is the store's own; else its number is one more, and so less than
-  /// that of any header that the store gets when it is opened the next time.
+  /// Where nothing was to be replayed the copy's header is the store's own; else its number is one more, and so less
+  /// than that of any header that the store gets when it is opened the next time.
   ///
   /// - Parameter progress: called with sectors done, now and then.
   /// - Throws: `.notAuthentic` where a sector doesn't verify, and isn't being written; `.device`, `.device(.inUse)` where
@@ -48,8 +49,8 @@ extension SecureVolume {
     guard newer.geometry == geometry else {
       throw VolumeError(.device(.inUse), store: name, "was replaced by another store while it was copied")
     }
-    // One that was overwritten in place has another leaf by then, since the record came before; one that was in the ring
-    // is elsewhere.
+    // One that was overwritten in place has another leaf by then, since the record came before; one that was in the
+    // ring is elsewhere.
     let stale = failed.filter { newer.leaves[$0.key] == $0.value && newer.place(of: $0.key) == place(of: $0.key) }
     guard stale.isEmpty else { throw newer.damaged(stale) }
     return newer

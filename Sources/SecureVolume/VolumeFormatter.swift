@@ -123,8 +123,8 @@ public enum VolumeFormatter {
     }
   }
 
-  /// Whether making an image in what was all zeros may have been cut short here: its headers and the least journal are zeros
-  /// still, whatever follows. File systems and partition tables have something there.
+  /// Whether making an image in what was all zeros may have been cut short here: its headers and the least journal are
+  /// zeros still, whatever follows. File systems and partition tables have something there.
   public static func mayBeCutShort(_ device: any BlockDevice) throws(BlockError) -> Bool {
     let end = min(Format.ringOffset + Format.minimumRingBlocks * 4096, device.size.value)
     var buffer = ByteBuffer(count: Int(end))

@@ -42,8 +42,8 @@ package struct KeyValueList<Failure: UsageError> {
     return number
   }
 
-  /// Whether `key` is there, alone or as true. (swtpm takes every value but true and 1 for false; a misspelt one is refused
-  /// here.)
+  /// Whether `key` is there, alone or as true. (swtpm takes every value but true and 1 for false; a misspelt one is
+  /// refused here.)
   package mutating func flag(_ key: String) throws(Failure) -> Bool { try choice(key) ?? false }
 
   /// As `flag`; nil where `key` isn't given.

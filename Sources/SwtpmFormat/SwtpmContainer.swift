@@ -11,8 +11,8 @@ import Primitives
 /// its own.
 ///
 /// Version 1, which swtpm wrote before April 2018, has no fields: what follows the header is the state. Where it is
-/// encrypted nothing but a hash without a key, in the ciphertext, tells whether it was changed: swtpm reads that still, and
-/// here it is refused.
+/// encrypted nothing but a hash without a key, in the ciphertext, tells whether it was changed: swtpm reads that still,
+/// and here it is refused.
 ///
 /// Facts from swtpm's published sources and from blobs of Debian's swtpm 0.7.1 (`SwtpmFormatTests`).
 public enum SwtpmContainer {
@@ -41,7 +41,8 @@ public enum SwtpmContainer {
 
   // MARK: Making
 
-  /// What GET_STATEBLOB gives: the state in clear, or under a state key; and that under a migration key where there is one.
+  /// What GET_STATEBLOB gives: the state in clear, or under a state key; and that under a migration key where there is
+  /// one.
   public static func migrationBlob(
     of state: Span<UInt8>, stateKey: (any SwtpmStateCipher)? = nil, migrationKey: SwtpmKey? = nil
   ) throws(SwtpmFormatError) -> [UInt8] {

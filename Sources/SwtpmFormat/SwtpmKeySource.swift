@@ -80,8 +80,8 @@ public struct SwtpmKeySource: Sendable, Equatable {
     } catch { throw SwtpmKeyError(error.status, "\(error)") }
   }
 
-  /// Were standard input left closed, the next file to be opened would take its number, and a daemon puts another in its
-  /// place.
+  /// Were standard input left closed, the next file to be opened would take its number, and a daemon puts another in
+  /// its place.
   private static func leave(_ number: Int32) {
     let nothing = number == 0 ? unsafe open("/dev/null", O_WRONLY | O_CLOEXEC) : -1
     guard nothing > 0 else {

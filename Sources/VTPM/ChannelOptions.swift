@@ -36,10 +36,10 @@ public struct ChannelOptions: Sendable, Equatable {
     if case .connected = place { place = .connected(descriptor) } else { place = .opened(descriptor) }
   }
 
-  /// Parses `type=tcp,port=N[,bindaddr=A[,ifname=I]]`, `type=unixio,path=P[,mode=0…][,uid=U][,gid=G]`, and for both types
-  /// `fd=N` and, for `--ctrl`, `clientfd=N`; `--server` may leave the type out, which is tcp, and may say `disconnect`,
-  /// `--ctrl` may say `terminate`. Each key at most once, none unknown. A mistake shows here and not when the socket is
-  /// made: by then a key was used.
+  /// Parses `type=tcp,port=N[,bindaddr=A[,ifname=I]]`, `type=unixio,path=P[,mode=0…][,uid=U][,gid=G]`, and for both
+  /// types `fd=N` and, for `--ctrl`, `clientfd=N`; `--server` may leave the type out, which is tcp, and may say
+  /// `disconnect`, `--ctrl` may say `terminate`. Each key at most once, none unknown. A mistake shows here and not when
+  /// the socket is made: by then a key was used.
   public init(parsing text: String, as role: Role) throws(TPMError) {
     let name = "--\(role.rawValue)"
     var list = try KeyValueList<TPMError>(text, option: name)

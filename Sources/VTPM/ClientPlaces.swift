@@ -10,9 +10,9 @@ protocol PlacedClient: AnyObject {
 
 /// A channel's clients: a socket to listen on, where there is one, and a small number of places for who comes.
 ///
-/// Nobody keeps the others out, and nobody waits in silence. Where all places are taken a newcomer waits in the socket's
-/// queue. A client that nothing came from for 10 s makes room for it; where there is none, and no place becomes free for
-/// 10 s, all who wait are hung up on.
+/// Nobody keeps the others out, and nobody waits in silence. Where all places are taken a newcomer waits in the
+/// socket's queue. A client that nothing came from for 10 s makes room for it; where there is none, and no place
+/// becomes free for 10 s, all who wait are hung up on.
 final class ClientPlaces<Client: PlacedClient> {
   private let channel: String
   private let listener: ListeningSocket?

@@ -32,8 +32,8 @@ extension ControlChannel {
     case .hashStart: put(tpm.startHash(), of: command)
     case .hashEnd: put(tpm.endHash(), of: command)
     case .cancelTPMCommand:
-      // One thread runs commands and reads this channel, as in swtpm, so no command is under way, and there is nothing to
-      // cancel.
+      // One thread runs commands and reads this channel, as in swtpm, so no command is under way, and there is nothing
+      // to cancel.
       put(.success)
     case .storeVolatile: storeVolatile()
     case .getStateBlob:

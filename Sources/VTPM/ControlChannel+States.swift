@@ -28,9 +28,9 @@ extension ControlChannel {
 
   // MARK: - Handing out
 
-  /// The whole rest of the blob from `offset` on, in one response; under the state key where there is one and the client
-  /// doesn't ask for the state in clear. Where it is encrypted there is no offset: each request encrypts anew, and parts of two
-  /// don't fit together.
+  /// The whole rest of the blob from `offset` on, in one response; under the state key where there is one and the
+  /// client doesn't ask for the state in clear. Where it is encrypted there is no offset: each request encrypts anew,
+  /// and parts of two don't fit together.
   func getStateBlob(_ type: UInt32, inClear: Bool, offset: UInt32) {
     let stateKey = inClear ? nil : self.stateKey
     let isEncrypted = migrationKey != nil || stateKey != nil

@@ -6,7 +6,8 @@ protocol ControlHost: AnyObject {
   func initialize(deletingVolatileState: Bool) -> TPMResult?
   /// STOP.
   func stop()
-  /// SHUTDOWN: ends the server. Its client is held, and answered when nothing of the server is left that another one could miss.
+  /// SHUTDOWN: ends the server. Its client is held, and answered when nothing of the server is left that another one
+  /// could miss.
   func shutDown()
   /// LOCK_STORAGE. Nil while another process has the store and there are tries left, of 10 ms each.
   func lockStorage(tries: UInt32) -> TPMResult?

@@ -2,14 +2,14 @@ import Primitives
 
 // What a command is, and what is answered.
 //
-// Where clients connect, a command for a TPM 2.0 may have a prefix (TCG's SEND_COMMAND: u32 8, u8 locality, u32 size of the
-// command): it has that locality, and no other one does; the response then comes as u32 size, response, u32 0. A size that
-// can't be closes the connection: where the next command would begin is then unknown.
+// Where clients connect, a command for a TPM 2.0 may have a prefix (TCG's SEND_COMMAND: u32 8, u8 locality, u32 size of
+// the command): it has that locality, and no other one does; the response then comes as u32 size, response, u32 0. A
+// size that can't be closes the connection: where the next command would begin is then unknown.
 //
-// A client that was handed over sends a guest's bytes: none of them is a prefix, each command gets one response, which is
-// a TPM's and no longer than the TPM's buffer (QEMU believes its size), and a command whose size isn't what came gets
-// TPM_RC_COMMAND_SIZE. QEMU 7.2 passes on what a guest wrote: of a size below 10 so many bytes, of one beyond its buffer a
-// whole buffer.
+// A client that was handed over sends a guest's bytes: none of them is a prefix, each command gets one response, which
+// is a TPM's and no longer than the TPM's buffer (QEMU believes its size), and a command whose size isn't what came
+// gets TPM_RC_COMMAND_SIZE. QEMU 7.2 passes on what a guest wrote: of a size below 10 so many bytes, of one beyond its
+// buffer a whole buffer.
 extension DataChannel {
   static let headerSize = 10
   static let prefixSize = 9

@@ -1,7 +1,7 @@
 import CLibtpms
 
-/// What libtpms says of itself where no TPM runs: for `--print-capabilities` and `--print-info`. Not to be used beside a
-/// `TPM`, which has chosen a version for good.
+/// What libtpms says of itself where no TPM runs: for `--print-capabilities` and `--print-info`. Not to be used beside
+/// a `TPM`, which has chosen a version for good.
 public enum LibraryInfo {
   /// The versions that this libtpms was built with.
   public static var versions: [TPMVersion] {

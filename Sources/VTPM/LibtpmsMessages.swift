@@ -4,11 +4,12 @@ import Glibc
 import Primitives
 
 /// What libtpms says by itself: lines for a descriptor. Only one of them goes on to the log, and of that a number, an
-/// identifier and a line number alone. Behind it libtpms prints the whole command that led to failure mode, with its passwords.
+/// identifier and a line number alone. Behind it libtpms prints the whole command that led to failure mode, with its
+/// passwords.
 ///
-/// It goes into a pipe of this process that is never waited for: what doesn't fit is lost. libtpms says something only when a
-/// state can't be read, and when it enters failure mode, so the pipe is emptied at each start, and when a TPM is found in failure
-/// mode; no command costs anything for it.
+/// It goes into a pipe of this process that is never waited for: what doesn't fit is lost. libtpms says something only
+/// when a state can't be read, and when it enters failure mode, so the pipe is emptied at each start, and when a TPM is
+/// found in failure mode; no command costs anything for it.
 @safe final class LibtpmsMessages {
   private let reader: Int32
   let descriptor: Int32
@@ -64,8 +65,8 @@ import Primitives
   private static let separator = Array(", location: ".utf8)
   private static let lineMark = Array(" line ".utf8)
 
-  /// From `libtpms/tpm2: Entering failure mode; code: 6, location: TestSymmetricAlgorithm line 233`, and from nothing else: the
-  /// prefix is libtpms', the place a C function's name.
+  /// From `libtpms/tpm2: Entering failure mode; code: 6, location: TestSymmetricAlgorithm line 233`, and from nothing
+  /// else: the prefix is libtpms', the place a C function's name.
   static func failure(in line: ArraySlice<UInt8>) -> Failure? {
     let prefix = Array("libtpms/tpm2: ".utf8)
     guard line.starts(with: prefix + mark) else { return nil }

@@ -1,5 +1,5 @@
-/// Lines that a guest, or whoever reaches a socket, can have written as often as it likes: of each kind at most one in 10 s,
-/// which says how many there were besides.
+/// Lines that a guest, or whoever reaches a socket, can have written as often as it likes: of each kind at most one in
+/// 10 s, which says how many there were besides.
 struct LimitedLog {
   enum Kind: Int, CaseIterable {
     case size

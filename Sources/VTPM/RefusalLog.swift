@@ -1,5 +1,5 @@
-/// Why clients of the control channel are refused: each reason once in 10 s, and no more than so many reasons in that time, since
-/// whoever reaches the socket may be refused as often as it likes.
+/// Why clients of the control channel are refused: each reason once in 10 s, and no more than so many reasons in that
+/// time, since whoever reaches the socket may be refused as often as it likes.
 struct RefusalLog {
   static let interval = 10_000
   static let most = 32

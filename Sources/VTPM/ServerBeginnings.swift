@@ -1,4 +1,5 @@
-/// What a server needs that a confined process can't make any more, so that a process can confine itself before it has the sockets.
+/// What a server needs that a confined process can't make any more, so that a process can confine itself before it has
+/// the sockets.
 public struct ServerBeginnings {
   let tpm: TPM
   let events: EventSet

@@ -2,9 +2,9 @@ import Glibc
 
 /// Sockets that who started the server has made.
 extension ServerOptions {
-  /// Gives sockets that came as standard streams other numbers: inetd hands a client over as all three, a systemd unit with
-  /// `StandardInput=socket` as the first. In their place is /dev/null, so that no message goes to a client, and a client that the
-  /// server hangs up on is hung up on.
+  /// Gives sockets that came as standard streams other numbers: inetd hands a client over as all three, a systemd unit
+  /// with `StandardInput=socket` as the first. In their place is /dev/null, so that no message goes to a client, and a
+  /// client that the server hangs up on is hung up on.
   ///
   /// To be called before messages are written and before descriptors are handed on.
   ///
@@ -22,7 +22,8 @@ extension ServerOptions {
     close(nothing)
   }
 
-  /// Has the channel use a number that is no standard stream's. What is known of its socket; nil for none that was handed over.
+  /// Has the channel use a number that is no standard stream's. What is known of its socket; nil for none that was
+  /// handed over.
   private static func move(_ channel: inout ChannelOptions?, _ role: ChannelOptions.Role) throws(TPMError) -> stat? {
     let number: Int32
     switch channel?.place {

@@ -12,7 +12,8 @@ public struct ServerOptions: Sendable {
   public var startsByItself = false
   /// `--flags startup-…`: sent when the TPM has powered itself on.
   public var startup: TPM.Startup = .none
-  /// `--terminate`: end when the data channel's client hangs up. (For the control channel's client `--ctrl` has a word.)
+  /// `--terminate`: end when the data channel's client hangs up. (For the control channel's client `--ctrl` has a
+  /// word.)
   public var terminatesOnHangUp = false
   /// Seconds that the store may stay pending before the server gives up with status 13; nil: forever.
   public var keyTimeout: Int?
@@ -32,8 +33,8 @@ public struct ServerOptions: Sendable {
   /// `--migration incoming`: the store is still somebody else's, and taken when it is first needed.
   public var isIncoming = false
 
-  /// Whether a server that powers on by itself serves already while its store waits for a key: else it is told to serve once
-  /// the TPM is on.
+  /// Whether a server that powers on by itself serves already while its store waits for a key: else it is told to serve
+  /// once the TPM is on.
   public var servesWhilePending = true
 
   public init() {}
@@ -47,8 +48,8 @@ public struct ServerOptions: Sendable {
     }
   }
 
-  /// A data channel that is one client, and not a place to listen at, is over when it hangs up, and so is the server: as in
-  /// swtpm.
+  /// A data channel that is one client, and not a place to listen at, is over when it hangs up, and so is the server:
+  /// as in swtpm.
   var endsWithDataClient: Bool {
     if case .connected? = data?.place { return true }
     return terminatesOnHangUp

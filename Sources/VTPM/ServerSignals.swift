@@ -1,8 +1,8 @@
 import CSystem
 import Glibc
 
-/// The signals that mean something to a server as something to poll, so that it acts on them between two commands and never
-/// within one: SIGTERM and SIGINT end it, SIGUSR1 has it look for keys.
+/// The signals that mean something to a server as something to poll, so that it acts on them between two commands and
+/// never within one: SIGTERM and SIGINT end it, SIGUSR1 has it look for keys.
 final class ServerSignals {
   let descriptor: Int32
   private var previous = sigset_t()

@@ -1,7 +1,7 @@
 import Glibc
 
-/// A server's two channels, opened for another process that is to serve them: who makes the sockets also removes their files in
-/// the end.
+/// A server's two channels, opened for another process that is to serve them: who makes the sockets also removes their
+/// files in the end.
 public final class ServerSockets {
   private var listeners: [ListeningSocket] = []
   /// To be handed over; -1 where there is no such channel. Closed by `handedOver`.

@@ -2,8 +2,8 @@ import Glibc
 import ProgramIO
 import SwtpmFormat
 
-/// `--tpmstate`: where the TPM's state lies. Paths are absolute from here on: who goes to another folder later (`--daemon`)
-/// or opens the image again (`--migration`) means the same file.
+/// `--tpmstate`: where the TPM's state lies. Paths are absolute from here on: who goes to another folder later
+/// (`--daemon`) or opens the image again (`--migration`) means the same file.
 public struct StateLocation: Sendable, Equatable {
   public enum Place: Sendable, Equatable {
     /// `backend-uri=vnvram://IMAGE`: an image that was made before.
@@ -22,8 +22,8 @@ public struct StateLocation: Sendable, Equatable {
   private static let directoryScheme = "dir://"
   private static let fileScheme = "file://"
 
-  /// Parses `dir=DIR[,mode=0600][,lock][,fsync][,backup]`, and `backend-uri=` with `dir://DIR`, `file://PATH` or `vnvram://IMAGE`
-  /// in its place.
+  /// Parses `dir=DIR[,mode=0600][,lock][,fsync][,backup]`, and `backend-uri=` with `dir://DIR`, `file://PATH` or
+  /// `vnvram://IMAGE` in its place.
   public init(parsing text: String) throws(TPMError) {
     var list = try KeyValueList<TPMError>(text, option: "--tpmstate")
     let directory = try list.value("dir")
@@ -46,8 +46,8 @@ public struct StateLocation: Sendable, Equatable {
     try list.finish()
   }
 
-  /// swtpm's words for what an image does anyway: it is locked, synced, and comes out of a power cut as one of its states, for
-  /// which swtpm's `backup` keeps a second file. One that asks for less is refused.
+  /// swtpm's words for what an image does anyway: it is locked, synced, and comes out of a power cut as one of its
+  /// states, for which swtpm's `backup` keeps a second file. One that asks for less is refused.
   private static func takeWhatAlwaysHolds(_ list: inout KeyValueList<TPMError>) throws(TPMError) {
     guard try list.choice("lock") ?? true else {
       throw .usage("--tpmstate: lock=false is not for an image, which two servers would ruin; leave it out")
@@ -72,8 +72,8 @@ public struct StateLocation: Sendable, Equatable {
     return absolute
   }
 
-  /// What `--keyring-key` means: `%u` stands for the UUID in the state's path, the last one that there is, in lower case; `%n`
-  /// for the name of the state; `%%` for a percent sign.
+  /// What `--keyring-key` means: `%u` stands for the UUID in the state's path, the last one that there is, in lower
+  /// case; `%n` for the name of the state; `%%` for a percent sign.
   public func keyName(_ pattern: String, _ version: TPMVersion) throws(TPMError) -> String {
     var (name, rest) = ("", pattern[...])
     while let character = rest.popFirst() {
@@ -98,8 +98,8 @@ public struct StateLocation: Sendable, Equatable {
     return name
   }
 
-  /// The name of the state's folder; of the file or device itself, where it is one, since its folder is `/dev/pve` or the like,
-  /// and says nothing of the machine.
+  /// The name of the state's folder; of the file or device itself, where it is one, since its folder is `/dev/pve` or
+  /// the like, and says nothing of the machine.
   private func name() throws(TPMError) -> String {
     let path =
       switch place {

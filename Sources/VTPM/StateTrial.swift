@@ -1,7 +1,7 @@
 import Primitives
 
-/// A TPM's states, loaded into libtpms to see whether it takes them, as one does before a state is moved or trusted. The
-/// TPM works on a copy in memory; nothing is stored anywhere.
+/// A TPM's states, loaded into libtpms to see whether it takes them, as one does before a state is moved or trusted.
+/// The TPM works on a copy in memory; nothing is stored anywhere.
 ///
 /// libtpms may misbehave on states that were damaged: this belongs into a process of its own.
 public struct StateTrial: Sendable {

@@ -73,8 +73,8 @@ import Primitives
     self.log = log
     messages = hearsLibtpms ? LibtpmsMessages() : nil
     unsafe TPM.current = self
-    // Without a descriptor libtpms prints errors on standard error, whatever the debug level; one that can't be written to
-    // is as good as none.
+    // Without a descriptor libtpms prints errors on standard error, whatever the debug level; one that can't be written
+    // to is as good as none.
     TPMLIB_SetDebugFD(messages?.descriptor ?? Int32.max)
     TPMLIB_SetDebugLevel(0)
     let registered = TPM.registerCallbacks()
@@ -197,8 +197,8 @@ import Primitives
     respond(answer)
   }
 
-  /// Says once why nothing is answered any more: TPM_RC_FAILURE, or a TPM 1.2's TPM_FAILEDSELFTEST. Of the store's own failures
-  /// `note` has told.
+  /// Says once why nothing is answered any more: TPM_RC_FAILURE, or a TPM 1.2's TPM_FAILEDSELFTEST. Of the store's own
+  /// failures `note` has told.
   private func noteFailureMode(_ code: UInt32) {
     guard code == (version == .tpm2 ? TPMResult.tpm2Failure.rawValue : 0x1C) else { return }
     let reason = messages?.takeFailure()

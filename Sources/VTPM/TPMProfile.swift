@@ -1,11 +1,11 @@
 import CLibtpms
 import Glibc
 
-/// The profile that every TPM 2.0 here has: the one that libtpms calls "null", which is what libtpms 0.9 does. Newer ones
-/// have it too, and it is what a state without a profile has. A TPM 1.2 has none.
+/// The profile that every TPM 2.0 here has: the one that libtpms calls "null", which is what libtpms 0.9 does. Newer
+/// ones have it too, and it is what a state without a profile has. A TPM 1.2 has none.
 ///
-/// libtpms 0.9 knows nothing of profiles, and swtpm_setup 0.10 makes no TPM where it isn't told of them: what that libtpms
-/// leaves out of its JSON is told here, in libtpms' form (`PrintTests`, `ProfileTests`).
+/// libtpms 0.9 knows nothing of profiles, and swtpm_setup 0.10 makes no TPM where it isn't told of them: what that
+/// libtpms leaves out of its JSON is told here, in libtpms' form (`PrintTests`, `ProfileTests`).
 public enum TPMProfile {
   public static let name = "null"
   public static let stateFormatLevel = 1
@@ -58,9 +58,9 @@ public enum TPMProfile {
     }
   }
 
-  /// What the TPM is: JSON, as TPMLIB_GetInfo(3) has it. `flags`: 1 specification, 2 attributes, 4 features; of a TPM 2.0
-  /// also 8 algorithms, 0x10 commands, 0x20 its profile, 0x40 the profiles that it could have, 0x80 attributes. Others add
-  /// nothing. Nil where libtpms has no memory. libtpms is on this version.
+  /// What the TPM is: JSON, as TPMLIB_GetInfo(3) has it. `flags`: 1 specification, 2 attributes, 4 features; of a TPM
+  /// 2.0 also 8 algorithms, 0x10 commands, 0x20 its profile, 0x40 the profiles that it could have, 0x80 attributes.
+  /// Others add nothing. Nil where libtpms has no memory. libtpms is on this version.
   static func information(_ version: TPMVersion, flags: UInt32) -> String? {
     // Of the profiles that a newer libtpms could have, this server makes TPMs with one.
     guard let text = libtpms(flags & ~Member.availableProfiles.rawValue) else { return nil }

@@ -19,8 +19,8 @@ public protocol TPMStateStore: AnyObject {
   /// readable.
   var readiness: TPMStateReadiness { get }
 
-  /// Becomes readable when `readiness` may have changed; the server then calls `heedReadiness`. -1 for a store that never
-  /// changes. The store owns it and keeps it open while it lives.
+  /// Becomes readable when `readiness` may have changed; the server then calls `heedReadiness`. -1 for a store that
+  /// never changes. The store owns it and keeps it open while it lives.
   var readinessDescriptor: Int32 { get }
 
   /// Takes what made `readinessDescriptor` readable, so that it isn't any more.
@@ -36,8 +36,8 @@ public protocol TPMStateStore: AnyObject {
   /// Somebody says that a key may have come: it is looked for now, and not only when it is due.
   func poke()
 
-  /// A state is about to leave over the control channel, or has come over it and is about to be taken: to be recorded before it
-  /// happens. Durable on return. Throws where that can't be, and then it doesn't happen.
+  /// A state is about to leave over the control channel, or has come over it and is about to be taken: to be recorded
+  /// before it happens. Durable on return. Throws where that can't be, and then it doesn't happen.
   func record(_ transfer: TPMStateTransfer, of name: TPMStateName, isEncrypted: Bool) throws(TPMStateError)
 
   /// Lets other processes have the store, so that the virtual machine can go on elsewhere. What was stored is durable

@@ -1,9 +1,10 @@
 import VTPM
 
-/// `--print-capabilities`: what of swtpm's this program has, in swtpm's words, for managers that look there before they use it.
+/// `--print-capabilities`: what of swtpm's this program has, in swtpm's words, for managers that look there before they
+/// use it.
 ///
-/// `version` is the swtpm whose command line and control channel are followed, since that is what it is compared with; our
-/// own stands beside it. Order and spaces are swtpm's: swtpm_setup and scripts search for strings.
+/// `version` is the swtpm whose command line and control channel are followed, since that is what it is compared with;
+/// our own stands beside it. Order and spaces are swtpm's: swtpm_setup and scripts search for strings.
 enum Capabilities {
   /// --profile, --print-info and lock came with swtpm 0.10, backup and fsync with 0.11.
   static let swtpmVersion = "0.10.1"

@@ -56,7 +56,8 @@ struct CommandLineOptions {
   /// The image's path.
   var image: String { state?.image(for: server.version) ?? "" }
 
-  /// Where the image may be one that the server makes, or swtpm's state may lie in its place; nil for an image that is named.
+  /// Where the image may be one that the server makes, or swtpm's state may lie in its place; nil for an image that is
+  /// named.
   var place: (any StatePlace)? {
     switch state?.place {
     case .directory: StateFolder(image: image, mode: state?.mode ?? 0o600, version: server.version)
@@ -68,8 +69,9 @@ struct CommandLineOptions {
   /// Whether the image is `--tpmstate dir=`'s.
   var isInFolder: Bool { if case .directory = state?.place { true } else { false } }
 
-  /// Whether this is swtpm_setup's server, of a TPM that no virtual machine has yet: its only client has both channels, the server
-  /// writes a PID file, and is told when to end. A manager may hand over both channels, too, and its server is a virtual machine's.
+  /// Whether this is swtpm_setup's server, of a TPM that no virtual machine has yet: its only client has both channels,
+  /// the server writes a PID file, and is told when to end. A manager may hand over both channels, too, and its server
+  /// is a virtual machine's.
   var isSetup: Bool {
     guard case .connected? = server.data?.place, let control = server.control, case .connected = control.place,
       server.startsByItself, pid != nil

@@ -5,9 +5,9 @@ import Primitives
 import ProgramIO
 import VTPM
 
-/// `vnvram-swtpm load-states tpm2|tpm1.2`: whether libtpms takes a TPM's states. `vnvram import-swtpm` starts it: libtpms
-/// may misbehave on what was damaged, and so does it here in a confined process that nothing depends on, and that is the
-/// very program which is to serve the states.
+/// `vnvram-swtpm load-states tpm2|tpm1.2`: whether libtpms takes a TPM's states. `vnvram import-swtpm` starts it:
+/// libtpms may misbehave on what was damaged, and so does it here in a confined process that nothing depends on, and
+/// that is the very program which is to serve the states.
 ///
 /// Standard input: for each state its type (1 permall, 2 volatilestate, 3 savestate) in a byte, its size in four,
 /// big-endian, and its bytes. Standard output: one line, `nv N persistent N`.

@@ -4,8 +4,8 @@ import ProgramIO
 import SwtpmFormat
 import VTPM
 
-/// `--log`: where messages go. All of them are written at every level: there is one kind only. From level 5 on swtpm adds
-/// libtpms' own messages, which show whole commands with their passwords; here they are never written.
+/// `--log`: where messages go. All of them are written at every level: there is one kind only. From level 5 on swtpm
+/// adds libtpms' own messages, which show whole commands with their passwords; here they are never written.
 struct LogOptions {
   private enum Place {
     case standardError
@@ -44,8 +44,8 @@ struct LogOptions {
     if case .standardError = place { false } else { true }
   }
 
-  /// Opens it. Until the server serves, standard error has each line, too. A file is appended to, and made for its owner
-  /// alone where there is none.
+  /// Opens it. Until the server serves, standard error has each line, too. A file is appended to, and made for its
+  /// owner alone where there is none.
   ///
   /// - Parameter standardError: where that is.
   func open(standardError: Int32) throws -> Log {

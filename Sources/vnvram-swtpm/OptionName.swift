@@ -1,5 +1,5 @@
-/// Every option that the command line knows, as it is written there. The help, the manual page and README.md's table have
-/// each of them and no other (`test_documents.py`).
+/// Every option that the command line knows, as it is written there. The help, the manual page and README.md's table
+/// have each of them and no other (`test_documents.py`).
 enum OptionName: String, CaseIterable {
   // As in swtpm.
   case tpm2 = "--tpm2"

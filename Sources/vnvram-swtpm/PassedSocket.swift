@@ -1,7 +1,8 @@
 import Glibc
 import VTPM
 
-/// A socket that a service manager made and passed on (sd_listen_fds(3)): systemd with a socket unit, systemd-socket-activate(1).
+/// A socket that a service manager made and passed on (sd_listen_fds(3)): systemd with a socket unit,
+/// systemd-socket-activate(1).
 struct PassedSocket {
   let descriptor: Int32
   /// What the unit's FileDescriptorName= says, or something else that systemd says in its place.
@@ -12,8 +13,8 @@ struct PassedSocket {
   private static let most: Int32 = 16
   private static let variables = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"]
 
-  /// Those that were passed to this process, and not to one that started it. Programs that are started from now on don't hear of
-  /// them.
+  /// Those that were passed to this process, and not to one that started it. Programs that are started from now on
+  /// don't hear of them.
   static func ofEnvironment() -> [PassedSocket] {
     let values = variables.map { name in unsafe getenv(name).map { unsafe String(cString: $0) } }
     for name in variables { _ = unsafe unsetenv(name) }
@@ -45,8 +46,8 @@ struct PassedSocket {
 }
 
 extension ServerOptions {
-  /// Has the channels use these sockets: each the one that its name says, the others the channels that are left, `--ctrl` first.
-  /// One that an option names by its number is that option's.
+  /// Has the channels use these sockets: each the one that its name says, the others the channels that are left,
+  /// `--ctrl` first. One that an option names by its number is that option's.
   ///
   /// - Throws: `.usage` where a channel has an option, or two sockets, or one socket is too many.
   mutating func take(_ passed: [PassedSocket]) throws(TPMError) {

@@ -10,13 +10,15 @@ import VTPM
 
 /// `--print-states`: which states there are, and how large they are. swtpm_setup asks so whether it has to make a TPM.
 ///
-/// A state that exists is never taken for none: only where there is no image, or where a key opens it and the state is empty, is
-/// it left out. Where an image was made and is gone, or what lies in its place is none, swtpm's own state among it, that is an
-/// error, as it is for a server. An image that can't be opened (its key is missing, a server has it, it is damaged) has a permanent
-/// state of the image's own size, which is all that can be known; a line of the log says why.
+/// A state that exists is never taken for none: only where there is no image, or where a key opens it and the state is
+/// empty, is it left out. Where an image was made and is gone, or what lies in its place is none, swtpm's own state
+/// among it, that is an error, as it is for a server. An image that can't be opened (its key is missing, a server has
+/// it, it is damaged) has a permanent state of the image's own size, which is all that can be known; a line of the log
+/// says why.
 ///
-/// Where there is none swtpm_setup deletes whatever is there and starts a server, which has to make an image: so it must have a
-/// key for that. Nothing is written but the record of the key's use, and where swtpm_setup needs a file to delete, that file.
+/// Where there is none swtpm_setup deletes whatever is there and starts a server, which has to make an image: so it
+/// must have a key for that. Nothing is written but the record of the key's use, and where swtpm_setup needs a file to
+/// delete, that file.
 struct PrintedStates {
   private typealias State = (name: TPMStateName, size: UInt64)
 

@@ -1,6 +1,7 @@
 import VTPM
 
-/// A profile as it is written: one JSON object (RFC 8259) whose values are strings and whole numbers. Anything else isn't one.
+/// A profile as it is written: one JSON object (RFC 8259) whose values are strings and whole numbers. Anything else
+/// isn't one.
 struct ProfileObject {
   enum Value: Equatable {
     case text(String)

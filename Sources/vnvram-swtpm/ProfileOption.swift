@@ -3,14 +3,14 @@ import ProgramIO
 import SwtpmFormat
 import VTPM
 
-/// `--profile`: which profile a new TPM 2.0 is to have. There is one, "null" (`TPMProfile`); another is refused, since the TPM
-/// would have commands and algorithms other than those that were asked for.
+/// `--profile`: which profile a new TPM 2.0 is to have. There is one, "null" (`TPMProfile`); another is refused, since
+/// the TPM would have commands and algorithms other than those that were asked for.
 ///
 ///     name=NAME | profile={…} | file=FILE | fd=N, and remove-disabled=check|fips-host
 ///
-/// Facts from swtpm 0.10: a value that begins with a brace goes on to the one that closes it, commas and all; what is read is
-/// one JSON object of at most 10 KiB; `remove-disabled` changes the profile "custom" alone; a TPM 1.2 heeds none of it, and
-/// swtpm_setup passes it there, too.
+/// Facts from swtpm 0.10: a value that begins with a brace goes on to the one that closes it, commas and all; what is
+/// read is one JSON object of at most 10 KiB; `remove-disabled` changes the profile "custom" alone; a TPM 1.2 heeds
+/// none of it, and swtpm_setup passes it there, too.
 struct ProfileOption {
   enum Source: Equatable {
     case name(String)

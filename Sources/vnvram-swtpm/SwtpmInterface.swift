@@ -1,18 +1,20 @@
 import Glibc
 import VTPM
 
-/// The interfaces of swtpm, its first argument: `socket`, which is served here, and those that make a TPM a device of this host.
+/// The interfaces of swtpm, its first argument: `socket`, which is served here, and those that make a TPM a device of
+/// this host.
 ///
-/// Who calls `swtpm chardev` where this program has swtpm's name (`make install-as-swtpm`) gets swtpm itself, which lies beside it
-/// under the name that dpkg-divert gave it. It is looked for there alone: whoever may write there may replace this program, too.
+/// Who calls `swtpm chardev` where this program has swtpm's name (`make install-as-swtpm`) gets swtpm itself, which
+/// lies beside it under the name that dpkg-divert gave it. It is looked for there alone: whoever may write there may
+/// replace this program, too.
 enum SwtpmInterface {
   static let served = "socket"
   private static let others = ["chardev", "cuse"]
   /// As in Tools/as-swtpm.sh.
   private static let divertedName = "swtpm.distrib"
 
-  /// Becomes swtpm's own program for an interface that isn't served here. Returns where it is none, this program isn't called
-  /// swtpm, or there is no such program.
+  /// Becomes swtpm's own program for an interface that isn't served here. Returns where it is none, this program isn't
+  /// called swtpm, or there is no such program.
   static func runDivertedProgram(_ words: [String]) {
     guard isCalledSwtpm(words.first), words.count > 1, others.contains(words[1]), let path = divertedProgram else {
       return

@@ -6,8 +6,8 @@ import SecureVolume
 /// The file whose place a backup takes with --force. Its lock is held as long as this is there, up to the renaming: so
 /// nothing that is in use is replaced, and nobody opens what is about to go.
 ///
-/// Only what is there for being replaced is: a file of zeros, an image of the same store, or, for a saved header, a saved
-/// header of the same store. Which store it is nobody verifies; that suffices for refusing.
+/// Only what is there for being replaced is: a file of zeros, an image of the same store, or, for a saved header, a
+/// saved header of the same store. Which store it is nobody verifies; that suffices for refusing.
 final class ReplacedFile {
   enum Kind {
     case image

@@ -207,8 +207,8 @@ final class RestorePlace {
     }
   }
 
-  /// Refuses to replace what doesn't open unless it is empty, or a header copy in it names the same store: anything else may
-  /// be somebody's file, or another store.
+  /// Refuses to replace what doesn't open unless it is empty, or a header copy in it names the same store: anything
+  /// else may be somebody's file, or another store.
   func requireReplaceable(by store: StoreUUID, why: String) throws {
     guard let lock, lock.size.value > 0 else { return }
     let claimed = SealedVolume.claimedStores(lock)

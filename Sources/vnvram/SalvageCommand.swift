@@ -115,8 +115,8 @@ final class SalvageFolder {
     files.append("manifest.json")
   }
 
-  /// An entry's name as a file's: letters, digits, `_`, `-` and inner dots as they are, every other byte as `%XX`. Where
-  /// that is longer than a file's name may be, its beginning and the entry's number, after a `~`.
+  /// An entry's name as a file's: letters, digits, `_`, `-` and inner dots as they are, every other byte as `%XX`.
+  /// Where that is longer than a file's name may be, its beginning and the entry's number, after a `~`.
   static func fileName(_ name: String, index: Int) -> String {
     var text = ""
     for byte in name.utf8 {

@@ -6,8 +6,9 @@ import SecureVolume
 import SwtpmFormat
 
 /// Where swtpm keeps a TPM's state: a directory or a single file. Locked against swtpm while this is there, as far as
-/// swtpm looks at locks, and never written to, except by `remove`, which leaves alone what isn't as it was read. Where the image
-/// takes the permanent state's own place, it makes way for it, and is kept under another name until it is removed, if it is.
+/// swtpm looks at locks, and never written to, except by `remove`, which leaves alone what isn't as it was read. Where
+/// the image takes the permanent state's own place, it makes way for it, and is kept under another name until it is
+/// removed, if it is.
 ///
 /// Nothing is read before it is known to be a regular file of a size that a state can have; symbolic links within the
 /// directory are not followed, since whoever may write there needn't be who may read what they lead to.
@@ -203,8 +204,8 @@ final class SwtpmSource {
 
   // MARK: Making way for an image in its place
 
-  /// Gives `place` the permanent state's name to take, if all of the source is still what was read. swtpm's file is kept under
-  /// another name; so the place always has one of the two.
+  /// Gives `place` the permanent state's name to take, if all of the source is still what was read. swtpm's file is
+  /// kept under another name; so the place always has one of the two.
   ///
   /// - Throws: `.inUse` where the source changed, and what `place` throws: then all is as it was.
   func makeWay(_ place: () throws -> Void) throws {
@@ -231,7 +232,8 @@ final class SwtpmSource {
     files[0].hasMadeWay()
   }
 
-  /// The states beside the permanent one go to where that is kept: without it they are of no use, and would only be in the way.
+  /// The states beside the permanent one go to where that is kept: without it they are of no use, and would only be in
+  /// the way.
   func moveRestAside() throws {
     for file in files.dropFirst() {
       do { try file.moveAside() } catch {
@@ -255,9 +257,9 @@ final class SwtpmSource {
     } catch { throw Failure(error) }
   }
 
-  /// Overwrites the files, and removes them; durable on return. The permanent state goes last: without it the others are
-  /// of no use, and swtpm would make a new TPM. Nothing is touched unless all of it is what was read, and nobody has it
-  /// open: minutes may have passed, with a passphrase being typed.
+  /// Overwrites the files, and removes them; durable on return. The permanent state goes last: without it the others
+  /// are of no use, and swtpm would make a new TPM. Nothing is touched unless all of it is what was read, and nobody
+  /// has it open: minutes may have passed, with a passphrase being typed.
   ///
   /// - Parameter image: where what was read is now.
   /// - Throws: `.inUse` where the source is newer than the image, or may be; what is left is named.

@@ -155,7 +155,8 @@ final class SwtpmSourceFile {
 
   // MARK: Making way
 
-  /// Gives it a second name, under which it is kept. Durable once its folder is synced, as who takes the first name does.
+  /// Gives it a second name, under which it is kept. Durable once its folder is synced, as who takes the first name
+  /// does.
   ///
   /// - Throws: `.refused` where something has that name.
   func keep() throws {

@@ -4,8 +4,9 @@ import Primitives
 import ProgramIO
 import SwtpmFormat
 
-/// Where a TPM's state is written for swtpm. Files have no name until they are whole, and never take the place of others, but of the
-/// image that the state comes from: that is kept under another name, and its place always has one of the two.
+/// Where a TPM's state is written for swtpm. Files have no name until they are whole, and never take the place of
+/// others, but of the image that the state comes from: that is kept under another name, and its place always has one of
+/// the two.
 final class SwtpmTarget {
   private let path: String
   private let version: SwtpmVersion
@@ -62,8 +63,8 @@ final class SwtpmTarget {
       && own.st_dev == named.st_dev && own.st_ino == named.st_ino
   }
 
-  /// Writes them, encrypted where there is a key. Durable on return; after an error what was written is gone again, and the image is
-  /// where it was, unless the error says where else.
+  /// Writes them, encrypted where there is a key. Durable on return; after an error what was written is gone again, and
+  /// the image is where it was, unless the error says where else.
   func write(_ states: [SwtpmState], _ key: SwtpmKey?) throws {
     var containers: [(kind: SwtpmStateKind, bytes: [UInt8])] = []
     defer { for index in containers.indices { wipe(&containers[index].bytes) } }

@@ -2,8 +2,8 @@ import Primitives
 import ProgramIO
 import SwtpmFormat
 
-/// Whether libtpms takes a TPM's states, tried before anything is stored or removed. vnvram-swtpm does it, in a process of
-/// its own that nothing depends on: vnvram itself doesn't have libtpms, which other commands would load for nothing.
+/// Whether libtpms takes a TPM's states, tried before anything is stored or removed. vnvram-swtpm does it, in a process
+/// of its own that nothing depends on: vnvram itself doesn't have libtpms, which other commands would load for nothing.
 struct SwtpmTrial {
   /// NV indices that the TPM has, and persistent objects (nil for a TPM 1.2).
   let indices: Int

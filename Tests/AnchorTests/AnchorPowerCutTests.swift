@@ -7,8 +7,9 @@ import Testing
 
 @testable import SecureVolume
 
-/// Image and anchor lie on disks of their own, and power goes at every write and every sync of either. What is left must
-/// open, with no less than was acknowledged; and every whole image from before the anchor's newest record must not.
+/// Image and anchor lie on disks of their own, and power goes at every write and every sync of either. What is left
+/// must open, with no less than was acknowledged; and every whole image from before the anchor's newest record must
+/// not.
 struct AnchorPowerCutTests {
   private static let reorderings = 12
 

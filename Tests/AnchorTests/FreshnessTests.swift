@@ -252,7 +252,8 @@ struct FreshnessTests {
         #expect(error?.code == (least > 5 * UInt64(i) ? .rolledBack : nil))
       }
     }
-    // Records cut off an image that was not closed cleanly are noticed, too: it is the generation after replay that counts.
+    // Records cut off an image that was not closed cleanly are noticed, too: it is the generation after replay that
+    // counts.
     let image = disk(moments[0].image)
     let volume = try open(image, nil)
     try commit(volume, 1)

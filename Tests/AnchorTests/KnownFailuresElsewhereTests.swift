@@ -6,8 +6,8 @@ import SecureVolume
 import StorageSimulation
 import Testing
 
-/// What went wrong in other stores, case 8 as Tests/README.md lists them: an absent or empty anchor was taken for a first use,
-/// and so an old snapshot for the store.
+/// What went wrong in other stores, case 8 as Tests/README.md lists them: an absent or empty anchor was taken for a
+/// first use, and so an old snapshot for the store.
 struct KnownFailuresElsewhereTests {
   /// A store's image as it was once, as it is now, and its anchor now.
   private func history() throws -> (older: [UInt8], newer: [UInt8], anchor: [UInt8]) {

@@ -148,7 +148,8 @@ struct AuditLogTests {
     }
   }
 
-  /// Folders that nobody else can replace the file in: a sticky one, one below a group's, one behind a link of one's own.
+  /// Folders that nobody else can replace the file in: a sticky one, one below a group's, one behind a link of one's
+  /// own.
   @Test func foldersThatDo() throws {
     defer { end() }
     for (name, mode) in [("sticky", 0o1777), ("group", 0o770), ("group/own", 0o700)] {

@@ -5,9 +5,9 @@ import Glibc
 import Primitives
 import SecureVolume
 
-/// What a file anchor costs: durable commits of one 4 KiB entry into two stores, one with an anchor and one without, turn
-/// about on the same file system. The medians say what one commit waits for; the means have the checkpoints in them, and
-/// the anchor with them.
+/// What a file anchor costs: durable commits of one 4 KiB entry into two stores, one with an anchor and one without,
+/// turn about on the same file system. The medians say what one commit waits for; the means have the checkpoints in
+/// them, and the anchor with them.
 func benchmarkAnchor(_ directory: String, _ table: inout Table) throws {
   for every in [SecureVolume.standardCommitsPerAnchor, 1] {
     let (with, without) = (

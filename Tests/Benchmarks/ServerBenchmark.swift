@@ -1,7 +1,7 @@
 import Glibc
 
-/// vnvram-swtpm against Debian's swtpm: all of them run at the same time, on the same file system, and take turns at each
-/// operation, so that what else the machine does hits all alike.
+/// vnvram-swtpm against Debian's swtpm: all of them run at the same time, on the same file system, and take turns at
+/// each operation, so that what else the machine does hits all alike.
 struct ServerBenchmark {
   private let directory: String
   private let ours: ServerUnderTest
@@ -63,8 +63,8 @@ struct ServerBenchmark {
     }
   }
 
-  /// Has the contenders take turns of `length` operations, until each has had as many as asked for; a tenth more at first
-  /// isn't counted. Who begins changes from turn to turn.
+  /// Has the contenders take turns of `length` operations, until each has had as many as asked for; a tenth more at
+  /// first isn't counted. Who begins changes from turn to turn.
   private func turns(
     of length: Int, operations: Int, _ count: Int, _ body: (_ contender: Int, _ operation: Int) -> UInt64
   ) -> [Sample] {
@@ -82,9 +82,9 @@ struct ServerBenchmark {
     return samples
   }
 
-  /// What each store takes, and beside it what the medium takes: for as many bytes as a commit of one sector has, and for a
-  /// directory such as swtpm's, were it synced. In turns of fifty: what swtpm leaves to be written in the background would
-  /// else be the time of the next, and never its own.
+  /// What each store takes, and beside it what the medium takes: for as many bytes as a commit of one sector has, and
+  /// for a directory such as swtpm's, were it synced. In turns of fifty: what swtpm leaves to be written in the
+  /// background would else be the time of the next, and never its own.
   private func writes(
     _ what: String, operations: Int, stateSize: Int, asked: (directory: String, file: String), _ table: inout Table
   ) {

@@ -1,7 +1,7 @@
 import Glibc
 
-/// A TPM server with a state of its own on the benchmark's file system: ours, or Debian's swtpm with one of its backends.
-/// Each runs with the confinement that it has by default.
+/// A TPM server with a state of its own on the benchmark's file system: ours, or Debian's swtpm with one of its
+/// backends. Each runs with the confinement that it has by default.
 final class ServerUnderTest {
   /// How it is called in the table.
   let name: String
@@ -94,8 +94,8 @@ final class ServerUnderTest {
 
   // MARK: Memory, in kilobytes
 
-  /// Of one process all that is resident; of a monitor and its worker each its share (PSS), since what both have in common is there
-  /// once.
+  /// Of one process all that is resident; of a monitor and its worker each its share (PSS), since what both have in
+  /// common is there once.
   var resident: Int {
     guard let process else { return 0 }
     let worker = process.child

@@ -88,7 +88,8 @@ struct SalvagedStreamTests {
         }
         if let recovered = alone[item.name] { #expect(recovered == nil || recovered == item.content) }
       }
-      // Without a layout, a damaged head ends it: the entries before it are found, and it is said that there may be more.
+      // Without a layout, a damaged head ends it: the entries before it are found, and it is said that there may be
+      // more.
       #expect((problem == nil) == (alone.count == 3))
       if sector == 0 { #expect(alone.isEmpty) }
     }

@@ -7,7 +7,8 @@ import Testing
 /// blank line is what standard output and standard error must show, and `? N` the exit status where it isn't 0. What
 /// differs from run to run (UUIDs, serial numbers, times, keys) is replaced by a word in capitals.
 ///
-/// With VNVRAM_UPDATE_GOLDEN=1 the scripts are rewritten with what came out: look at the difference before you commit it.
+/// With VNVRAM_UPDATE_GOLDEN=1 the scripts are rewritten with what came out: look at the difference before you commit
+/// it.
 struct GoldenTests {
   static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("Scripts")
   static let names: [String] = {

@@ -2,7 +2,8 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Contents of several windows of the program's own reading (256 KiB). Release builds once crashed from the second window on.
+/// Contents of several windows of the program's own reading (256 KiB). Release builds once crashed from the second
+/// window on.
 struct LargeContentTests {
   @Test func fileAndPipe() throws {
     let workspace = try Workspace()

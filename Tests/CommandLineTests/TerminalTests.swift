@@ -4,8 +4,8 @@ import Testing
 
 /// What people meet at a terminal: a passphrase that isn't echoed, a recovery key that is shown once.
 struct TerminalTests {
-  /// Runs a command at a terminal of its own, types each line when its prompt has appeared, and prints what the terminal
-  /// showed. Python has pseudo-terminals in its library.
+  /// Runs a command at a terminal of its own, types each line when its prompt has appeared, and prints what the
+  /// terminal showed. Python has pseudo-terminals in its library.
   private static let driver = """
     import os, pty, sys
     lines = sys.argv[1].split("|") if sys.argv[1] else []

@@ -6,7 +6,8 @@ import Testing
 
 /// A file of published vectors: records of `NAME = value` lines, under `[section]` lines.
 struct VectorFile {
-  /// Values by name. A section line `[NAME = value]` counts for all records after it, `[NAME]` as the value of `section`.
+  /// Values by name. A section line `[NAME = value]` counts for all records after it, `[NAME]` as the value of
+  /// `section`.
   let records: [[String: String]]
 
   /// `first` is the name that begins a record.

@@ -7,8 +7,8 @@ import SecureVolume
 import StorageSimulation
 import Testing
 
-/// What went wrong in other stores, case by case as Tests/README.md lists them: what concerns the stream and the inputs of
-/// MACs, with the reader in Python as the second opinion.
+/// What went wrong in other stores, case by case as Tests/README.md lists them: what concerns the stream and the inputs
+/// of MACs, with the reader in Python as the second opinion.
 struct KnownFailuresElsewhereTests {
   // MARK: Case 4
 
@@ -106,8 +106,8 @@ struct KnownFailuresElsewhereTests {
 
   // MARK: Case 5
 
-  /// What other programs got wrong in such an input: its end missing, the size of a pointer in its place, one byte more,
-  /// a length or type that isn't the one meant, fields in each other's place.
+  /// What other programs got wrong in such an input: its end missing, the size of a pointer in its place, one byte
+  /// more, a length or type that isn't the one meant, fields in each other's place.
   private static func mistakes(_ input: [UInt8]) -> [[UInt8]] {
     var all = [
       Array(input.dropLast()), Array(input.dropLast(4)), Array(input.prefix(8)), input + [0], [], input.reversed(),

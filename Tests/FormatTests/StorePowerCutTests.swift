@@ -6,8 +6,8 @@ import SecureVolume
 import StorageSimulation
 import Testing
 
-/// Power cuts seen from the blob store: entries are added, grown, shrunk and removed between writes, and each of these is
-/// as atomic as any commit.
+/// Power cuts seen from the blob store: entries are added, grown, shrunk and removed between writes, and each of these
+/// is as atomic as any commit.
 struct StorePowerCutTests {
   typealias Content = [String: [UInt8]]
 

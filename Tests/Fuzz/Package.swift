@@ -1,7 +1,6 @@
-// swift-tools-version: 6.2
-// The fuzzers, in a package of their own: what they are built with (libFuzzer, the address sanitizer, coverage) is no
-// business of the programs. `make fuzz` builds and runs them; Tests/README.md says more. The harness is also a test target
-// of the package above, which runs the checked-in corpora once.
+// swift-tools-version: 6.2 The fuzzers, in a package of their own: what they are built with (libFuzzer, the address
+// sanitizer, coverage) is no business of the programs. `make fuzz` builds and runs them; Tests/README.md says more. The
+// harness is also a test target of the package above, which runs the checked-in corpora once.
 import PackageDescription
 
 let strict: [SwiftSetting] = [

@@ -2,7 +2,8 @@ import Testing
 
 @testable import Primitives
 
-/// The arena that secrets and libcrypto's contexts share. It is one per process, so other tests use it at the same time.
+/// The arena that secrets and libcrypto's contexts share. It is one per process, so other tests use it at the same
+/// time.
 @Suite struct SecretMemoryTests {
   @Test func growsAndGivesBack() throws {
     let arena = SecretMemory.shared

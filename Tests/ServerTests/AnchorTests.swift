@@ -95,8 +95,8 @@ import Testing
     #expect(server.end() == 0)
   }
 
-  /// A machine is cloned with its TPM's folder, on a host with a folder of anchors: the copy says what it is and locks nobody out; as a
-  /// store of its own it starts, as the message says. A folder that was moved isn't a copy.
+  /// A machine is cloned with its TPM's folder, on a host with a folder of anchors: the copy says what it is and locks
+  /// nobody out; as a store of its own it starts, as the message says. A folder that was moved isn't a copy.
   @Test func aClone() throws {
     let place = try Place.forFirstUse(state: "vm1")
     let script = """

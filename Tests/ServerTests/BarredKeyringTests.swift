@@ -2,8 +2,8 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Where a filter of system calls bars the kernel's keys, as container runtimes do: everything says so, and gives no advice that is
-/// barred, too.
+/// Where a filter of system calls bars the kernel's keys, as container runtimes do: everything says so, and gives no
+/// advice that is barred, too.
 @Suite struct BarredKeyringTests {
   /// Runs a command under a filter that answers keyctl, add_key and request_key with an error number.
   private static let barred = """

@@ -2,9 +2,9 @@ import Foundation
 import TestSupport
 import Testing
 
-/// What is done to a TPM's state behind its back, tried on the programs as they are used, with tpm2-tools and swtpm_ioctl:
-/// each is told by its status, and nothing is ever silently a new TPM. The table in SECURITY.md shows what swtpm does
-/// beside it, and is compared with what is tested here.
+/// What is done to a TPM's state behind its back, tried on the programs as they are used, with tpm2-tools and
+/// swtpm_ioctl: each is told by its status, and nothing is ever silently a new TPM. The table in SECURITY.md shows what
+/// swtpm does beside it, and is compared with what is tested here.
 @Suite struct BehindItsBackTests {
   /// Where the state lies.
   enum Kind: String, CaseIterable, Sendable {

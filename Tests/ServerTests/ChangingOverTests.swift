@@ -59,8 +59,8 @@ import Testing
     #expect(try data.counter() == 1)
   }
 
-  /// With everything that a guest sees: a persistent key that still unseals, an index, and a measurement in the volatile
-  /// state of a TPM that was suspended.
+  /// With everything that a guest sees: a persistent key that still unseals, an index, and a measurement in the
+  /// volatile state of a TPM that was suspended.
   @Test func aSuspendedTPMWithAKey() throws {
     let place = try Place()
     let secret = "the secret of NV"
@@ -111,8 +111,8 @@ import Testing
     return key.text + measured.text
   }
 
-  /// A TPM 1.2 has a third state, and its single file doesn't say what it is of. What wasn't run meanwhile comes back byte
-  /// for byte.
+  /// A TPM 1.2 has a third state, and its single file doesn't say what it is of. What wasn't run meanwhile comes back
+  /// byte for byte.
   @Test(arguments: DebianSwtpm.Storage.allCases) func tpm12(storage: DebianSwtpm.Storage) throws {
     let place = try Place()
     let (there, back) = (place.path("there"), place.path("back"))
@@ -156,8 +156,8 @@ import Testing
     try body(server)
   }
 
-  /// As with libvirt: `--tpmstate dir=` makes no new TPM in the place of swtpm's, takes the image that was brought over into that
-  /// very place, and opens it with the password that was swtpm's, too, once it has a slot for that. And back.
+  /// As with libvirt: `--tpmstate dir=` makes no new TPM in the place of swtpm's, takes the image that was brought over
+  /// into that very place, and opens it with the password that was swtpm's, too, once it has a slot for that. And back.
   @Test func inPlace() throws {
     let place = try Place()
     let there = place.path("there")

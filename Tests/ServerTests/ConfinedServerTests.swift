@@ -2,8 +2,8 @@ import Foundation
 import TestSupport
 import Testing
 
-/// The server's confinement. That everything works under it is what all other tests here show, since they run it so; what a
-/// confined process can't do is in ConfinementTests.
+/// The server's confinement. That everything works under it is what all other tests here show, since they run it so;
+/// what a confined process can't do is in ConfinementTests.
 @Suite struct ConfinedServerTests {
   private static func status(_ process: pid_t) throws -> String {
     try String(contentsOfFile: "/proc/\(process)/status", encoding: .utf8)
@@ -96,7 +96,8 @@ import Testing
     #expect(try place.wasClosedCleanly())
   }
 
-  /// Nobody says where uses are recorded: it is a folder of that user's own, which root makes. (In a /var/log of its own.)
+  /// Nobody says where uses are recorded: it is a folder of that user's own, which root makes. (In a /var/log of its
+  /// own.)
   @Test(.enabled(if: geteuid() == 0)) func theRecordOfAnotherUser() throws {
     let place = try Place()
     #expect(try place.run(["chown", "nobody", place.folder]).status == 0)

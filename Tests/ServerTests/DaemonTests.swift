@@ -136,7 +136,8 @@ import Testing
     #expect(try String(decoding: place.bytes("log.tpm"), as: UTF8.self).contains("in use"))
   }
 
-  /// SIGUSR1, by which whoever loads a key tells of it, ends neither the one that is starting nor the one that waits for it.
+  /// SIGUSR1, by which whoever loads a key tells of it, ends neither the one that is starting nor the one that waits
+  /// for it.
   @Test func keySignalWhileItStarts() throws {
     let place = try Place()
     // It starts for as long as its migration key doesn't come.
@@ -164,7 +165,8 @@ import Testing
     try Daemon(place).end()
     #expect(place.names == ["tpm.vnvram"])
 
-    // One that was made, empty, for the server is filled, and none put in its place: swtpm_setup has it open, and waits for that.
+    // One that was made, empty, for the server is filled, and none put in its place: swtpm_setup has it open, and waits
+    // for that.
     try place.write([], "tpm.pid")
     let made = unsafe open(place.path("tpm.pid"), O_RDONLY | O_CLOEXEC)
     defer { close(made) }
@@ -192,8 +194,8 @@ import Testing
     #expect(place.names == ["tpm.pid", "tpm.vnvram"], "the sockets are gone, the link isn't")
   }
 
-  /// An empty file that another user made stays that user's, who could say later whom somebody ends: it is not filled, unless it is the
-  /// user that the server goes on as.
+  /// An empty file that another user made stays that user's, who could say later whom somebody ends: it is not filled,
+  /// unless it is the user that the server goes on as.
   @Test(.enabled(if: geteuid() == 0)) func aPIDFileOfAnotherUsers() throws {
     let place = try Place()
     let nobody = try unsafe #require(getpwnam("nobody"))

@@ -69,8 +69,9 @@ import Testing
     #expect(check.status == 0, "\(check.text)")
   }
 
-  /// The limit is reached in the middle of its life: clients for whom there is no descriptor are turned away, where they
-  /// would else be reported to the server again and again; who is there is served as before, and later clients are.
+  /// The limit is reached in the middle of its life: clients for whom there is no descriptor are turned away, where
+  /// they would else be reported to the server again and again; who is there is served as before, and later clients
+  /// are.
   @Test func noDescriptorLeft() throws {
     let place = try Place()
     let server = try start(place, "true")

@@ -2,8 +2,9 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Disks that are full, files that may not grow, and a file system that becomes read-only in the middle of work: an error that
-/// says what is wrong, and once the cause is gone the store opens with everything that was acknowledged. On a real ext4.
+/// Disks that are full, files that may not grow, and a file system that becomes read-only in the middle of work: an
+/// error that says what is wrong, and once the cause is gone the store opens with everything that was acknowledged. On
+/// a real ext4.
 @Suite struct DiskTests {
   static let ext4 = ConditionTrait.enabled(
     if: LoopFileSystem.isPermitted, "mount(8) of a loop device is not permitted here")
@@ -104,8 +105,8 @@ import Testing
     try expectIndex(place, [201])
   }
 
-  /// Someone made the image sparse (`fallocate --punch-hole`, `cp --sparse`): its ring's zeros take no space until they are
-  /// written, and then there may be none. So it is whole before anything is written, or refused.
+  /// Someone made the image sparse (`fallocate --punch-hole`, `cp --sparse`): its ring's zeros take no space until they
+  /// are written, and then there may be none. So it is whole before anything is written, or refused.
   @Test("a sparse image on a full disk is refused as it is, and whole where there is room", ext4) func sparse() throws {
     let (place, disk) = try makeDisk()
     var server = try seeded(place)

@@ -63,8 +63,8 @@ import Testing
     #expect(server.end() == 0)
   }
 
-  /// The store brings its journal in place in pauses between commands. A command that comes meanwhile waits for a step of
-  /// that; it doesn't fail for it, which would put the TPM into failure mode.
+  /// The store brings its journal in place in pauses between commands. A command that comes meanwhile waits for a step
+  /// of that; it doesn't fail for it, which would put the TPM into failure mode.
   @Test func upkeepIsNoReasonToFail() throws {
     let place = try Place()
     let server = try TestServer(place)

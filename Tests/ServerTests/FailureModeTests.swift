@@ -2,7 +2,8 @@ import Foundation
 import TestSupport
 import Testing
 
-/// A libcrypto that refuses what libtpms needs: as broken, and as on a host in FIPS mode. The TPM works, or the log says why not.
+/// A libcrypto that refuses what libtpms needs: as broken, and as on a host in FIPS mode. The TPM works, or the log
+/// says why not.
 @Suite struct FailureModeTests {
   /// No Camellia, which libtpms tests.
   private static let refusesCamellia = """
@@ -16,8 +17,8 @@ import Testing
     REFUSE(EVP_EncryptInit_ex) REFUSE(EVP_DecryptInit_ex)
     """
 
-  /// A provider with the property "fips=yes", as a host in FIPS mode has one: what libcrypto's default provider has, without what
-  /// FIPS doesn't allow.
+  /// A provider with the property "fips=yes", as a host in FIPS mode has one: what libcrypto's default provider has,
+  /// without what FIPS doesn't allow.
   private static let approved = """
     #include <openssl/core_dispatch.h>
     #include <openssl/crypto.h>

@@ -2,7 +2,8 @@ import Foundation
 import TestSupport
 import Testing
 
-/// The image of `--tpmstate backend-uri=file://`, which the server makes in what is blank, once, with `--make-on-first-use`.
+/// The image of `--tpmstate backend-uri=file://`, which the server makes in what is blank, once, with
+/// `--make-on-first-use`.
 @Suite struct FirstUseFileTests {
   /// What there is before the first use.
   enum Kind: String, CaseIterable, Sendable {
@@ -325,8 +326,8 @@ import Testing
     #expect(made > 0, "it was always killed before")
   }
 
-  /// While the marker isn't used: what was cut short, and what swtpm_setup wiped, is made anew; what is somebody else's by now
-  /// stays.
+  /// While the marker isn't used: what was cut short, and what swtpm_setup wiped, is made anew; what is somebody else's
+  /// by now stays.
   @Test(arguments: Kind.all.filter { $0 == .blankFile || $0 == .blankDevice }) func cutShort(kind: Kind) throws {
     let disk = try Disk(kind)
     let place = disk.place

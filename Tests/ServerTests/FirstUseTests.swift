@@ -166,8 +166,8 @@ import Testing
     #expect(server.end() == 0)
   }
 
-  /// A swtpm that runs in the folder would put its state into the image's place: none is made there, and none served. Its lock is free
-  /// again once the image has its name.
+  /// A swtpm that runs in the folder would put its state into the image's place: none is made there, and none served.
+  /// Its lock is free again once the image has its name.
   @Test func whileASwtpmRuns() throws {
     let place = try Place.forFirstUse()
     let state = place.path("state")
@@ -248,8 +248,8 @@ import Testing
     try expectNothingMade(place, Self.key(place), status: 11, "made before and is gone")
   }
 
-  /// Whatever has the image's name is not replaced: something empty (as swtpm's own state after a power cut), zeros, damage, a
-  /// link that leads nowhere; and where it is no image, no marker says that there was one.
+  /// Whatever has the image's name is not replaced: something empty (as swtpm's own state after a power cut), zeros,
+  /// damage, a link that leads nowhere; and where it is no image, no marker says that there was one.
   @Test func whatIsThereStays() throws {
     let place = try Place.forFirstUse()
     for bytes in [[], [UInt8](repeating: 0, count: 4096), (0..<65_536).map { _ in UInt8.random(in: 3...255) }] {

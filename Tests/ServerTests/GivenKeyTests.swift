@@ -140,8 +140,8 @@ import Testing
     return control.receive()
   }
 
-  /// What isn't asked for in clear goes and comes under --key, as with swtpm: each takes the other's, and it is the same TPM
-  /// there. The key is not where libtpms is; each use is on record.
+  /// What isn't asked for in clear goes and comes under --key, as with swtpm: each takes the other's, and it is the
+  /// same TPM there. The key is not where libtpms is; each use is on record.
   @Test(arguments: forms) func underTheKeyToSwtpmAndBack(form: Form) throws {
     let place = try Place.forFirstUse()
     try place.write(form.file, "key")

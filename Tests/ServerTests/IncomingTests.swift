@@ -2,7 +2,8 @@ import Foundation
 import TestSupport
 import Testing
 
-/// A state that comes to a server whose folder is empty (`--migration incoming`), as from a host with storage of its own.
+/// A state that comes to a server whose folder is empty (`--migration incoming`), as from a host with storage of its
+/// own.
 @Suite struct IncomingTests {
   private static let incoming = ["--migration", "incoming"]
   private static let initialize: [UInt8] = [0, 0, 0, 2, 0, 0, 0, 0]
@@ -27,7 +28,8 @@ import Testing
     }
   }
 
-  /// It goes on where it was, and is the same after a reboot of the target, with a kernel key and with one that is handed over.
+  /// It goes on where it was, and is the same after a reboot of the target, with a kernel key and with one that is
+  /// handed over.
   @Test(arguments: [false, true]) func aStateComes(isHandedOver: Bool) throws {
     let source = try Place()
     var server = try TestServer(source)

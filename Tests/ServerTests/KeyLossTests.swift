@@ -6,8 +6,8 @@ import Testing
 @Suite struct KeyLossTests {
   static let unavailable: UInt32 = 0x923
 
-  /// Under the policy lock the server notices by itself; what may store something is refused from then on, and nothing of it
-  /// happens. When the key is there again the same TPM goes on: no INIT, no restart.
+  /// Under the policy lock the server notices by itself; what may store something is refused from then on, and nothing
+  /// of it happens. When the key is there again the same TPM goes on: no INIT, no restart.
   enum Loss: CaseIterable, Sendable {
     case revoked, unlinked, withdrawn, expired, invalidated, forbidden, notReadable, otherContent, otherSize
   }
@@ -60,8 +60,8 @@ import Testing
     #expect(try place.run(["vnvram", "check", place.image]).status == 0)
   }
 
-  /// The key goes at random moments between and within commands that store, and comes back: what was acknowledged is there,
-  /// of what was refused at most the one that was under way, and libtpms is never in failure mode.
+  /// The key goes at random moments between and within commands that store, and comes back: what was acknowledged is
+  /// there, of what was refused at most the one that was under way, and libtpms is never in failure mode.
   @Test func lockedUnderLoad() throws {
     let place = try Place()
     let server = try TestServer(place)

@@ -3,9 +3,9 @@ import TestSupport
 import Testing
 
 extension KnownFailuresElsewhereTests {
-  /// OP-TEE without its replay-protected memory takes an old snapshot of its files for the newest. Here every command that
-  /// opens an image, and the server, refuse one beside the anchor, and refuse any image where the anchor is gone; none of
-  /// them changes the image, or makes an anchor.
+  /// OP-TEE without its replay-protected memory takes an old snapshot of its files for the newest. Here every command
+  /// that opens an image, and the server, refuse one beside the anchor, and refuse any image where the anchor is gone;
+  /// none of them changes the image, or makes an anchor.
   @Test func case8OldSnapshotBesideItsAnchor() throws {
     let place = try Place(["--profile", "tpm2", "--anchor", "anchor"])
     let snapshot = try place.bytes()

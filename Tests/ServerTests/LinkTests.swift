@@ -7,8 +7,8 @@ import VTPM
 
 @testable import vnvram_swtpm
 
-/// What crosses between monitor and worker. The worker may be an attacker: whatever it sends, the monitor takes it apart or
-/// refuses it, and goes on.
+/// What crosses between monitor and worker. The worker may be an attacker: whatever it sends, the monitor takes it
+/// apart or refuses it, and goes on.
 @Suite struct LinkTests {
   private static func pair() throws -> (Link, Link) {
     let pair = try Link.Pair()
@@ -44,7 +44,8 @@ import VTPM
     #expect(error == failure && error.anchor == failure.anchor && error.detail == failure.detail)
   }
 
-  /// Bytes of every length and kind: each is a request or an error, never a trap, and the next one is read as what it is.
+  /// Bytes of every length and kind: each is a request or an error, never a trap, and the next one is read as what it
+  /// is.
   @Test func nonsense() throws {
     let (worker, monitor) = try Self.pair()
     var generator = SystemRandomNumberGenerator()

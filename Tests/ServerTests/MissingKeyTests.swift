@@ -29,8 +29,8 @@ import Testing
     }
   }
 
-  /// A server that refused INIT for want of a key takes the key that has come when INIT comes again; its end is then that of
-  /// any other.
+  /// A server that refused INIT for want of a key takes the key that has come when INIT comes again; its end is then
+  /// that of any other.
   @Test(arguments: TestServer.Transport.allCases) func refusedAndAskedAgain(transport: TestServer.Transport) throws {
     let place = try Self.seeded()
     let server = try TestServer(place, [], over: transport)
@@ -49,8 +49,8 @@ import Testing
     #expect(server.end() == 0)
   }
 
-  /// SIGUSR1 says that a key may be there: it is looked for at once. That nothing has changed is recorded as a count, in the
-  /// end or when something has.
+  /// SIGUSR1 says that a key may be there: it is looked for at once. That nothing has changed is recorded as a count,
+  /// in the end or when something has.
   @Test func askedToLook() throws {
     let place = try Self.seeded()
     let audit = place.path("audit-of-this-test")
@@ -73,8 +73,8 @@ import Testing
 
   enum Flood: CaseIterable, Sendable { case initialize, signal }
 
-  /// Each asks for the keys. They are looked for now and then, and what comes of it is recorded once and counted; the last
-  /// one is not lost.
+  /// Each asks for the keys. They are looked for now and then, and what comes of it is recorded once and counted; the
+  /// last one is not lost.
   @Test(arguments: Flood.allCases, [true, false]) func twoHundredInHalfASecond(_ flood: Flood, isWrong: Bool) throws {
     let place = try Self.seeded()
     if isWrong { place.key.loadWrong() }

@@ -8,7 +8,8 @@ import Testing
 
   /// The program in a folder of its own under swtpm's name, with what dpkg-divert put aside beside it.
   private func install(_ place: Place, aside: String?) throws {
-    // By other processes: one that this process starts meanwhile would have a file open for writing, which then can't be run.
+    // By other processes: one that this process starts meanwhile would have a file open for writing, which then can't
+    // be run.
     let script = """
       mkdir bin && cp "$1" bin/vnvram-swtpm && ln -s vnvram-swtpm bin/swtpm || exit 50
       [ -z "$2" ] || { printf '%s' "$2" >bin/swtpm.distrib && chmod 755 bin/swtpm.distrib; }

@@ -2,9 +2,9 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Monitor and worker: neither outlives the other, the image is closed and free when the server has ended, and states don't
-/// leave or come over the control channel without a record. What the worker can't do is in HarmTests; that it has no
-/// key-encryption key, and the monitor none of the store's keys, in Tests/MemoryScan.
+/// Monitor and worker: neither outlives the other, the image is closed and free when the server has ended, and states
+/// don't leave or come over the control channel without a record. What the worker can't do is in HarmTests; that it has
+/// no key-encryption key, and the monitor none of the store's keys, in Tests/MemoryScan.
 @Suite struct SeparationTests {
   private static func isGone(_ process: pid_t) -> Bool {
     for _ in 0..<5000 {

@@ -38,8 +38,8 @@ import Testing
         + ["backend-uri=vnvram://\(place.image)", "--ctrl", "type=unixio,path=tpm.ctrl", "--upcall=no"] + arguments)
   }
 
-  /// READY when it serves, STOPPING before it ends, both from the process that was started; and nobody that this starts hears of
-  /// the socket.
+  /// READY when it serves, STOPPING before it ends, both from the process that was started; and nobody that this starts
+  /// hears of the socket.
   @Test(arguments: ["notify", "@vnvram-test-PID"]) func readyAndStopping(name: String) throws {
     let place = try Place()
     let name = name.hasPrefix("@") ? name : place.path(name)
@@ -108,7 +108,8 @@ import Testing
 
   // MARK: Being passed sockets
 
-  /// Becomes the server with sockets from descriptor 3 on, one for each word of `sys.argv[1]`: a name of the socket's file.
+  /// Becomes the server with sockets from descriptor 3 on, one for each word of `sys.argv[1]`: a name of the socket's
+  /// file.
   private static let activation = """
     import os, socket, sys
     names = sys.argv[1].split(",")

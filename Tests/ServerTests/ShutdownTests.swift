@@ -7,7 +7,8 @@ import Testing
   private static let shutDown: [UInt8] = [0, 0, 0, 3]
   private static let done: [UInt8] = [0, 0, 0, 0]
 
-  /// The next server is started as soon as swtpm_ioctl returns, which it does on the answer. (Before, 3 of 40 got status 9.)
+  /// The next server is started as soon as swtpm_ioctl returns, which it does on the answer. (Before, 3 of 40 got
+  /// status 9.)
   @Test func theNextServerAtOnce() throws {
     let place = try Place(["--profile", "tpm2", "--anchor", "anchor"])
     let script = """

@@ -2,10 +2,11 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Sockets that are the server's standard streams, as inetd and a systemd unit with StandardInput=socket hand them over.
+/// Sockets that are the server's standard streams, as inetd and a systemd unit with StandardInput=socket hand them
+/// over.
 @Suite struct StandardStreamTests {
-  /// Starts a server with a socket as the descriptors `arguments[2]`, asks it and hangs up, and ends as the server does. The
-  /// answer must be what `arguments[1]` says, and nothing else may come.
+  /// Starts a server with a socket as the descriptors `arguments[2]`, asks it and hangs up, and ends as the server
+  /// does. The answer must be what `arguments[1]` says, and nothing else may come.
   private static let client = """
     import os, socket, subprocess, sys
     request, answer, streams, listens = bytes.fromhex(sys.argv[1]), sys.argv[2], sys.argv[3].split(","), sys.argv[4]

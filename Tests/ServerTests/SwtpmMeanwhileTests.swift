@@ -31,7 +31,8 @@ import Testing
     return (child.wait(), child.text)
   }
 
-  /// swtpm's file:// backend writes in place, and looks at no lock: what it stored after the source was read isn't lost.
+  /// swtpm's file:// backend writes in place, and looks at no lock: what it stored after the source was read isn't
+  /// lost.
   @Test(arguments: [false, true]) func aSwtpmMeanwhile(isStillRunning: Bool) throws {
     let place = try Place()
     let there = try SwtpmSourceTests.source(place, .singleFile)

@@ -2,8 +2,8 @@ import Foundation
 import TestSupport
 import Testing
 
-/// An image that takes the place of swtpm's state, and goes back, on a disk that fails at one moment or another (strace makes the
-/// system call fail): the place always has one of the two, and nothing is lost.
+/// An image that takes the place of swtpm's state, and goes back, on a disk that fails at one moment or another (strace
+/// makes the system call fail): the place always has one of the two, and nothing is lost.
 @Suite(.enabled(if: SystemCallTrace.isAvailable, "strace can't trace processes here"))
 struct SwtpmPlaceFaultTests {
   private static let calls = "trace=fsync,rename,renameat,renameat2"

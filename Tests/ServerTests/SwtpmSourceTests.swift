@@ -55,8 +55,8 @@ import Testing
     #expect(try ChangingOverTests.importing(place, there, key: right).status == 0)
   }
 
-  /// Cut short anywhere and each bit of some bytes flipped: refused, or exactly what the file says. Under a key every flip is
-  /// noticed; in clear only libtpms and the lengths can tell, as with swtpm.
+  /// Cut short anywhere and each bit of some bytes flipped: refused, or exactly what the file says. Under a key every
+  /// flip is noticed; in clear only libtpms and the lengths can tell, as with swtpm.
   @Test(arguments: [true, false]) func damaged(isEncrypted: Bool) throws {
     let place = try Place()
     let key = isEncrypted ? try SwtpmKeyForm.all[8].option(place) : nil
@@ -151,7 +151,8 @@ import Testing
     expect(6, "libtpms", try ChangingOverTests.importing(place, folder), place)
   }
 
-  /// vnvram by itself, and with a vnvram-swtpm beside it that crashes, hangs up early or talks nonsense: nothing is made.
+  /// vnvram by itself, and with a vnvram-swtpm beside it that crashes, hangs up early or talks nonsense: nothing is
+  /// made.
   @Test func withoutALibtpmsThatSaysYes() throws {
     let place = try Place()
     let there = try Self.source(place)

@@ -1,13 +1,15 @@
 import Foundation
 import TestSupport
 
-/// What strace saw of a server: its writes to the image and their syncs, and what it answered in between. From that the disk
-/// can be told that a power cut would leave at any moment: with every write that a sync has made durable, and nothing else.
+/// What strace saw of a server: its writes to the image and their syncs, and what it answered in between. From that the
+/// disk can be told that a power cut would leave at any moment: with every write that a sync has made durable, and
+/// nothing else.
 struct SystemCallTrace {
   enum Event {
     /// A positioned write has ended: only the image is written so.
     case wrote(offset: Int, [UInt8])
-    /// A sync of the image begins, and ends well: what had been written before the beginning is durable from the end on.
+    /// A sync of the image begins, and ends well: what had been written before the beginning is durable from the end
+    /// on.
     case syncBegan
     case synced
     /// Bytes that were sent, on any socket.

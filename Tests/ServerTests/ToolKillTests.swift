@@ -2,13 +2,14 @@ import Foundation
 import TestSupport
 import Testing
 
-/// SIGKILL at random moments under vnvram-swtpm, while tpm2-tools, which nobody here wrote, write to it. What a tool said was
-/// done is there afterwards; what it was at when the server went is done as a whole or not at all; and the image opens.
+/// SIGKILL at random moments under vnvram-swtpm, while tpm2-tools, which nobody here wrote, write to it. What a tool
+/// said was done is there afterwards; what it was at when the server went is done as a whole or not at all; and the
+/// image opens.
 ///
 /// VNVRAM_KILL_ROUNDS says how many rounds; `make soak-kill` does 500.
 @Suite struct ToolKillTests {
-  /// Writes numbers into one index, and defines and undefines another now and then. Each step is noted before it is begun
-  /// ("?") and when the tool has ended well ("+"). It ends with the server.
+  /// Writes numbers into one index, and defines and undefines another now and then. Each step is noted before it is
+  /// begun ("?") and when the tool has ended well ("+"). It ends with the server.
   private static let client = """
     step=$1
     while :; do

@@ -2,8 +2,8 @@ import Foundation
 import TestSupport
 import Testing
 
-/// A key that is in no keyring, and that the kernel gets from the project's provider, by the project's rule. The server asks
-/// for it confined: the kernel runs the provider outside of all that.
+/// A key that is in no keyring, and that the kernel gets from the project's provider, by the project's rule. The server
+/// asks for it confined: the kernel runs the provider outside of all that.
 @Suite(.enabled(if: RequestKeyRule.isAvailable, "\(RequestKeyRule.unavailable)"))
 struct UpcallTests {
   private func provide(_ place: Place, _ user: String = "root") throws {
@@ -62,7 +62,8 @@ struct UpcallTests {
     #expect(server.end() == 0)
   }
 
-  /// Whoever is asked takes his time; the control channel answers meanwhile, and INIT is held, whatever is done in the end.
+  /// Whoever is asked takes his time; the control channel answers meanwhile, and INIT is held, whatever is done in the
+  /// end.
   @Test(arguments: [[], MissingKeyTests.waits]) func theServerIsNotHeldUp(options: [String]) throws {
     let place = try MissingKeyTests.seeded()
     let rule = try rule(place, delay: 2)

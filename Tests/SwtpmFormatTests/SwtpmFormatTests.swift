@@ -168,8 +168,8 @@ import Testing
     #expect(throws: SwtpmFormatError.unknownVersion(0)) { try open([0] + blob.dropFirst()) }
   }
 
-  /// Whoever can change one can do so unnoticed: there is no MAC, and the hash that is in it has no key. Such a one is never
-  /// opened, with any key.
+  /// Whoever can change one can do so unnoticed: there is no MAC, and the hash that is in it has no key. Such a one is
+  /// never opened, with any key.
   @Test func encryptedBlobsOfVersionOne() throws {
     let key = SwtpmKey(try Random.secret(count: 16))
     for flags: UInt8 in [1, 2, 3, 6, 7] {

@@ -1,8 +1,8 @@
 import Foundation
 import Synchronization
 
-/// A child process by posix_spawn and waitpid, on the thread whose session keyring it gets. It is collected once, however
-/// often one asks, and a signal never goes to a process that was collected.
+/// A child process by posix_spawn and waitpid, on the thread whose session keyring it gets. It is collected once,
+/// however often one asks, and a signal never goes to a process that was collected.
 public final class Child: Sendable {
   public let identifier: pid_t
   /// Where standard output goes.
@@ -31,8 +31,8 @@ public final class Child: Sendable {
   /// The status that `wait` gives, once there is one.
   private let ended = Mutex<Int32?>(nil)
 
-  /// Starts a program found on the path, the package's own ones first, in `folder`, with standard input from `input`. With
-  /// `merged` both outputs go to the same place, in the order in which they were written.
+  /// Starts a program found on the path, the package's own ones first, in `folder`, with standard input from `input`.
+  /// With `merged` both outputs go to the same place, in the order in which they were written.
   public init(
     _ arguments: [String], in folder: String, input: String = "/dev/null", merged: Bool = false,
     output: String? = nil, environment: [String: String] = [:]
@@ -122,8 +122,8 @@ public final class Child: Sendable {
 
   public func kill() { signal(SIGKILL) }
 
-  /// Kills it, and waits for it and for those that it has started itself, if the kernel ends them with it: until a server's worker is
-  /// gone it may be writing, and has the image. What `wait` gives.
+  /// Kills it, and waits for it and for those that it has started itself, if the kernel ends them with it: until a
+  /// server's worker is gone it may be writing, and has the image. What `wait` gives.
   public func killWithChildren() -> Int32 {
     let children = (try? Self.children(of: identifier)) ?? []
     kill()

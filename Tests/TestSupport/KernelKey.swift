@@ -54,8 +54,8 @@ public final class KernelKey: Sendable {
 
   public func invalidate() { with { _ = keyctl_invalidate($0) } }
 
-  /// Takes all permissions away. It can't be found by its name any more, and what `body` does is done without it; then it
-  /// is unlinked, since nobody can give the permissions back.
+  /// Takes all permissions away. It can't be found by its name any more, and what `body` does is done without it; then
+  /// it is unlinked, since nobody can give the permissions back.
   public func forbidding<R>(_ body: () throws -> R) rethrows -> R {
     let serial = serial()
     SessionThread.shared.run { _ = keyctl_setperm(serial, 0) }

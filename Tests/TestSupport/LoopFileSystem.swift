@@ -1,9 +1,9 @@
 import Foundation
 
-/// A real ext4 on a loop device over a file of a test's own, mounted in the test's folder and unmounted with this object.
-/// After an error it makes itself read-only for all, for open files too: that is what a failing disk leads to, and the one
-/// way for a file system to become so in the middle of work (`mount -o remount,ro` is refused while a file is open for
-/// writing).
+/// A real ext4 on a loop device over a file of a test's own, mounted in the test's folder and unmounted with this
+/// object. After an error it makes itself read-only for all, for open files too: that is what a failing disk leads to,
+/// and the one way for a file system to become so in the middle of work (`mount -o remount,ro` is refused while a file
+/// is open for writing).
 public final class LoopFileSystem {
   /// Whether this machine lets tests mount one; found by trying.
   public static let isPermitted: Bool = {

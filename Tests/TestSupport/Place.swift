@@ -79,7 +79,8 @@ public final class Place {
     try Child(arguments, in: folder, merged: true, output: path("log-\(UUID().uuidString)"), environment: environment)
   }
 
-  /// Runs a server that is to have no TPM, on Unix sockets in the folder: it ends by itself; or it refuses INIT, and is ended.
+  /// Runs a server that is to have no TPM, on Unix sockets in the folder: it ends by itself; or it refuses INIT, and is
+  /// ended.
   ///
   /// - Parameter prefix: what starts it.
   public func runServer(

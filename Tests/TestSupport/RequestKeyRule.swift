@@ -1,10 +1,10 @@
 import Foundation
 
-/// The project's rule of request-key.conf(5), for the keys of one test alone: those whose names begin with a prefix that
-/// nobody else has. They come from a folder of the test's own.
+/// The project's rule of request-key.conf(5), for the keys of one test alone: those whose names begin with a prefix
+/// that nobody else has. They come from a folder of the test's own.
 ///
-/// It lies in the system's /etc until this object is gone: the kernel runs /sbin/request-key outside of all namespaces, and
-/// that looks nowhere else.
+/// It lies in the system's /etc until this object is gone: the kernel runs /sbin/request-key outside of all namespaces,
+/// and that looks nowhere else.
 public final class RequestKeyRule: Sendable {
   public static let unavailable =
     "the kernel doesn't ask this system's /etc/request-key.d for keys, or that isn't writable"

@@ -1,7 +1,7 @@
 import Foundation
 
-/// A folder of its own for one test, removed with it; the program runs in it. Key names get a suffix of their own, since
-/// all tests share a keyring.
+/// A folder of its own for one test, removed with it; the program runs in it. Key names get a suffix of their own,
+/// since all tests share a keyring.
 public final class Workspace {
   public let folder: String
   public let key: String

@@ -8,8 +8,8 @@ import Testing
 
 @testable import VNVRAM
 
-/// The keys of a store whose worker may be an attacker: it gets one store key, of the store that the image was before it could
-/// write to it.
+/// The keys of a store whose worker may be an attacker: it gets one store key, of the store that the image was before
+/// it could write to it.
 @Suite struct StoreKeyKeeperTests {
   let place: TestPlace
   let keeper: StoreKeyKeeper
@@ -42,7 +42,8 @@ import Testing
     try nvram.close()
   }
 
-  /// The worker puts the header of another machine's store, whose key is in the same user's keyrings, into its own image.
+  /// The worker puts the header of another machine's store, whose key is in the same user's keyrings, into its own
+  /// image.
   @Test func noOtherStoresKey() throws {
     let other = try TestPlace()
     let device = try FileDevice.create(path: other.image, size: ByteCount(UInt64(0)), replacing: false)

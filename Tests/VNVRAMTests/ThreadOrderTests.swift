@@ -5,8 +5,8 @@ import Testing
 
 @testable import VNVRAM
 
-/// Eight threads on one NVRAM that read, write, lock, unlock, register and close: none waits for ever, and none sees its own
-/// requests out of order. VNVRAM_TSAN_ROUNDS repeats the first one (`make tsan`).
+/// Eight threads on one NVRAM that read, write, lock, unlock, register and close: none waits for ever, and none sees
+/// its own requests out of order. VNVRAM_TSAN_ROUNDS repeats the first one (`make tsan`).
 struct ThreadOrderTests {
   static let threads = 8
 

@@ -174,8 +174,8 @@ import Testing
     #expect(Array(rest.dropFirst(12)) == Array(whole.dropFirst(12 + 16)))
   }
 
-  /// Whatever part is asked for that libtpms 0.9 has, the text is the one that swtpm gives. Of the others its own tests say
-  /// more (`ProfileTests` in Tests/ServerTests).
+  /// Whatever part is asked for that libtpms 0.9 has, the text is the one that swtpm gives. Of the others its own tests
+  /// say more (`ProfileTests` in Tests/ServerTests).
   @Test func infoIsSwtpms() throws {
     let ours = try TestServer(TestDirectory())
     let theirs = try Swtpm(TestDirectory(), ["--tpm2"])
@@ -195,8 +195,8 @@ import Testing
     "8002 00000043 00000131 40000007 00000009 40000009 0000 00 0000 0004 0000 0000"
     + "001a 0001 000b 00030072 0000 0006 0080 0043 0010 0c00 00000000 0000 0000 00000000"
 
-  /// CANCEL_TPM_CMD comes while a command runs: in swtpm and here one thread runs commands and reads this channel, so it
-  /// is answered when the command is done, which it cancels no more.
+  /// CANCEL_TPM_CMD comes while a command runs: in swtpm and here one thread runs commands and reads this channel, so
+  /// it is answered when the command is done, which it cancels no more.
   @Test func cancelInTheMiddle() throws {
     let ours = try TestServer(TestDirectory(), ["--flags", "not-need-init,startup-clear"])
     let theirs = try Swtpm(TestDirectory(), ["--tpm2", "--flags", "not-need-init,startup-clear"])

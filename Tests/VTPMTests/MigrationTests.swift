@@ -180,8 +180,8 @@ import Testing
     }
   }
 
-  /// A state that isn't asked for in clear goes under --key, in both directions between swtpm and here, as swtpm has it;
-  /// who hasn't the key can't take it.
+  /// A state that isn't asked for in clear goes under --key, in both directions between swtpm and here, as swtpm has
+  /// it; who hasn't the key can't take it.
   @Test(arguments: [
     StateKey(option: "pwdfile=FILE,mode=aes-256-cbc", migrationKey: nil),
     StateKey(option: "pwdfile=FILE,kdf=sha512,mode=aes-cbc", migrationKey: nil),
@@ -237,7 +237,8 @@ import Testing
     #expect(server.log.contains("encrypted with a state key, and none was given"))
   }
 
-  /// What swtpm wrote before April 2018. In clear it is taken; encrypted it has no MAC, and is refused, though swtpm takes it.
+  /// What swtpm wrote before April 2018. In clear it is taken; encrypted it has no MAC, and is refused, though swtpm
+  /// takes it.
   @Test func blobsOfVersionOne() throws {
     let directory = try TestDirectory()
     let key = ["--migration-key", "file=\(directory.path)/key,format=binary,mode=aes-cbc"]

@@ -88,7 +88,8 @@ import Testing
     withExtendedLifetime((data, other)) {}
   }
 
-  /// Commands before INIT: said once, and once again when the TPM was on in between. QEMU's question for the kind of TPM is none.
+  /// Commands before INIT: said once, and once again when the TPM was on in between. QEMU's question for the kind of
+  /// TPM is none.
   @Test func commandsBeforeINIT() throws {
     let server = try TestServer(TestDirectory())
     let (data, control) = (try Socket(server, .data), try Socket(server, .control))

@@ -7,8 +7,8 @@ import Testing
   .enabled(if: VirtualMachine.isAvailable, VirtualMachine.unavailable),
   .enabled(if: Firmware.isAvailable, Firmware.unavailable))
 struct FirmwareTests {
-  /// The registers are what the firmware's log says that it measured, as tpm2-tools compute them; a secret that is sealed to
-  /// them opens after a reset, in the same state, and doesn't once something else was measured.
+  /// The registers are what the firmware's log says that it measured, as tpm2-tools compute them; a secret that is
+  /// sealed to them opens after a reset, in the same state, and doesn't once something else was measured.
   @Test func measuredBoot() throws {
     let place = try Place()
     let server = try EmulatorServer(place)

@@ -2,10 +2,10 @@ import Foundation
 import TestSupport
 import Testing
 
-/// What a guest can make of its TPM by the bytes that it hands over, through QEMU and its devices: commands of every length
-/// and of sizes that aren't theirs, another channel's prefix, commands behind each other. Each gets one response, of the
-/// size that it names and no longer than the buffer; the TPM goes on; and the registers that only another locality may
-/// change are as they were.
+/// What a guest can make of its TPM by the bytes that it hands over, through QEMU and its devices: commands of every
+/// length and of sizes that aren't theirs, another channel's prefix, commands behind each other. Each gets one
+/// response, of the size that it names and no longer than the buffer; the TPM goes on; and the registers that only
+/// another locality may change are as they were.
 @Suite(.enabled(if: QTestMachine.isAvailable, "qemu-system-x86_64 is not there")) struct GuestBytesTests {
   private static let wrongSize: [UInt8] = [0x80, 1, 0, 0, 0, 10, 0, 0, 1, 0x42]
   private static let badLocality: UInt32 = 0x907

@@ -113,8 +113,8 @@ import Testing
     #expect(server.log.contains(place.image) && server.log.contains(reason), "\(server.log)")
   }
 
-  /// The key is revoked under a running machine: what stores something fails and says why, the rest goes on; with the key
-  /// back all of it goes on, without a restart.
+  /// The key is revoked under a running machine: what stores something fails and says why, the rest goes on; with the
+  /// key back all of it goes on, without a restart.
   @Test(arguments: [false, true]) func revokedAndBack(inFolder: Bool) throws {
     let place = inFolder ? try Place.forFirstUse() : try Seeded.place()
     let server = try EmulatorServer(place, inFolder ? ["--keyring-key", place.key.name] : [])

@@ -20,8 +20,8 @@ final class Libvirt {
   /// The process that is the first one inside.
   private let first: String
 
-  /// With `programs`, a folder whose programs are found before the system's: `swtpm` under that name; and with what is in
-  /// its file of options.
+  /// With `programs`, a folder whose programs are found before the system's: `swtpm` under that name; and with what is
+  /// in its file of options.
   init(_ place: Place, programs: String, options: [String] = []) throws {
     self.place = place
     try place.write(Array(options.map { $0 + "\n" }.joined().utf8), "options")

@@ -2,8 +2,8 @@ import Foundation
 import TestSupport
 import Testing
 
-/// A domain whose definition says nothing of keys: the options of the host's file name one for each machine, and it is a
-/// kernel key of the user tss.
+/// A domain whose definition says nothing of keys: the options of the host's file name one for each machine, and it is
+/// a kernel key of the user tss.
 @Suite(.enabled(if: Libvirt.isAvailable, Libvirt.unavailable), .enabled(if: Manager.isServed, Manager.unserved))
 final class LibvirtKeyTests {
   private let place: Place
@@ -40,7 +40,8 @@ final class LibvirtKeyTests {
     #expect(log.contains(text), "\(log)")
   }
 
-  /// In the user keyring of tss: the first start makes the image, and all that a machine goes through needs nothing else.
+  /// In the user keyring of tss: the first start makes the image, and all that a machine goes through needs nothing
+  /// else.
   @Test func inTheUserKeyring() throws {
     try loadKey()
     var domain = try Domain(libvirt, "start", Domain.name)

@@ -6,7 +6,8 @@ import Testing
 /// TPM the loss of power without TPM2_Shutdown may hide a wrong guess (TPM 2.0 Part 1, 19.8.6); after three it refuses
 /// all passwords for a thousand seconds.
 @Suite(.enabled(if: VirtualMachine.isAvailable, VirtualMachine.unavailable)) struct LockoutTests {
-  /// With the server's TPM2_Shutdown nothing is counted; without it, as swtpm 0.7.1 does, the fourth boot is locked out.
+  /// With the server's TPM2_Shutdown nothing is counted; without it, as swtpm 0.7.1 does, the fourth boot is locked
+  /// out.
   @Test(arguments: [true, false]) func killedThreeTimes(isToldToTheTPM: Bool) throws {
     let place = try Place()
     let flags = isToldToTheTPM ? [] : ["--flags", "disable-auto-shutdown"]

@@ -2,8 +2,8 @@ import Foundation
 import TestSupport
 import Testing
 
-/// What programs that manage virtual machines need of the server: that it takes swtpm's place under its name and with its
-/// options.
+/// What programs that manage virtual machines need of the server: that it takes swtpm's place under its name and with
+/// its options.
 enum Manager {
   static let unserved: Comment = "vnvram-swtpm doesn't have --print-capabilities yet"
 

@@ -57,8 +57,8 @@ import Testing
     var machine = try VirtualMachine(place.folder, tpm: server.socket, device: .crb)
     try machine.waitUntilUp()
     let key = try machine.store()
-    // A password that is protected against guessing is in use: from now on a start without TPM2_Shutdown before it counts
-    // as a guess (TPM 2.0 Part 1, 19.8.6).
+    // A password that is protected against guessing is in use: from now on a start without TPM2_Shutdown before it
+    // counts as a guess (TPM 2.0 Part 1, 19.8.6).
     try machine.usePassword()
     let last = try writeUntilKilled(machine) { machine.kill() }
     #expect(server.wait() == 0, "\(server.log)")

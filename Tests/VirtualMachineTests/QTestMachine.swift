@@ -1,8 +1,8 @@
 import Foundation
 import TestSupport
 
-/// QEMU with a TPM and a processor that is stopped: its registers are written and read by the test itself (qtest), as a driver in a
-/// guest could, or one that means ill. It ends with this object.
+/// QEMU with a TPM and a processor that is stopped: its registers are written and read by the test itself (qtest), as a
+/// driver in a guest could, or one that means ill. It ends with this object.
 final class QTestMachine {
   static let isAvailable = (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":").contains {
     File.exists("\($0)/qemu-system-x86_64")

@@ -180,7 +180,8 @@ import Testing
     _ = try host.identity()
   }
 
-  /// Of a TPM that is there: plain is an error, --not-overwrite leaves it, --overwrite makes another one, never the old one again.
+  /// Of a TPM that is there: plain is an error, --not-overwrite leaves it, --overwrite makes another one, never the old
+  /// one again.
   @Test func ofATPMThatIsThere() throws {
     let host = try Host(.folder)
     try authority(host.place)
@@ -196,7 +197,8 @@ import Testing
     #expect(names == ["tpm2-00.made.permall", "tpm2-00.permall"])
   }
 
-  /// On a disk whose TPM a virtual machine had, --overwrite is an error, and says how the TPM comes back, or a new one is made.
+  /// On a disk whose TPM a virtual machine had, --overwrite is an error, and says how the TPM comes back, or a new one
+  /// is made.
   @Test(arguments: Storage.all.filter { $0 != .folder }) func overwritingADisk(storage: Storage) throws {
     let host = try Host(storage)
     try authority(host.place)

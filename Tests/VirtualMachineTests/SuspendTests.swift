@@ -6,9 +6,9 @@ import Testing
 @Suite(.enabled(if: VirtualMachine.isAvailable, VirtualMachine.unavailable)) struct SuspendTests {
   private static let measured = String(repeating: "ab", count: 32)
 
-  /// Suspended to memory: the guest sends TPM2_Shutdown(STATE), QEMU resets the TPM when it wakes up (STOP and INIT), and the
-  /// firmware sends TPM2_Startup(STATE). What was measured is still there, and so is what the guest had saved of a
-  /// loaded key, which a TPM that began anew would refuse.
+  /// Suspended to memory: the guest sends TPM2_Shutdown(STATE), QEMU resets the TPM when it wakes up (STOP and INIT),
+  /// and the firmware sends TPM2_Startup(STATE). What was measured is still there, and so is what the guest had saved
+  /// of a loaded key, which a TPM that began anew would refuse.
   @Test(arguments: VirtualMachine.Device.allCases) func toMemory(device: VirtualMachine.Device) throws {
     let place = try Place()
     let server = try EmulatorServer(place)
@@ -36,8 +36,8 @@ import Testing
     #expect(try place.wasClosedCleanly())
   }
 
-  /// A snapshot holds the TPM as well, what is loaded and measured included; going back to it takes the TPM along, and the
-  /// image has what the guest sees then.
+  /// A snapshot holds the TPM as well, what is loaded and measured included; going back to it takes the TPM along, and
+  /// the image has what the guest sees then.
   @Test func snapshot() throws {
     let place = try Place()
     var server = try EmulatorServer(place)

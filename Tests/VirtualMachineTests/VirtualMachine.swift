@@ -27,7 +27,8 @@ final class VirtualMachine: Guest {
   let lines: LineSocket
   private var monitor: QMP?
 
-  /// Starts QEMU with the TPM whose server listens on `tpm`. With `incoming` it waits for another machine's state there.
+  /// Starts QEMU with the TPM whose server listens on `tpm`. With `incoming` it waits for another machine's state
+  /// there.
   init(
     _ folder: String, tpm: String, device: Device, name: String = "vm", incoming: String? = nil,
     arguments more: [String] = []
@@ -104,8 +105,8 @@ final class VirtualMachine: Guest {
     try waitUntilUp()
   }
 
-  /// Moves the machine to the one that waits on the socket `path`. Whether it went out whole; what becomes of it there is
-  /// for the other one to say.
+  /// Moves the machine to the one that waits on the socket `path`. Whether it went out whole; what becomes of it there
+  /// is for the other one to say.
   func migrate(to path: String) throws -> Bool {
     try qmp().run("migrate", ["uri": "unix:\(path)"])
     for _ in 0..<6000 {

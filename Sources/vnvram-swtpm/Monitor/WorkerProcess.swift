@@ -6,9 +6,9 @@ import VTPM
 /// The worker, as the process that made it sees it: a child that was forked before this one had any secret, and that
 /// has nothing of it but standard error and its ends of the two channels.
 ///
-/// It isn't the program started once more: that, libcrypto's and Swift's beginnings among it, took a third more time at the
-/// start, and a megabyte more. Both have their code and heap at the same addresses therefore; where keys lie each chooses
-/// anew (`SecretMemory`).
+/// It isn't the program started once more: that, libcrypto's and Swift's beginnings among it, took a third more time at
+/// the start, and a megabyte more. Both have their code and heap at the same addresses therefore; where keys lie each
+/// chooses anew (`SecretMemory`).
 final class WorkerProcess {
   /// What it asks, and is answered.
   let requests: Link

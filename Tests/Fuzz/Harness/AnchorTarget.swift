@@ -4,12 +4,12 @@ import Primitives
 
 @testable import SecureVolume
 
-/// Anchors: records of one moment of a store's life beside an image of another, changed, with or without a valid MAC. No
-/// image older than what an authentic record says is opened, unless it is accepted; and then it is the newest.
+/// Anchors: records of one moment of a store's life beside an image of another, changed, with or without a valid MAC.
+/// No image older than what an authentic record says is opened, unless it is accepted; and then it is the newest.
 enum AnchorTarget {
-  /// `u8 store, u8 the image's moment, u8 the record's moment, u8 flags, (u8 offset, u8 value)…`. Flags: 1 the MAC isn't made
-  /// to fit, 2 for writing, 4 accepting, 8 a generation for a record, 16 nothing remembered, 32 by the slot's name, 64 two
-  /// records, 128 another name.
+  /// `u8 store, u8 the image's moment, u8 the record's moment, u8 flags, (u8 offset, u8 value)…`. Flags: 1 the MAC
+  /// isn't made to fit, 2 for writing, 4 accepting, 8 a generation for a record, 16 nothing remembered, 32 by the
+  /// slot's name, 64 two records, 128 another name.
   static func run(_ bytes: [UInt8]) {
     var input = FuzzInput(bytes)
     let history = StoreHistory.all[Int(input.byte()) % StoreHistory.all.count]

@@ -4,8 +4,8 @@ import SwtpmFormat
 
 @testable import VTPM
 
-/// swtpm's control channel: any bytes, in any pieces, from up to three clients that come and go while the clock moves on,
-/// the store fails and recovers, and INIT is held or answered.
+/// swtpm's control channel: any bytes, in any pieces, from up to three clients that come and go while the clock moves
+/// on, the store fails and recovers, and INIT is held or answered.
 enum ControlTarget {
   private final class Power: ControlHost {
     let bench: FuzzTPM
@@ -112,7 +112,8 @@ enum ControlTarget {
     for client in clients { check(client?.received() ?? []) }
   }
 
-  /// Answers come whole: a result, eight bytes of capabilities, or what the longest command gives, a state and its fields.
+  /// Answers come whole: a result, eight bytes of capabilities, or what the longest command gives, a state and its
+  /// fields.
   private static func check(_ answer: [UInt8]) {
     require(answer.count == 0 || answer.count >= 4, "half an answer")
     require(answer.count <= 16 + SwtpmContainer.maximumSize, "\(answer.count) bytes of answers at once")

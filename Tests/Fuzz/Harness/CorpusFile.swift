@@ -1,7 +1,7 @@
 import Primitives
 
-/// A checked-in corpus: a text file with one input a line, `NAME HEXADECIMAL`, so that inputs can be reviewed, found again
-/// and added by hand. Lines that begin with `#` are remarks.
+/// A checked-in corpus: a text file with one input a line, `NAME HEXADECIMAL`, so that inputs can be reviewed, found
+/// again and added by hand. Lines that begin with `#` are remarks.
 public struct CorpusFile {
   public let inputs: [(name: String, bytes: [UInt8])]
 

@@ -1,8 +1,8 @@
 import Foundation
 import Testing
 
-/// Every checked-in input through its target once, without a fuzzer: what was found once stays mended. An input that traps
-/// ends the process, with the target's last words.
+/// Every checked-in input through its target once, without a fuzzer: what was found once stays mended. An input that
+/// traps ends the process, with the target's last words.
 @Suite struct CorpusTests {
   private static let folder = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
     .appending(path: "Corpora")

@@ -2,8 +2,8 @@ import Primitives
 
 @testable import VTPM
 
-/// The channel of TPM commands: any bytes in any pieces, before, while and after the TPM is on. What comes back are whole
-/// responses, of the size that they name.
+/// The channel of TPM commands: any bytes in any pieces, before, while and after the TPM is on. What comes back are
+/// whole responses, of the size that they name.
 enum DataTarget {
   private static let operationLimit = 32
 

@@ -1,8 +1,8 @@
 import BlobStore
 import Primitives
 
-/// Visitors: any sequence of visits over any bytes. What is read is written again byte for byte; what is written is read
-/// as it was; the size that is foretold is enough.
+/// Visitors: any sequence of visits over any bytes. What is read is written again byte for byte; what is written is
+/// read as it was; the size that is foretold is enough.
 enum FieldsTarget {
   /// What a device's callback visits.
   indirect enum Shape {

@@ -3,8 +3,8 @@ import Primitives
 
 @testable import SecureVolume
 
-/// An image in the hands of someone who has its store key: fields are set at will, and afterwards the tags, roots, chains
-/// and MACs are made to fit. Written from FORMAT.md's offsets, not with the code that writes images.
+/// An image in the hands of someone who has its store key: fields are set at will, and afterwards the tags, roots,
+/// chains and MACs are made to fit. Written from FORMAT.md's offsets, not with the code that writes images.
 final class ForgedImage {
   var bytes: [UInt8]
   private(set) var geometry: Geometry

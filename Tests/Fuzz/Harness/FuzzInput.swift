@@ -1,5 +1,5 @@
-/// A fuzzer's bytes as a source of small decisions: past the end it gives zeros, so that every input means something and
-/// a shorter one is a simpler one.
+/// A fuzzer's bytes as a source of small decisions: past the end it gives zeros, so that every input means something
+/// and a shorter one is a simpler one.
 struct FuzzInput {
   private let bytes: [UInt8]
   private var position = 0

@@ -2,8 +2,8 @@ import Primitives
 
 @testable import VTPM
 
-/// The process's one TPM, libtpms itself, over states in memory. Each input begins with the same ones: those of a TPM that
-/// was started once and has an NV index. One input runs at a time, on one thread.
+/// The process's one TPM, libtpms itself, over states in memory. Each input begins with the same ones: those of a TPM
+/// that was started once and has an NV index. One input runs at a time, on one thread.
 final class FuzzTPM {
   nonisolated(unsafe) static let shared = FuzzTPM()
 
@@ -78,8 +78,8 @@ final class FuzzTPM {
     } catch { require(store.fails, "starting the TPM: \(error)") }
   }
 
-  /// Commands in which libtpms makes keys: TPM2_CreatePrimary, TPM2_Create, TPM2_CreateLoaded. An RSA key takes it longer
-  /// than an input may take here, and none of that is this project's code.
+  /// Commands in which libtpms makes keys: TPM2_CreatePrimary, TPM2_Create, TPM2_CreateLoaded. An RSA key takes it
+  /// longer than an input may take here, and none of that is this project's code.
   static func makesKeys(_ bytes: ArraySlice<UInt8>) -> Bool {
     var word: UInt32 = 0xFFFF_FFFF
     for byte in bytes {

@@ -2,9 +2,9 @@ import Primitives
 
 @testable import VTPM
 
-/// The channel that came by SET_DATAFD: a guest's bytes, any, in any pieces. What is right is known beforehand: one answer a
-/// command, TPM_RC_COMMAND_SIZE where its size isn't what came, none longer than the TPM's buffer, and the locality is what
-/// the control channel said.
+/// The channel that came by SET_DATAFD: a guest's bytes, any, in any pieces. What is right is known beforehand: one
+/// answer a command, TPM_RC_COMMAND_SIZE where its size isn't what came, none longer than the TPM's buffer, and the
+/// locality is what the control channel said.
 enum GuestTarget {
   private static let operationLimit = 32
   /// What the channel drops at once is limited.

@@ -7,8 +7,8 @@ import Primitives
 /// Images without valid MACs: what whoever can write to an image, and has no key, could make of it.
 ///
 /// Either parts of one store's past are put together and bytes are changed; then whatever opens and verifies must be a
-/// state that the store was in. Or all bytes are the fuzzer's own (with the key of the published vectors, from which the
-/// corpus comes), and the device may claim any size.
+/// state that the store was in. Or all bytes are the fuzzer's own (with the key of the published vectors, from which
+/// the corpus comes), and the device may claim any size.
 enum ImageTarget {
   /// The key of nearly all of Tests/Vectors/images.
   static let vectorKey: [UInt8] = [

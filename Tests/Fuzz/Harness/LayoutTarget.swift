@@ -3,8 +3,8 @@ import SecureVolume
 
 @testable import BlobStore
 
-/// Lists of names and capacities of any size: the layout that follows from one is what a reader finds in the stream that
-/// was written from it. Nothing but headers is made, so that streams of terabytes cost nothing.
+/// Lists of names and capacities of any size: the layout that follows from one is what a reader finds in the stream
+/// that was written from it. Nothing but headers is made, so that streams of terabytes cost nothing.
 enum LayoutTarget {
   static func run(_ bytes: [UInt8]) {
     var input = FuzzInput(bytes)

@@ -4,8 +4,8 @@ import Primitives
 @testable import SecureVolume
 
 /// Images with valid MACs: a real one, of which the fuzzer sets fields of headers, slots, records, entries, leaves and
-/// sectors, and whose tags, roots and MACs are then made to fit as one with the store key could. So everything behind the
-/// MACs is reached. What opens for reading opens for writing with the same content, and is whole afterwards.
+/// sectors, and whose tags, roots and MACs are then made to fit as one with the store key could. So everything behind
+/// the MACs is reached. What opens for reading opens for writing with the same content, and is whole afterwards.
 enum SealedTarget {
   typealias Field = (offset: Int, width: Int)
   // FORMAT §2, §3, §7, §5: every field, and reserved bytes.

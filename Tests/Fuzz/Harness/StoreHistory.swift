@@ -5,8 +5,8 @@ import Primitives
 
 @testable import SecureVolume
 
-/// A real store and its past: images of it at many moments of its life, and what was in it after each commit. Made once in
-/// a process, so that MACs and nonces differ from run to run, and an input names places and not values.
+/// A real store and its past: images of it at many moments of its life, and what was in it after each commit. Made once
+/// in a process, so that MACs and nonces differ from run to run, and an input names places and not values.
 final class StoreHistory: Sendable {
   /// The key that opens all of them; a fixed one, known to nobody but the fuzzers.
   static let key: [UInt8] = (0..<32).map { $0 &* 37 &+ 11 }

@@ -3,8 +3,8 @@ import Primitives
 
 @testable import SwtpmFormat
 
-/// What comes from swtpm's storage and from who migrates: containers, plain, encrypted, and with MACs made to fit, single
-/// files, keys as people write them, and the options that name them.
+/// What comes from swtpm's storage and from who migrates: containers, plain, encrypted, and with MACs made to fit,
+/// single files, keys as people write them, and the options that name them.
 enum SwtpmTarget {
   private static let bytes32 = (0..<UInt8(32)).map { $0 &* 7 &+ 1 }
 

@@ -126,8 +126,8 @@ enum VolumeProbe {
     }
   }
 
-  /// Whether the key has a slot in the header that counts. It may have opened the other copy, which a power cut left with
-  /// a slot that was about to be removed (FORMAT §3); from then on it opens nothing.
+  /// Whether the key has a slot in the header that counts. It may have opened the other copy, which a power cut left
+  /// with a slot that was about to be removed (FORMAT §3); from then on it opens nothing.
   private static func hasSlot(
     _ volume: SecureVolume, _ key: borrowing KeyEncryptionKey
   ) throws(VolumeError) -> Bool {

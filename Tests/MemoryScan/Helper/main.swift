@@ -72,7 +72,8 @@ struct Life: ~Copyable {
     try stop("closed")
   }
 
-  /// Commits enough for several checkpoints, and reads. Here the content lies in the arena alone, and no longer than this.
+  /// Commits enough for several checkpoints, and reads. Here the content lies in the arena alone, and no longer than
+  /// this.
   private static func work(_ nvram: NVRAM) throws {
     var content = SecretBytes(count: 9000)
     var found = SecretBytes(count: 9000)

@@ -1,8 +1,9 @@
 import Foundation
 import TestSupport
 
-/// A host of one test's own whose managers find vnvram-swtpm under swtpm's name, as `make install-as-swtpm` has it, and with
-/// it a file of options for every server of the host. Debian's other tools (swtpm_setup, swtpm_ioctl) are what they are.
+/// A host of one test's own whose managers find vnvram-swtpm under swtpm's name, as `make install-as-swtpm` has it, and
+/// with it a file of options for every server of the host. Debian's other tools (swtpm_setup, swtpm_ioctl) are what
+/// they are.
 final class ManagedHost {
   let place: Place
   private let environment: [String: String]

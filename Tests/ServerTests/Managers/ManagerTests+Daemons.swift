@@ -78,8 +78,8 @@ extension ManagerTests {
       ManagedHost.waitForTheEnd(of: number)
       #expect(!File.exists(eve.pidFile) && !File.exists(eve.socket))
     }
-    // Another key (the host's TPM has none, or another one): the server doesn't power on, and EVE takes that for a damaged state,
-    // and removes its folder. Nothing that this server does is of another kind than swtpm's here.
+    // Another key (the host's TPM has none, or another one): the server doesn't power on, and EVE takes that for a
+    // damaged state, and removes its folder. Nothing that this server does is of another kind than swtpm's here.
     let before = try File.bytes("\(eve.state)/tpm2-00.permall")
     let wrong = try eve.launch(withKey: key.map { $0 ^ 1 })
     if wrong.status == 0 { #expect(try !eve.isHealthy()) }
@@ -87,8 +87,8 @@ extension ManagerTests {
     #expect(eve.log().contains("the key that was given opens no slot of it"), "\(eve.log())")
   }
 
-  /// Without a TPM of the host EVE passes no key, and a kernel key opens the image. While that is missing EVE's question has to
-  /// wait: a refusal would have it remove the state. README's option does that.
+  /// Without a TPM of the host EVE passes no key, and a kernel key opens the image. While that is missing EVE's
+  /// question has to wait: a refusal would have it remove the state. README's option does that.
   @Test func eveWithoutATPM() throws {
     let eve = try Eve(["--keyring-key vm-%u", "--fail-on-encrypted-drive=no"])
     eve.key.load()

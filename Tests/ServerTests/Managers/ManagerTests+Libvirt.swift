@@ -2,8 +2,8 @@ import Foundation
 import TestSupport
 import Testing
 
-/// libvirt after 5.6, and what runs machines through it: KubeVirt and Nova. Real machines under libvirt 9.0 are in `LibvirtTests`
-/// and `LibvirtKeyTests`.
+/// libvirt after 5.6, and what runs machines through it: KubeVirt and Nova. Real machines under libvirt 9.0 are in
+/// `LibvirtTests` and `LibvirtKeyTests`.
 extension ManagerTests {
   private struct Libvirt {
     let host: ManagedHost
@@ -21,8 +21,8 @@ extension ManagerTests {
     func folder(_ side: String) -> String { host.path("\(side)/swtpm/\(uuid)/tpm2") }
     func socket(_ side: String) -> String { "\(run)/\(side)-swtpm.sock" }
 
-    /// The command line of 9.0 on the state of `side`, with what is behind `--terminate`; 12.0 says `,lock` to a program
-    /// that has `tpmstate-opt-lock`.
+    /// The command line of 9.0 on the state of `side`, with what is behind `--terminate`; 12.0 says `,lock` to a
+    /// program that has `tpmstate-opt-lock`.
     func command(_ side: String, lock: Bool = false, _ more: [String] = ["--tpm2"]) -> [String] {
       [
         "swtpm", "socket", "--ctrl", "type=unixio,path=\(socket(side)),mode=0600", "--tpmstate",
@@ -109,8 +109,8 @@ extension ManagerTests {
     #expect(target.wait() == 0, "\(target.text)")
   }
 
-  /// KubeVirt: libvirt in a pod, which migrates into an empty volume. There libvirt has swtpm_setup make something to replace,
-  /// as it does on any storage that hosts don't share.
+  /// KubeVirt: libvirt in a pod, which migrates into an empty volume. There libvirt has swtpm_setup make something to
+  /// replace, as it does on any storage that hosts don't share.
   @Test(.enabled(if: File.exists("/usr/bin/swtpm_setup"))) func kubeVirt() throws {
     let libvirt = try Libvirt()
     let host = libvirt.host
@@ -147,8 +147,8 @@ extension ManagerTests {
     #expect(again.wait() == 0, "\(again.text)")
   }
 
-  /// OpenStack Nova: a passphrase of 512 characters from its key manager, as a secret of libvirt's, on two descriptors; a resize or
-  /// cold migration moves the folder to another host, and its owner changes twice.
+  /// OpenStack Nova: a passphrase of 512 characters from its key manager, as a secret of libvirt's, on two descriptors;
+  /// a resize or cold migration moves the folder to another host, and its owner changes twice.
   @Test func nova() throws {
     let libvirt = try Libvirt([])
     libvirt.key.remove()

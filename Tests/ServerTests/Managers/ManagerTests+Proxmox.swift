@@ -2,7 +2,8 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Proxmox VE: the state in a volume of 4 MiB, a file or a block device, that is blank at first; swtpm_setup runs before each start.
+/// Proxmox VE: the state in a volume of 4 MiB, a file or a block device, that is blank at first; swtpm_setup runs
+/// before each start.
 extension ManagerTests {
   private struct Proxmox {
     let host: ManagedHost

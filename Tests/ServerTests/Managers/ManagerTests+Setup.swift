@@ -2,9 +2,11 @@ import Foundation
 import TestSupport
 import Testing
 
-/// swtpm_setup of 0.10, which Debian 12 hasn't: what it asks of the server, in its order. Debian's 0.7.1 itself is in `SetupTests`.
+/// swtpm_setup of 0.10, which Debian 12 hasn't: what it asks of the server, in its order. Debian's 0.7.1 itself is in
+/// `SetupTests`.
 extension ManagerTests {
-  /// A new TPM is made: what swtpm can, which states there are, and a server on two socket pairs that it then has make keys.
+  /// A new TPM is made: what swtpm can, which states there are, and a server on two socket pairs that it then has make
+  /// keys.
   @Test func setupOfTen() throws {
     let key = KernelKey()
     key.load()
@@ -55,7 +57,8 @@ extension ManagerTests {
       ["python3", "-c", script, "swtpm", "socket", state, "--profile", "profile={\"Name\":\"null\"}"])
     #expect(made.contains("\"TPMSpecification\"") && made.contains("\"ActiveProfile\":{"), "\(made)")
     #expect(try host.expect(states).contains("\"permall\""))
-    // --reconfigure, at each start of a machine of libvirt's whose definition names banks of PCRs: the state is there, no profile.
+    // --reconfigure, at each start of a machine of libvirt's whose definition names banks of PCRs: the state is there,
+    // no profile.
     try host.expect(["python3", "-c", script, "swtpm", "socket", state])
   }
 }

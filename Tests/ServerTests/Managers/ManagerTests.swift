@@ -2,9 +2,9 @@ import Foundation
 import TestSupport
 import Testing
 
-/// The command lines of managers of virtual machines, each as its public source has it (Documentation/managers.md names the
-/// version), played with paths of the test's own; and what the manager then does. QEMU 7.2 and libvirt 9.0 themselves are in
-/// Tests/VirtualMachineTests.
+/// The command lines of managers of virtual machines, each as its public source has it (Documentation/managers.md names
+/// the version), played with paths of the test's own; and what the manager then does. QEMU 7.2 and libvirt 9.0
+/// themselves are in Tests/VirtualMachineTests.
 @Suite struct ManagerTests {
   /// QEMU's own document: the socket beside the state, one log level.
   @Test func qemu() throws {
@@ -31,8 +31,8 @@ import Testing
     #expect(copied.wait() == 0)
   }
 
-  /// The socket is in a folder of GNS3's own, and looked for right after the start; the machine's UUID is in the path, behind
-  /// its project's. It asks for the version first.
+  /// The socket is in a folder of GNS3's own, and looked for right after the start; the machine's UUID is in the path,
+  /// behind its project's. It asks for the version first.
   @Test func gns3() throws {
     let (project, node) = (UUID().uuidString.lowercased(), UUID().uuidString.lowercased())
     let key = KernelKey("vm-\(node)")
@@ -70,8 +70,8 @@ import Testing
     #expect(duplicate.wait() == 14 && duplicate.text.contains("has no slot for key"), "\(duplicate.text)")
   }
 
-  /// It powers the TPM on by `--flags startup-clear`, asks in an order of its own, and neither tells the server to end nor has it
-  /// end with the connection: the next machine connects to the same server.
+  /// It powers the TPM on by `--flags startup-clear`, asks in an order of its own, and neither tells the server to end
+  /// nor has it end with the connection: the next machine connects to the same server.
   @Test func cloudHypervisor() throws {
     let key = KernelKey()
     key.load()
@@ -107,7 +107,8 @@ import Testing
     #expect(server.wait() == 0, "\(server.text)")
   }
 
-  /// A virtual machine of Incus: started in the state's folder, with the socket in it by a relative path, and ended by SIGKILL.
+  /// A virtual machine of Incus: started in the state's folder, with the socket in it by a relative path, and ended by
+  /// SIGKILL.
   @Test func incusVirtualMachine() throws {
     let name = "tpm-\(UUID().uuidString.prefix(8).lowercased())"
     let key = KernelKey("tpm.\(name)")
@@ -160,8 +161,8 @@ import Testing
     #expect(server.wait() == 0, "\(server.text)")
   }
 
-  /// The server is killed, as at the end of its manager's patience or with the host; what was acknowledged is there, and the
-  /// socket that was left is no obstacle.
+  /// The server is killed, as at the end of its manager's patience or with the host; what was acknowledged is there,
+  /// and the socket that was left is no obstacle.
   func killed(_ host: ManagedHost, _ socket: String, _ start: () throws -> Child) throws {
     var server = try start()
     var machine = try PlayedMachine(socket, while: server)
@@ -177,8 +178,8 @@ import Testing
     #expect(server.wait() == 0, "\(server.text)")
   }
 
-  /// After the host has restarted there is no key: INIT is refused, the log names it, nothing changes; with the key all is as
-  /// it was, on the same server.
+  /// After the host has restarted there is no key: INIT is refused, the log names it, nothing changes; with the key all
+  /// is as it was, on the same server.
   func keyMissing(
     _ host: ManagedHost, _ key: KernelKey, _ socket: String, state: String, _ start: () throws -> Child
   ) throws {

@@ -12,7 +12,8 @@ final class PlayedMachine {
   private static let initialize: [UInt8] = [0, 0, 0, 2, 0, 0, 0, 0]
   private static let startUp: [UInt8] = [0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x44, 0, 0]
 
-  /// In which order it asks. QEMU's is what 7.2 was seen to send; cloud-hypervisor's is that of its tpm/src/emulator.rs.
+  /// In which order it asks. QEMU's is what 7.2 was seen to send; cloud-hypervisor's is that of its
+  /// tpm/src/emulator.rs.
   enum Monitor {
     case qemu
     case cloudHypervisor
