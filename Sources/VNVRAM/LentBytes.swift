@@ -1,5 +1,8 @@
 /// Bytes of a caller that waits until its request has ended, and so needs no copy of them: what it writes, or where
 /// what is read is to be.
+///
+/// They cross to the thread that serves the request. That has done with them before the machine says that the request
+/// has ended, and the caller stays until then, whatever happens (`NVRAM.wait`).
 @safe struct LentBytes: @unchecked Sendable {
   private let base: UnsafeMutablePointer<UInt8>?
   let count: Int

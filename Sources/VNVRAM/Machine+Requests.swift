@@ -53,10 +53,10 @@ extension Machine {
       try check(entry, request.operation, request.count)
       request.entry = entry
       request.held = held(by: request)
-      // Who waits holds no memory, and is kept from waiting only by what is to be served before.
+      // Who waits lends its bytes, and is kept from waiting only by what is to be served before.
       let others = request.parker == nil ? outstanding : queue.count
       guard others < configuration.maximumRequests, request.held <= configuration.maximumRequestBytes - heldBytes
-      else { throw queueFull(request.held) }
+      else { throw queueFull(others, request.held) }
     } else {
       try admit()
     }
@@ -250,9 +250,10 @@ extension Machine {
     return NVRAMError(.timedOut, .timedOut, store: name, "timed out: \(why)", keys: keys)
   }
 
-  private func queueFull(_ count: Int) -> NVRAMError {
+  private func queueFull(_ others: Int, _ count: Int) -> NVRAMError {
     NVRAMError(
       .queueFull, .noSpace, store: name,
-      "\(outstanding) requests with \(heldBytes) bytes wait already, and \(count) bytes more are over the limit")
+      "\(others) requests wait already, with \(heldBytes) bytes held, and one more of \(count) bytes is over the limit; "
+        + "ask again when some have ended")
   }
 }

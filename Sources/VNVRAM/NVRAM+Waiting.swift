@@ -71,7 +71,7 @@ extension NVRAM {
       switch step {
       case .ended(let failure):
         // The last reference may be a device's: not for who serves, who may have the request for some time yet.
-        request.entry = nil
+        (request.entry, request.lent) = (nil, nil)
         if let failure { throw failure }
         return
       case .lead(let store, let batch): serve(store, batch)

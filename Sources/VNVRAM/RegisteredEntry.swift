@@ -11,7 +11,7 @@ import Primitives
 public typealias NVRAMCallback =
   @Sendable (_ operation: NVRAMOperation, _ visitor: any Visitor, _ entry: EntryName) throws(VisitorError) -> Void
 
-/// An entry that a device has registered. What changes of it is the machine's.
+/// An entry that a device has registered. What changes of it is touched in the machine's transitions alone, with its lock.
 package final class RegisteredEntry: @unchecked Sendable {
   let specification: EntrySpecification
   /// `nil` for an entry of raw bytes.

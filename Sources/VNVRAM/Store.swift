@@ -3,7 +3,7 @@ import Primitives
 import SecureVolume
 
 /// What one thread at a time has: the device, what remembers the image's age, and the store, while it is open. The
-/// machine has it, or who borrowed it.
+/// machine has it, or the one thread that borrowed it (`Machine.Custody`).
 final class Store: @unchecked Sendable {
   let device: any BlockDevice
   let anchor: (any FreshnessAnchor)?

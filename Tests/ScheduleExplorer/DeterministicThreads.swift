@@ -7,7 +7,8 @@
 import StorageSimulation
 import VNVRAM
 
-/// One schedule: its threads, from the first to the end of the last, or to a violation.
+/// One schedule: its threads, from the first to the end of the last, or to a violation. Its state belongs to the thread
+/// that has the turn.
 public final class DeterministicThreads: @unchecked Sendable {
   private enum State: Equatable {
     case ready

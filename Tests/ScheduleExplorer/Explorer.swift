@@ -103,6 +103,7 @@ public final class Explorer: Sendable {
     init(_ images: Images, processor: Int) { (self.images, self.processor) = (images, processor) }
   }
 
+  /// Of one worker, whose schedules come one after the other.
   private final class Images: @unchecked Sendable {
     private let images: [Plan.Form: PristineImage]
 

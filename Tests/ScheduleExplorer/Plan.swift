@@ -154,19 +154,3 @@ struct OperationWriter {
     generator.chance(25) ? generator.pick([.zero, .milliseconds(1), .milliseconds(150), .seconds(30)]) : nil
   }
 }
-
-extension SeededGenerator {
-  mutating func below(_ count: Int) -> Int { Int(next() % UInt64(count)) }
-  mutating func chance(_ percent: Int) -> Bool { below(100) < percent }
-  mutating func pick<T>(_ choices: [T]) -> T { choices[below(choices.count)] }
-
-  /// One of the choices, each as often as its weight says.
-  mutating func pick<T>(weighted choices: [(Int, T)]) -> T {
-    var left = below(choices.reduce(0) { $0 + $1.0 })
-    for (weight, choice) in choices {
-      if left < weight { return choice }
-      left -= weight
-    }
-    preconditionFailure("within the sum of the weights")
-  }
-}

@@ -2,7 +2,7 @@ import BlobStore
 import Primitives
 import VNVRAM
 
-/// An entry that is registered, as the test knows it.
+/// An entry that is registered, as the test knows it. Touched by the thread whose turn it is.
 final class Registration: @unchecked Sendable {
   let entry: Int
   /// How many of its callbacks run.

@@ -6,6 +6,7 @@ import Primitives
 import StorageSimulation
 import VNVRAM
 
+/// Touched by the thread whose turn it is, which the batons order.
 final class Schedule: @unchecked Sendable {
   let plan: Plan
   let threads: DeterministicThreads

@@ -4,7 +4,7 @@ import Primitives
 /// An image in memory, at whose every call another thread may go on, and which knows what it was before the schedule.
 ///
 /// It says itself what must not happen: two calls at once, a call after `close`, a write after a failure, any call
-/// while it is to be left alone.
+/// while it is to be left alone. Touched by the thread whose turn it is.
 final class ScheduleDisk: BlockDevice, @unchecked Sendable {
   let name = "schedule"
   let blockSize = 4096

@@ -1,6 +1,7 @@
 import Glibc
 
-/// One side waits until the other has posted. Counts, so that a post before the wait is not lost.
+/// One side waits until the other has posted. Counts, so that a post before the wait is not lost. The pointer never
+/// changes, and what it points to is the C library's to guard.
 @safe final class Baton: @unchecked Sendable {
   private let semaphore: UnsafeMutablePointer<sem_t>
 
@@ -31,7 +32,8 @@ import Glibc
   }
 }
 
-/// A thread of the system's that runs one body after the other, each when its baton is posted.
+/// A thread of the system's that runs one body after the other, each when its baton is posted, which orders who touches
+/// what here.
 final class PooledThread: @unchecked Sendable {
   let baton = Baton()
   /// Set before the baton is posted. When it has given the thread back, nothing of it is touched: the next may be set.

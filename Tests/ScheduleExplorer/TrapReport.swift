@@ -7,6 +7,7 @@ public enum TrapReport {
     precondition(unsafe pthread_key_create(&key, nil) == 0)
     return key
   }()
+  /// Set once, before the first schedule: a signal handler may take no lock.
   private nonisolated(unsafe) static var suffix = ""
 
   /// Has a trap say how to have it again, and end the process with status 1.

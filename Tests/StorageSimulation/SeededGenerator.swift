@@ -24,3 +24,19 @@ public struct SeededGenerator: RandomNumberGenerator, Sendable {
     return bytes
   }
 }
+
+extension SeededGenerator {
+  package mutating func below(_ count: Int) -> Int { Int.random(in: 0..<count, using: &self) }
+  package mutating func chance(_ percent: Int) -> Bool { below(100) < percent }
+  package mutating func pick<T>(_ choices: [T]) -> T { choices[below(choices.count)] }
+
+  /// One of the choices, each as often as its weight says.
+  package mutating func pick<T>(weighted choices: [(Int, T)]) -> T {
+    var left = below(choices.reduce(0) { $0 + $1.0 })
+    for (weight, choice) in choices {
+      if left < weight { return choice }
+      left -= weight
+    }
+    preconditionFailure("within the sum of the weights")
+  }
+}

@@ -75,9 +75,9 @@ struct LostKeyTests {
     #expect(nvram.state == .running)
     #expect(try nvram.readContent("state") == content(2))
     #expect(eventually { events.states.suffix(2) == ["verifying", "running"] })
-    // A key that is being taken away may look first so and then so, and is tried each time; no more often than that.
-    let tries = events.states.dropFirst(2).dropLast(2)
-    #expect(isOther || tries.filter { $0 == "verifying" }.count <= 2, "\(events.states)")
+    // A key that is added is there for a moment before its permissions are set, and may be tried in vain then.
+    let tries = events.states.dropFirst(2).dropLast(2).filter { $0 == "verifying" }.count
+    #expect(isOther || tries <= (loss == .mayNotBeRead ? 0 : 2), "\(events.states)")
   }
 
   /// The thread that guards it can't come to the keyring of the thread that opened the store. That is no loss.

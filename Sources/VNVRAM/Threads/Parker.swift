@@ -3,6 +3,8 @@ import Glibc
 
 /// Where one thread waits. To be woken before waiting is to wait not at all; so nothing is lost between looking and
 /// waiting, and no lock is held meanwhile. It may wake for no reason: who waits looks again.
+///
+/// Nothing of it changes but the semaphore, which is the C library's to guard.
 @safe package final class Parker: @unchecked Sendable {
   private let threads: Threads
   private let semaphore: UnsafeMutablePointer<sem_t>
